@@ -1,0 +1,1 @@
+"""Words, rules and errors of the field: standard library only."""
