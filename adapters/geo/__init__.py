@@ -1,0 +1,1 @@
+"""Geography of France: gazetteer of communes, travel estimates."""
