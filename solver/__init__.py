@@ -1,0 +1,53 @@
+"""Exact assignment of requests to places: a problem in, a plan out, and a certificate of what it is worth.
+
+Pure functions on numpy arrays: no clock, no randomness, no input or output, nothing of the rest of the
+project. The same problem, in any order of its rows, gives the same plan.
+"""
+
+from solver.candidates import spread_selection
+from solver.flow import solve, solve_flow, solve_single
+from solver.greedy import solve_greedy
+from solver.problem import (
+    CostRangeError,
+    EngineError,
+    NotOptimalError,
+    Plan,
+    PlanError,
+    Problem,
+    ProblemError,
+    SolverError,
+)
+from solver.verify import (
+    Certificate,
+    OmittedArcs,
+    Pricing,
+    bound,
+    certify,
+    check,
+    request_utilities,
+    slot_prices,
+)
+
+__all__ = [
+    "Certificate",
+    "CostRangeError",
+    "EngineError",
+    "NotOptimalError",
+    "OmittedArcs",
+    "Plan",
+    "PlanError",
+    "Pricing",
+    "Problem",
+    "ProblemError",
+    "SolverError",
+    "bound",
+    "certify",
+    "check",
+    "request_utilities",
+    "slot_prices",
+    "solve",
+    "solve_flow",
+    "solve_greedy",
+    "solve_single",
+    "spread_selection",
+]

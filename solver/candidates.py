@@ -1,0 +1,42 @@
+"""Which of many feasible slots a request takes into the problem."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def spread_selection(costs: NDArray[np.int64], cheapest: int = 16, spread: int = 16) -> NDArray[np.intp]:
+    """The cheapest candidates of one request, and some spread evenly over the rest of its cost-ordered list.
+
+    In a burst everyone's cheapest slots are the same slots; the spread ones give augmenting paths somewhere
+    to go. With 3 000 requests on 10 000 slots, 32 cheapest served 2 369, 16 + 16 served all 2 976 that all
+    arcs served (matching study, where both defaults come from). The choice must be certified (``certify``) or
+    it is only a guess.
+
+    Equal costs go by position, so give the costs in an order that does not depend on chance. The spread ones
+    are the middles of ``spread`` bands of equal length.
+
+    Args:
+        costs: int64[n], cost of each feasible candidate, |cost| · n < 2⁶².
+        cheapest: How many of the cheapest to keep, ≥ 1.
+        spread: How many of the rest to keep, ≥ 0.
+
+    Returns:
+        intp[min(n, cheapest + spread)], positions in ``costs``, cheapest first.
+
+    Raises:
+        ValueError: A count is out of range, or the costs are too large to be ordered exactly.
+    """
+    if cheapest < 1 or spread < 0:
+        raise ValueError(f"Expected cheapest >= 1 and spread >= 0, got {cheapest} and {spread}.")
+    n = costs.size
+    if n <= cheapest + spread:
+        return costs.argsort(kind="stable")
+    if (max(abs(int(costs.min())), abs(int(costs.max()))) + 1) * n >= 1 << 62:
+        raise ValueError(f"Expected |cost| * {n} < 2**62.")
+    bands = np.arange(1, 2 * spread, 2) * (n - cheapest) // (2 * spread) if spread else np.empty(0, np.intp)
+    ranks = np.concatenate((np.arange(cheapest), cheapest + bands))
+    # Cost and position in one number: all differ, so a partial sort has one answer, which holds the position.
+    ordered = costs * n + np.arange(n)
+    ordered.partition(ranks[cheapest - 1 :])
+    ordered[:cheapest].sort()
+    return (ordered[ranks] % n).astype(np.intp)
