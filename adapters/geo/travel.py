@@ -1,0 +1,66 @@
+"""Travel estimate: great-circle distance, and minutes by car from it, on numbers or numpy arrays.
+
+No road is known here: every figure is an estimate and says so (``TRAVEL_SOURCE``). Rivers, mountains and
+water are where it fails; crossings of the sea are refused by landmass (``adapters.geo.landmass``), not by
+distance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean Earth radius (IUGG R1), fixed by the day-log format."""
+
+BASE_MIN = 3.0
+"""Minutes to set out and to park: day-log format ``sas-daylog/1``."""
+
+MIN_PER_KM = 1.95
+"""Minutes per straight kilometre: day-log format. Equal to a detour of 1.3 at 40 km/h."""
+
+TRAVEL_SOURCE = "estimate"
+
+LOW_FACTOR = (1.2 / 50.0) / (1.3 / 40.0)
+"""≈ 0.74: detour 1.2 at 50 km/h instead of 1.3 at 40. Detours of 1.2 to 1.4 are published for France and its
+neighbours; the speeds 30 and 50 km/h (town, open country) are our guess."""
+
+HIGH_FACTOR = (1.4 / 30.0) / (1.3 / 40.0)
+"""≈ 1.44: detour 1.4 at 30 km/h; see ``LOW_FACTOR``."""
+
+Number = npt.ArrayLike
+
+
+def haversine_km(lat1: Number, lon1: Number, lat2: Number, lon2: Number) -> npt.NDArray[np.float64]:
+    """Great-circle distance in km between points in degrees; arguments broadcast against each other.
+
+    Returns:
+        float64 of the broadcast shape (a 0-d array for four numbers).
+    """
+    la1, lo1, la2, lo2 = (np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2))
+    h = np.sin((la2 - la1) / 2.0) ** 2 + np.cos(la1) * np.cos(la2) * np.sin((lo2 - lo1) / 2.0) ** 2
+    # rounding may push h a hair over 1 at the antipodes
+    return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(h, 1.0))))
+
+
+def travel_min(
+    km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM
+) -> npt.NDArray[np.float64]:
+    """Estimated minutes by car over ``km`` straight kilometres: ``base_min + min_per_km · km``.
+
+    Téléconsultation has no travel: callers set it to 0 for mode ``tele``.
+    """
+    return np.asarray(base_min + min_per_km * np.asarray(km, dtype=np.float64))
+
+
+def travel_range_min(
+    km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Honest range around ``travel_min``: (low, high) minutes, the part on the road scaled, the base kept.
+
+    Not a confidence interval: it spans the detours and speeds named at ``LOW_FACTOR`` and ``HIGH_FACTOR``.
+    """
+    return (
+        travel_min(km, base_min, min_per_km * LOW_FACTOR),
+        travel_min(km, base_min, min_per_km * HIGH_FACTOR),
+    )
