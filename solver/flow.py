@@ -148,9 +148,7 @@ def _network(problem: Problem, arcs: NDArray[np.intp]) -> SimpleMinCostFlow:
     return flow
 
 
-def _group_layer(
-    problem: Problem, first_node: int
-) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
+def _group_layer(problem: Problem, first_node: int) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp]]:
     """The groups of the slots with arcs: nodes and capacities; and the head of each slot (−1 for the sink).
 
     Groups carry no key; they are numbered by the first of their slots in the order of keys.
@@ -166,9 +164,7 @@ def _group_layer(
     return np.arange(first_node, first_node + row.size), problem.group_capacity[row], head
 
 
-def _scaled_costs(
-    problem: Problem, arcs: NDArray[np.intp], nodes: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _scaled_costs(problem: Problem, arcs: NDArray[np.intp], nodes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Costs of the arcs, and penalties by request key, with the tie-break below them."""
     cost, penalty = problem.arc_cost[arcs], problem.penalty[problem.request_order]
     requests, largest = penalty.size, max(-lowest(cost), highest(cost), highest(penalty))
@@ -178,10 +174,6 @@ def _scaled_costs(
         scale = requests * steps + 1
         if (largest + 1) * scale * (nodes + 1) < COST_LIMIT:
             mix = tie_mix(problem, arcs)
-            tie = (
-                inverse(mix.argsort(), arcs.size)
-                if requests == 1
-                else mix >> np.uint64(65 - steps.bit_length())
-            )
+            tie = inverse(mix.argsort(), arcs.size) if requests == 1 else mix >> np.uint64(65 - steps.bit_length())
             return cost * scale + tie.astype(np.int64), penalty * scale + steps
     return cost, penalty

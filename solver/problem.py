@@ -271,7 +271,5 @@ def _expect_distinct(name: str, keys: NDArray[np.uint64], order: NDArray[np.intp
     if same.size:
         first, second = order[same[0]], order[same[0] + 1]
         if first == second:
-            raise ProblemError(
-                f"Expected one arc per pair of request and slot, got several for slot {first}."
-            )
+            raise ProblemError(f"Expected one arc per pair of request and slot, got several for slot {first}.")
         raise ProblemError(f"Expected distinct values of {name}, rows {first} and {second} share one.")

@@ -132,9 +132,7 @@ def slot_prices(problem: Problem, plan: Plan) -> NDArray[np.int64]:
     rounds = np.count_nonzero(taken) + 2  # a chain of exchanges leaves each taken slot once at most
     while (moved := prices != before).any():
         if rounds == 0:
-            raise NotOptimalError(
-                "The prices have no fixed point: some requests gain by exchanging their slots."
-            )
+            raise NotOptimalError("The prices have no fixed point: some requests gain by exchanging their slots.")
         rounds -= 1
         before = prices.copy()
         active = moved[left]
@@ -306,9 +304,7 @@ def _fail_beyond(name: str, taken: NDArray[np.int64], capacity: NDArray[np.int64
 
 def _expect_prices(problem: Problem, prices: NDArray[np.int64]) -> None:
     if prices.shape != problem.capacity.shape or prices.dtype != np.int64:
-        raise ValueError(
-            f"Expected int64[{problem.capacity.size}] prices, got {prices.dtype}{list(prices.shape)}."
-        )
+        raise ValueError(f"Expected int64[{problem.capacity.size}] prices, got {prices.dtype}{list(prices.shape)}.")
     if prices.size and not 0 <= prices.min() <= prices.max() <= 1 << 61:
         raise ValueError("Expected 0 <= prices <= 2**61.")
 
@@ -323,7 +319,5 @@ def _expect_omitted(problem: Problem, omitted: OmittedArcs) -> None:
             raise ValueError(f"Expected {n} rows in omitted.{name}, got shape {rows.shape}.")
         if n and not 0 <= rows.min() <= rows.max() < size:
             raise ValueError(f"Expected 0 <= omitted.{name} < {size}.")
-    if omitted.cost.dtype != np.int64 or (
-        n and not -(1 << 60) < omitted.cost.min() <= omitted.cost.max() < 1 << 60
-    ):
+    if omitted.cost.dtype != np.int64 or (n and not -(1 << 60) < omitted.cost.min() <= omitted.cost.max() < 1 << 60):
         raise ValueError("Expected omitted.cost as int64 with |cost| < 2**60.")
