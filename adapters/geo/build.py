@@ -260,9 +260,7 @@ def _neighbours(source: Source, code: str, points: Mapping[str, Point], at_least
     return [p for c, p in points.items() if c != code and source.communes[c]["departement"] == territory]
 
 
-def _fits(
-    source: Source, code: str, point: Point, points: Mapping[str, Point], middles: Mapping[str, Point]
-) -> bool:
+def _fits(source: Source, code: str, point: Point, points: Mapping[str, Point], middles: Mapping[str, Point]) -> bool:
     """Whether ``point`` is where the neighbours of ``code`` let one expect it."""
     row = source.communes[code]
     if not _inside(row["departement"], point):
@@ -290,9 +288,7 @@ def _middles(source: Source, points: Mapping[str, Point]) -> dict[str, Point]:
     return {territory: _middle(inside) for territory, inside in by_territory.items()}
 
 
-def _check(
-    source: Source, points: dict[str, Point], middles: Mapping[str, Point]
-) -> tuple[set[str], set[str]]:
+def _check(source: Source, points: dict[str, Point], middles: Mapping[str, Point]) -> tuple[set[str], set[str]]:
     """Mend longitudes in place and drop what cannot be; return the codes mended and those dropped."""
     sound = {}
     for code, point in points.items():
@@ -341,9 +337,7 @@ def locate(source: Source) -> tuple[dict[str, Point], dict[str, Any]]:
             near = _neighbours(source, code, points, 2)
             found[code] = _middle(near)
             why = "published position refused" if code in dropped else "no published position"
-            ways["neighbours"][code] = (
-                f"{why}: middle of {len(near)} neighbours (same postcode, union or territory)"
-            )
+            ways["neighbours"][code] = f"{why}: middle of {len(near)} neighbours (same postcode, union or territory)"
     counts = {"town_hall": len(points.keys() - found.keys() - mended), **{w: len(c) for w, c in ways.items()}}
     return {**points, **found}, {
         "counts": counts,

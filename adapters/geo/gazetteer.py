@@ -131,8 +131,7 @@ class _Names:
             index
             for index in dict.fromkeys(shortest)
             if all(
-                any(word.startswith(start) for word in self.names[index].split() for start in token)
-                for token in tokens
+                any(word.startswith(start) for word in self.names[index].split() for start in token) for token in tokens
             )
         ]
 
@@ -198,9 +197,7 @@ class Gazetteer:
             territories: CSV ``code,name,region,timezone,default_radius_km``.
         """
         rows = list(csv.reader(io.StringIO(gzip.decompress(communes).decode())))[1:]
-        self.codes, self._names, self._territory, self._postcodes, population, lat, lon = zip(
-            *rows, strict=True
-        )
+        self.codes, self._names, self._territory, self._postcodes, population, lat, lon = zip(*rows, strict=True)
         self.population: npt.NDArray[np.int64] = np.array(population, dtype=np.int64)
         self.lat: Floats = np.array(lat, dtype=np.float64)
         self.lon: Floats = np.array(lon, dtype=np.float64)
@@ -215,9 +212,7 @@ class Gazetteer:
     def load() -> Gazetteer:
         """Return the gazetteer shipped with the package; read once per process."""
         data = resources.files("adapters.geo") / "data"
-        return Gazetteer(
-            (data / "communes.csv.gz").read_bytes(), (data / "territories.csv").read_text("utf-8")
-        )
+        return Gazetteer((data / "communes.csv.gz").read_bytes(), (data / "territories.csv").read_text("utf-8"))
 
     def __len__(self) -> int:
         return len(self.codes)

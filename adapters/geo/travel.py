@@ -43,9 +43,7 @@ def haversine_km(lat1: Number, lon1: Number, lat2: Number, lon2: Number) -> npt.
     return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(h, 1.0))))
 
 
-def travel_min(
-    km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM
-) -> npt.NDArray[np.float64]:
+def travel_min(km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM) -> npt.NDArray[np.float64]:
     """Estimated minutes by car over ``km`` straight kilometres: ``base_min + min_per_km · km``.
 
     Téléconsultation has no travel: callers set it to 0 for mode ``tele``.
