@@ -1,0 +1,1 @@
+"""Demonstration on invented people and places; nothing in here exists."""
