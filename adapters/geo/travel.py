@@ -39,8 +39,7 @@ def haversine_km(lat1: Number, lon1: Number, lat2: Number, lon2: Number) -> npt.
     """
     la1, lo1, la2, lo2 = (np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2))
     h = np.sin((la2 - la1) / 2.0) ** 2 + np.cos(la1) * np.cos(la2) * np.sin((lo2 - lo1) / 2.0) ** 2
-    # rounding may push h a hair over 1 at the antipodes
-    return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(h, 1.0))))
+    return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(h)))
 
 
 def travel_min(km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM) -> npt.NDArray[np.float64]:

@@ -15,7 +15,7 @@ def test_distance_of_a_degree_on_the_equator_and_half_the_globe() -> None:
 
 
 def test_rounding_at_the_antipodes_does_no_harm() -> None:
-    """For some of these pairs the haversine comes out as 1 + 2e-16, of which there is no arc sine."""
+    """For some of these pairs the haversine comes out as 1 + 2e-16, the root of which must still be 1."""
     rng = np.random.default_rng(0)
     lat, lon = rng.uniform(-90, 90, 50_000), rng.uniform(-180, 0, 50_000)
     assert haversine_km(lat, lon, -lat, lon + 180) == pytest.approx(6371.0088 * math.pi, rel=1e-7)
