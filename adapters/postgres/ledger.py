@@ -1,0 +1,453 @@
+"""PostgreSQL as the ledger: one method, one transaction; the verdicts are unique rows (see ``migrations/sql``)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from adapters.postgres.queries import QUERIES
+from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
+from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome, Publisher
+
+_FENCED: Final = "SAS01"
+_TRIES: Final = 5  # a deadlock or a lost seat in a plan is rare; five in a row means something else is wrong
+_LOAD_PAGE: Final = 5_000  # rows in flight while loading: a few MB
+
+# What each action of a regulator runs: function and number of arguments after (now, key, request).
+_REQUEST_ACTIONS: Final = {
+    "confirm": "select * from confirm_hold($1, $2, $3, $4)",
+    "decline": "select * from decline_hold($1, $2, $3, $4, $5)",
+    "cancel": "select * from cancel_request($1, $2, $3, $4)",
+    "resume": "select * from resume_request($1, $2, $3)",
+    "take": "select * from take_place($1, $2, $3, $4, $5, $6, $7)",
+}
+_BOOKING_ACTIONS: Final = {
+    "refuse": "select * from refuse_booking($1, $2, $3, $4)",
+    "outcome": "select * from set_outcome($1, $2, $3)",
+}
+
+_AWAY: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    TimeoutError,
+)
+
+
+def announcements(rows: Sequence[Any] | None) -> list[Announcement]:
+    """Turn outbox rows into announcements."""
+    return [Announcement(*row.values()) for row in rows or ()]
+
+
+class _GroupCommit:
+    """Commits what has come while the last commit was under way as one transaction: fewer fsyncs in a surge."""
+
+    def __init__(self, flush: Callable[[list[Any]], Awaitable[list[Any]]], most: int) -> None:
+        self._flush = flush
+        self._most = most
+        self._queue: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Any) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                batch, self._queue = self._queue[: self._most], self._queue[self._most :]
+                try:
+                    results = await self._flush([item for item, _ in batch])
+                    for (_, future), result in zip(batch, results, strict=True):
+                        if not future.done():
+                            future.set_result(result)
+                except Exception as failure:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(failure)
+        finally:
+            self._running = None
+
+
+class PostgresLedger:
+    """The truth (port ``Ledger``), over an asyncpg pool."""
+
+    def __init__(self, pool: asyncpg.Pool, publisher: Publisher) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        # 200 requests in one insert: the point where the statement costs more than the fsync it saves
+        self._intake = _GroupCommit(self._create_many, 200)
+
+    @classmethod
+    async def connect(cls, dsn: str, publisher: Publisher, *, size: int = 12) -> "PostgresLedger":
+        """Open a pool; the session speaks UTC and never plans with JIT (our queries are short)."""
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=min(2, size),
+            max_size=size,
+            command_timeout=30,
+            server_settings={"timezone": "UTC", "jit": "off", "application_name": "sas_matcher"},
+        )
+        return cls(pool, publisher)
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._pool.close()
+
+    async def _retry(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run one transaction; again on deadlock; a store that is away becomes UnavailableError."""
+        for attempt in range(_TRIES):
+            try:
+                async with self._pool.acquire(timeout=10) as connection:
+                    return await work(connection)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                if attempt == _TRIES - 1:
+                    raise
+                await asyncio.sleep(0.005 * 2**attempt)
+            except asyncpg.PostgresError as failure:
+                if failure.sqlstate == _FENCED:
+                    raise FencedError from failure
+                if isinstance(failure, _AWAY):
+                    raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
+                raise
+            except _AWAY as failure:
+                raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _change(self, sql: str, *args: Any) -> Any:
+        """Run one changing function and publish what it announced."""
+        row = await self._retry(lambda c: c.fetchrow(sql, *args))
+        self._publisher.announce(announcements(row["published"]))
+        return row
+
+    async def _announced(self, sql: str, *args: Any) -> int:
+        rows = announcements(await self._retry(lambda c: c.fetch(sql, *args)))
+        self._publisher.announce(rows)
+        return len(rows)
+
+    async def _rows(self, name: str, *args: Any) -> list[Any]:
+        rows: list[Any] = await self._retry(lambda c: c.fetch(QUERIES[name], *args))
+        return rows
+
+    async def _value(self, name: str, *args: Any) -> Any:
+        return await self._retry(lambda c: c.fetchval(QUERIES[name], *args))
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def create_request(self, now: datetime, row: Mapping[str, Any], once: Idempotency) -> Outcome:
+        """Take in one request. ``word``: created, or replayed with the request it stands for as document id.
+
+        Raises:
+            IdempotencyError: the key came before with another body.
+            UnavailableError: the ledger is away; it may have committed, the same key tells.
+        """
+        doc = {**row, "key_id": once.key_id, "idem_key": once.key, "body_hash": once.body_hash.hex()}
+        created: bool = await self._intake.submit((now, doc))
+        if created:
+            return Outcome("created", str(row["id"]))
+        known = await self._retry(
+            lambda c: c.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key)
+        )
+        if known is None or known["body_hash"] != once.body_hash or known["request_id"] is None:
+            raise IdempotencyError
+        return Outcome("replayed", str(known["request_id"]), replayed=True)
+
+    async def _create_many(self, batch: list[tuple[datetime, dict[str, Any]]]) -> list[bool]:
+        now = max(when for when, _ in batch)
+        payload = orjson.dumps([doc for _, doc in batch]).decode()
+        row = await self._change("select * from create_requests($1, $2)", now, payload)
+        created = {verdict["n"]: verdict["created"] for verdict in orjson.loads(row["verdicts"])}
+        return [created[number] for number in range(len(batch))]
+
+    async def change_request(
+        self, action: str, now: datetime, request_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Run an action of ``_REQUEST_ACTIONS`` once for its Idempotency-Key; a replay gives the first answer."""
+        return await self._once(_REQUEST_ACTIONS[action], now, (once.key_id, request_id, *arguments), once)
+
+    async def change_booking(
+        self, action: str, now: datetime, booking_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Run an action of ``_BOOKING_ACTIONS`` once for its Idempotency-Key."""
+        return await self._once(_BOOKING_ACTIONS[action], now, (booking_id, *arguments), once)
+
+    async def _once(self, sql: str, now: datetime, args: Sequence[Any], once: Idempotency) -> Outcome:
+        async def work(connection: Any) -> tuple[Outcome, list[Announcement]]:
+            async with connection.transaction():
+                fresh = await connection.fetchval(
+                    "insert into idempotency (key_id, key, body_hash, created_at) values ($1, $2, $3, $4) "
+                    "on conflict do nothing returning true",
+                    once.key_id,
+                    once.key,
+                    once.body_hash,
+                    now,
+                )
+                if not fresh:
+                    known = await connection.fetchrow(
+                        "select * from idempotency_of($1, $2)", once.key_id, once.key
+                    )
+                    if known is None or known["body_hash"] != once.body_hash or known["answer"] is None:
+                        raise IdempotencyError
+                    answer = orjson.loads(known["answer"])
+                    return Outcome(answer["word"], answer["document"], replayed=True), []
+                row = await connection.fetchrow(sql, now, *args)
+                answer = orjson.dumps({"word": row["outcome"], "document": row["document"]}).decode()
+                await connection.execute(
+                    "update idempotency set answer = $3 where key_id = $1 and key = $2",
+                    once.key_id,
+                    once.key,
+                    answer,
+                )
+                return Outcome(row["outcome"], row["document"]), announcements(row["published"])
+
+        outcome, announced = await self._retry(work)
+        self._publisher.announce(announced)
+        result: Outcome = outcome
+        return result
+
+    async def request_document(self, request_id: str, key_id: str | None) -> str | None:
+        """Return the request as its key sees it (any key when None)."""
+        document: str | None = await self._value("request_document", request_id, key_id)
+        return document
+
+    async def requests_of_key(
+        self, key_id: str, statuses: Sequence[str] | None, before: datetime | None, limit: int
+    ) -> list[str]:
+        """Return a page of a key's requests, newest first."""
+        return [
+            row["document"] for row in await self._rows("requests_of_key", key_id, statuses, before, limit)
+        ]
+
+    async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
+        """Return the columns of a request of this key."""
+        row = await self._retry(lambda c: c.fetchrow(QUERIES["request_for_choice"], request_id, key_id))
+        return None if row is None else dict(row)
+
+    async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
+        """Return the documents of the requests that wait in some territories."""
+        rows = await self._rows("waiting_requests", now, list(territories))
+        return [row["document"] for row in rows]
+
+    # -- the matcher ---------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
+    ) -> tuple[list[str], list[Announcement]]:
+        """Decide a batch in one transaction. Verdict per claim: held, told, seat_lost or not_waiting.
+
+        Raises:
+            FencedError: one of the territories has another matcher now; nothing was written.
+            UnavailableError: the ledger is away; what was committed shows in the requests' documents.
+        """
+        columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
+        requests, slots, bookings, until, decisions = columns
+        row = await self._change(
+            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8)",
+            now,
+            list(fences),
+            list(fences.values()),
+            requests,
+            slots,
+            bookings,
+            until,
+            decisions,
+        )
+        return list(row["verdicts"]), announcements(row["published"])
+
+    async def lapse_holds(self, now: datetime) -> int:
+        """Give up holds that ran out; returns the number of announcements."""
+        return await self._announced("select * from lapse_holds($1, null, 500)", now)
+
+    async def close_unserved(self, now: datetime) -> int:
+        """Close requests whose deadline passed; returns the number of announcements."""
+        return await self._announced("select * from close_unserved($1, 500)", now)
+
+    async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
+        """Take or renew leases; returns the fence of each territory that this holder has."""
+        return {
+            row["territory"]: row["fence"]
+            for row in await self._rows("take_leases", holder, list(territories), seconds)
+        }
+
+    async def matched_territories(self) -> list[str]:
+        """Return the territories that some matcher decides for right now."""
+        return [row["territory"] for row in await self._rows("matched_territories")]
+
+    async def drop_leases(self, holder: str) -> None:
+        """Give leases back at a clean stop, so that another matcher starts at once."""
+        await self._retry(lambda c: c.execute(QUERIES["drop_leases"], holder))
+
+    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
+        """Yield pages of live places (columns as in ``live_places``) from one snapshot."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            cursor = await connection.cursor(QUERIES["live_places"], now, territories)
+            while page := await cursor.fetch(_LOAD_PAGE, timeout=60):
+                yield page
+
+    # -- the practice --------------------------------------------------------------------------------------------
+
+    async def upsert_slots(
+        self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Publish slots; verdict per row in order (see ``upsert_slots`` in SQL)."""
+        payload = orjson.dumps(rows).decode()
+        row = await self._change("select * from upsert_slots($1, $2, $3)", now, source, payload)
+        verdicts: list[dict[str, Any]] = orjson.loads(row["verdicts"] or b"[]")
+        return verdicts
+
+    async def withdraw_slots(
+        self,
+        now: datetime,
+        source: str,
+        only: Sequence[str] | None,
+        window: tuple[datetime, datetime] | None,
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        reason: str,
+    ) -> list[dict[str, Any]]:
+        """Withdraw named slots of a source, or all that start in a window; owners limit to (professionals, structures)."""
+        start, end = window or (None, None)
+        professionals, structures = owners or (None, None)
+        row = await self._change(
+            "select * from withdraw_slots($1, $2, $3, $4, $5, $6, $7, $8)",
+            now,
+            source,
+            only,
+            start,
+            end,
+            professionals,
+            structures,
+            reason,
+        )
+        verdicts: list[dict[str, Any]] = orjson.loads(row["verdicts"] or b"[]")
+        return verdicts
+
+    async def slots_of_source(
+        self,
+        source: str,
+        window: tuple[datetime, datetime],
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        after: int,
+        limit: int,
+    ) -> list[tuple[str, int, str]]:
+        """Return (record, seats left, status) of what a source published, a page at a time."""
+        professionals, structures = owners or (None, None)
+        rows = await self._rows("slots_of_source", source, *window, professionals, structures, after, limit)
+        return [(row["record"], row["left"], row["status"]) for row in rows]
+
+    async def offers(self, *args: Any) -> list[tuple[str, int]]:
+        """Return (record, seats left) of live places; arguments as in the query ``offers``."""
+        return [(row["record"], row["left"]) for row in await self._rows("offers", *args)]
+
+    async def slot_record(self, slot_id: int) -> Any | None:
+        """Return record, seats left, start, end (epoch seconds) and status of a slot."""
+        return await self._retry(lambda c: c.fetchrow(QUERIES["slot_record"], slot_id))
+
+    async def booking_document(self, booking_id: str) -> Any | None:
+        """Return (document, source, professional, structure) of a booking."""
+        return await self._retry(lambda c: c.fetchrow(QUERIES["booking_document"], booking_id))
+
+    async def bookings_of_practice(
+        self,
+        source: str | None,
+        professionals: Sequence[str],
+        structures: Sequence[str],
+        window: tuple[datetime, datetime],
+        limit: int,
+    ) -> list[str]:
+        """Return the bookings a practice has (or had, once firm) in a window of starts."""
+        rows = await self._rows(
+            "bookings_of_practice", source, list(professionals), list(structures), *window, limit
+        )
+        return [row["document"] for row in rows]
+
+    # -- the mirror and the outbox -------------------------------------------------------------------------------
+
+    async def live_records(self, now: datetime, territory: str) -> list[Any]:
+        """Return (id, version, start, left, record) of a territory's live places."""
+        return await self._rows("live_records", now, territory)
+
+    async def live_territories(self, now: datetime) -> list[str]:
+        """Return the territories that have live places."""
+        return [row["territory"] for row in await self._rows("live_territories", now)]
+
+    async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:
+        """Return announcements older than an instant that nobody has published yet."""
+        return announcements(await self._rows("leftovers", before, limit))
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        """Drop published announcements; losing this on a crash only publishes them again."""
+
+        async def work(connection: Any) -> None:
+            async with connection.transaction():
+                await connection.execute("set local synchronous_commit = off")
+                await connection.execute(QUERIES["published"], list(ids))
+
+        await self._retry(work)
+
+    async def forget_idempotency(self, before: datetime) -> None:
+        """Drop Idempotency-Keys older than an instant."""
+        await self._retry(lambda c: c.execute(QUERIES["forget_idempotency"], before))
+
+    # -- keys, settings, audit -----------------------------------------------------------------------------------
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """Return an API key."""
+        row = await self._retry(lambda c: c.fetchrow(QUERIES["key"], key_id))
+        return None if row is None else KeyRecord(*row.values())
+
+    async def keys(self) -> list[KeyRecord]:
+        """Return all API keys, newest first."""
+        return [KeyRecord(*row.values()) for row in await self._rows("keys")]
+
+    async def add_key(self, record: KeyRecord, now: datetime) -> None:
+        """Store a new API key."""
+        await self._retry(
+            lambda c: c.execute(
+                QUERIES["add_key"],
+                record.id,
+                record.secret_hash,
+                record.name,
+                record.role,
+                list(record.territories),
+                list(record.structures),
+                list(record.professionals),
+                record.source,
+                now,
+                record.expires_at,
+            )
+        )
+
+    async def revoke_key(self, key_id: str, now: datetime) -> bool:
+        """Revoke a key; False when there is none in force."""
+        return await self._value("revoke_key", key_id, now) is not None
+
+    async def settings(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the territories that have any."""
+        return {row["territory"]: dict(row) for row in await self._rows("settings")}
+
+    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
+        """Store the settings of a territory."""
+        await self._retry(lambda c: c.execute(QUERIES["set_setting"], territory, hold_seconds, mt_rule))
+
+    async def overview(
+        self, territories: Sequence[str], since: datetime, now: datetime
+    ) -> list[dict[str, Any]]:
+        """Return counts of requests and places of some territories."""
+        return [dict(row) for row in await self._rows("overview", list(territories), since, now)]
+
+    async def doubles(self) -> dict[str, int]:
+        """Return what must never be more than zero: {seat, request, overlap, capacity}."""
+        return {row["what"]: row["count"] for row in await self._rows("doubles")}
+
+    async def ping(self) -> None:
+        """Raise UnavailableError when the ledger does not answer."""
+        await self._retry(lambda c: c.fetchval("select 1"))

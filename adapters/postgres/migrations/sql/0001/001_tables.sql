@@ -1,0 +1,157 @@
+-- The ledger: the only truth. Times are instants (timestamptz); one unique row decides each seat of each slot.
+
+create extension if not exists btree_gist;
+
+-- One counter for every change of a place: a mirror accepts a state only if its version is newer.
+create sequence change_seq;
+
+create table api_key (
+    id            text primary key,
+    secret_hash   bytea not null,
+    name          text not null,
+    role          text not null,
+    territories   text[] not null default '{}',
+    structures    text[] not null default '{}',
+    professionals text[] not null default '{}',
+    source        text not null,
+    created_at    timestamptz not null,
+    expires_at    timestamptz,
+    revoked_at    timestamptz
+);
+
+create table territory_setting (
+    territory     text primary key,
+    hold_seconds  int not null default 180 check (hold_seconds between 15 and 1800),
+    mt_rule       text not null default 'bonus' check (mt_rule in ('bonus', 'first'))
+);
+
+create table slot (
+    id                bigint generated always as identity primary key,
+    source            text not null,
+    external_id       text not null,
+    territory         text not null,
+    professional      text,
+    professional_name text,
+    structure         text,
+    structure_name    text,
+    source_kind       text not null,
+    lat               double precision not null,
+    lon               double precision not null,
+    landmass          smallint not null,
+    insee             text not null,
+    label             text,
+    phone             text,
+    starts            timestamptz not null,
+    ends              timestamptz not null,
+    capacity          int not null check (capacity between 1 and 200),
+    mode              text not null,
+    booking_kind      text not null,
+    profession        text not null,
+    specialty         text,
+    offers            text[] not null,
+    visibility        text not null,
+    status            text not null default 'open' check (status in ('open', 'withdrawn')),
+    valid_at          timestamptz not null,
+    checked_at        timestamptz not null,
+    changed_at        timestamptz not null,
+    version           bigint not null,
+    check (ends > starts),
+    constraint slot_of_source unique (source, external_id)
+);
+create index slot_live on slot (territory, starts) where status = 'open';
+create index slot_place on slot (profession, lat) where status = 'open';
+create index slot_of_professional on slot (professional, starts) where status = 'open' and capacity = 1;
+
+create table request (
+    id          uuid primary key,
+    key_id      text not null references api_key (id),
+    territory   text not null,
+    lat         double precision not null,
+    lon         double precision not null,
+    insee       text not null,
+    profession  text not null,
+    specialty   text,
+    modes       text[] not null,
+    tier        text not null,
+    delay       text not null,
+    created_at  timestamptz not null,
+    deadline    timestamptz not null,
+    radius_km   double precision not null,
+    needs       text[] not null,
+    age_band    text,
+    mt          text,
+    priority    text not null,
+    on_phone    boolean not null,
+    case_ref    text,
+    status      text not null default 'waiting',
+    version     int not null default 1,
+    excluded    text[] not null default '{}',
+    booking_id  uuid,
+    decision    json
+);
+create index request_waiting on request (deadline) where status = 'waiting';
+create index request_of_key on request (key_id, created_at desc);
+
+create table booking (
+    id           uuid primary key,
+    request_id   uuid not null references request (id),
+    slot_id      bigint not null references slot (id),
+    seat         int not null,
+    territory    text not null,
+    professional text,
+    -- set for individual slots only: a plage takes several patients in one range
+    during       tstzrange,
+    state        text not null,
+    held_at      timestamptz not null,
+    hold_until   timestamptz,
+    firm_at      timestamptz,
+    ended_at     timestamptz,
+    end_reason   text,
+    version      int not null default 1
+);
+-- The verdict of every race: one active booking for each seat.
+create unique index booking_one_seat on booking (slot_id, seat) where ended_at is null;
+-- One place for each request.
+create unique index booking_one_request on booking (request_id) where ended_at is null;
+-- Nobody is booked at two individual times that overlap.
+alter table booking add constraint booking_no_overlap
+    exclude using gist (professional with =, during with &&) where (ended_at is null and during is not null);
+create index booking_due on booking (hold_until) where state = 'held' and ended_at is null;
+
+create table idempotency (
+    key_id     text not null,
+    key        text not null,
+    body_hash  bytea not null,
+    request_id uuid,
+    status     int,
+    answer     text,
+    created_at timestamptz not null,
+    primary key (key_id, key)
+);
+create index idempotency_age on idempotency (created_at);
+
+create table outbox (
+    id        bigint generated always as identity primary key,
+    at        timestamptz not null,
+    territory text not null,
+    stream    text not null,
+    type      text not null,
+    aggregate text not null,
+    version   int not null,
+    -- the API key whose sockets get it
+    owner     text not null,
+    -- who else gets it: 'src:…' publisher, 'p:…' professional, 's:…' structure
+    audience  text[] not null,
+    data      text not null
+);
+
+-- Exactly one matcher decides for a territory; the fence travels with each of its claims.
+create table lease (
+    territory text primary key,
+    holder    text not null,
+    fence     bigint not null,
+    until     timestamptz not null,
+    -- a change of fence thereby conflicts with FOR KEY SHARE, a mere renewal does not
+    unique (territory, fence)
+);
+create sequence fence_seq;

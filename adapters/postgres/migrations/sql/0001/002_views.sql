@@ -1,0 +1,104 @@
+-- How rows look outside: the one definition of each document that is answered, pushed or mirrored.
+
+-- Seats of a slot that a request could take: none when withdrawn or when its professional is booked over it.
+create function place_left(s slot) returns int language sql stable as $$
+    select case
+        when s.status <> 'open' then 0
+        when s.capacity = 1 and s.professional is not null and exists (
+            select from booking b
+            where b.professional = s.professional and b.ended_at is null
+              and b.during && tstzrange(s.starts, s.ends)) then 0
+        else greatest(0, s.capacity - (
+            select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null))
+    end
+$$;
+
+-- The public record of a place, without the number of seats left (which changes far more often).
+create function place_json(s slot) returns json language sql immutable as $$
+    select json_build_object(
+        'slot_id', s.id, 'source', s.source, 'external_id', s.external_id, 'territory', s.territory,
+        'professional', s.professional, 'professional_name', s.professional_name,
+        'structure', s.structure, 'structure_name', s.structure_name, 'source_kind', s.source_kind,
+        'lat', s.lat, 'lon', s.lon, 'landmass', s.landmass, 'insee', s.insee, 'label', s.label, 'phone', s.phone,
+        'start', s.starts, 'end', s.ends, 'capacity', s.capacity, 'mode', s.mode, 'booking_kind', s.booking_kind,
+        'profession', s.profession, 'specialty', s.specialty, 'offers', s.offers, 'visibility', s.visibility,
+        'valid_at', s.valid_at, 'checked_at', s.checked_at, 'version', s.version)
+$$;
+
+-- What its regulator sees of a request.
+create function request_json(r request) returns json language sql stable as $$
+    select json_build_object(
+        'request_id', r.id, 'territory', r.territory, 'status', r.status, 'version', r.version, 'tier', r.tier,
+        'delay', r.delay, 'created_at', r.created_at, 'deadline', r.deadline, 'profession', r.profession,
+        'specialty', r.specialty, 'modes', r.modes, 'radius_km', r.radius_km, 'needs', r.needs,
+        'age_band', r.age_band, 'mt', r.mt, 'priority', r.priority, 'on_phone', r.on_phone, 'case_ref', r.case_ref,
+        'lat', r.lat, 'lon', r.lon, 'insee', r.insee,
+        'booking', (select json_build_object(
+                'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
+                'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at)
+            from booking b where b.id = r.booking_id),
+        'excluded', r.excluded, 'decision', r.decision)
+$$;
+
+-- What the practice sees of a booking: nothing that tells who the patient is, or where they are.
+create function booking_json(b booking) returns json language sql stable as $$
+    select json_build_object(
+        'booking_id', b.id, 'state', b.state, 'version', b.version, 'end_reason', b.end_reason,
+        'slot_id', s.id, 'source', s.source, 'external_id', s.external_id, 'territory', s.territory,
+        'professional', s.professional, 'structure', s.structure, 'start', s.starts, 'end', s.ends, 'mode', s.mode,
+        'profession', s.profession, 'needs', r.needs, 'age_band', r.age_band, 'tier', r.tier,
+        'own_patient', r.mt is not null and r.mt = s.professional,
+        'held_at', b.held_at, 'firm_at', b.firm_at, 'ended_at', b.ended_at)
+    from slot s, request r where s.id = b.slot_id and r.id = b.request_id
+$$;
+
+create function slot_audience(s slot) returns text[] language sql immutable as $$
+    select array_remove(array['src:' || s.source, 'p:' || s.professional, 's:' || s.structure], null)
+$$;
+
+-- Announce what a request became to its regulator, and to the matcher when it waits again or never will.
+create function announce_requests(p_now timestamptz, p_requests uuid[], p_type text) returns setof outbox
+language sql as $$
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, r.territory, k.stream, k.type, r.id::text, r.version, r.key_id, '{}',
+           case when k.type = 'closed' then '' else request_json(r)::text end
+    from request r
+    cross join lateral (values
+        ('events', coalesce(p_type, 'request.' || r.status)),
+        ('requests', case when r.status = 'waiting' then 'open' else 'closed' end)) k(stream, type)
+    where r.id = any(p_requests) and (k.stream = 'events' or r.status in ('waiting', 'cancelled', 'unserved'))
+    order by r.id, k.stream
+    returning *
+$$;
+
+-- Announce what a booking became to the practice.
+create function announce_bookings(p_now timestamptz, p_bookings uuid[]) returns setof outbox language sql as $$
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, s.territory, 'events', 'booking.' || b.state, b.id::text, b.version, '', slot_audience(s),
+           booking_json(b)::text
+    from booking b join slot s on s.id = b.slot_id
+    where b.id = any(p_bookings) order by b.id
+    returning *
+$$;
+
+-- Announce the seats left of some slots and of their siblings: individual slots of the same professional that overlap.
+create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
+    with touched as (
+        select id from slot where id = any(p_slots)
+        union
+        select o.id from slot s join slot o
+            on o.professional = s.professional and o.capacity = 1 and o.status = 'open'
+           and o.starts < s.ends and o.ends > s.starts
+           -- a bound for the index: slots last 24 hours at the most
+           and o.starts > s.starts - interval '24 hours'
+        where s.id = any(p_slots) and s.capacity = 1
+    ), states as (
+        select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
+        from touched t join slot s on s.id = t.id
+    )
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, territory, 'places', 'state', '', 0, '', '{}',
+           json_agg(json_build_array(id, seats_left, version) order by id)::text
+    from states group by territory order by territory
+    returning *
+$$;

@@ -1,0 +1,305 @@
+-- The life of a request. Every function is one transaction's work and returns the outbox rows it wrote, so that the
+-- writer can publish them at once; what it fails to publish, the sweeper does.
+
+-- Take in new requests. p_rows: array of objects with the columns of `request` plus idem_key, body_hash (hex).
+-- verdicts: [{"n": position, "outcome": "created" | "replayed" | "reused", "request_id": …}].
+create function create_requests(p_now timestamptz, p_rows json, out verdicts json, out published outbox[])
+language plpgsql as $$
+begin
+    with incoming as (
+        select n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
+        lateral json_to_record(e.doc) as d(
+            id uuid, key_id text, idem_key text, body_hash text, territory text, lat double precision,
+            lon double precision, insee text, profession text, specialty text, modes text[], tier text, delay text,
+            deadline timestamptz, radius_km double precision, needs text[], age_band text, mt text, priority text,
+            on_phone boolean, case_ref text)
+    ), claimed as (
+        insert into idempotency (key_id, key, body_hash, request_id, created_at)
+        select key_id, idem_key, decode(body_hash, 'hex'), id, p_now from incoming
+        on conflict do nothing
+        returning key_id, key, request_id
+    ), created as (
+        insert into request (id, key_id, territory, lat, lon, insee, profession, specialty, modes, tier, delay,
+            created_at, deadline, radius_km, needs, age_band, mt, priority, on_phone, case_ref)
+        select i.id, i.key_id, i.territory, i.lat, i.lon, i.insee, i.profession, i.specialty, i.modes, i.tier, i.delay,
+            p_now, i.deadline, i.radius_km, i.needs, i.age_band, i.mt, i.priority, i.on_phone, i.case_ref
+        from incoming i join claimed c on c.request_id = i.id
+        returning *
+    ), announced as (
+        insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+        select p_now, r.territory, 'requests', 'open', r.id::text, 1, r.key_id, '{}', request_json(r)::text
+        from created r order by r.id
+        returning outbox.*
+    )
+    select (select array_agg(a::outbox order by a.id) from announced a),
+           (select json_agg(json_build_object('n', i.n - 1, 'id', i.id, 'created', c.request_id is not null))
+              from incoming i left join claimed c on c.request_id = i.id)
+    into published, verdicts;
+end $$;
+
+-- What a replayed Idempotency-Key stands for.
+create function idempotency_of(p_key_id text, p_key text) returns table
+    (body_hash bytea, request_id uuid, status int, answer text)
+language sql stable as $$
+    select body_hash, request_id, status, answer from idempotency where key_id = p_key_id and key = p_key
+$$;
+
+-- Give up holds whose deadline has passed: all of them (p_slots null) or those on some slots. Returns outbox rows.
+create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
+declare
+    ended uuid[]; requests uuid[]; slots bigint[];
+begin
+    -- requests first, in id order: the lock order of every function here
+    with due as (
+        select b.id, b.request_id from booking b
+        where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
+          and (p_slots is null or b.slot_id = any(p_slots))
+        order by b.hold_until limit p_limit
+    ), locked as (
+        select r.id from request r where r.id in (select request_id from due) order by r.id for update
+    ), released as (
+        update booking b set state = 'lapsed', ended_at = p_now, end_reason = 'hold_ended', version = version + 1
+        from due d join locked l on l.id = d.request_id
+        where b.id = d.id and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
+        returning b.id, b.request_id, b.slot_id
+    )
+    select array_agg(id), array_agg(request_id), array_agg(slot_id) from released into ended, requests, slots;
+    if ended is null then return; end if;
+    update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(requests) and status = 'held';
+    return query select * from announce_requests(p_now, requests, null);
+    return query select * from announce_states(p_now, slots);
+end $$;
+
+-- Requests that nobody could serve before their deadline.
+create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
+declare closed uuid[];
+begin
+    with due as (
+        select id from request where status = 'waiting' and deadline <= p_now order by id limit p_limit for update skip locked
+    ), done as (
+        update request r set status = 'unserved', version = version + 1 from due where r.id = due.id returning r.id
+    ) select array_agg(id) from done into closed;
+    if closed is null then return; end if;
+    return query select * from announce_requests(p_now, closed, null);
+end $$;
+
+-- The matcher's batch. Arrays of equal length: a row with p_slot null says "no place" (its decision carries the reason).
+-- verdicts: per row 'held' | 'seat_lost' | 'not_waiting' | 'told' (no place, recorded).
+create function claim_seats(
+    p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
+    p_hold_until timestamptz[], p_decisions text[], out verdicts text[], out published outbox[])
+language plpgsql as $$
+declare
+    won uuid[]; told uuid[]; touched bigint[];
+begin
+    if (select count(*) from (
+            select from lease l join unnest(p_territories, p_fences) f(territory, fence)
+                on l.territory = f.territory and l.fence = f.fence for key share of l) held)
+       <> cardinality(p_territories) then
+        raise exception 'fenced' using errcode = 'SAS01';
+    end if;
+    perform from request where id = any(p_requests) order by id for update;
+    if exists (select from booking where slot_id = any(p_slots) and state = 'held' and ended_at is null
+               and hold_until <= p_now) then
+        select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
+    end if;
+    perform from slot where id = any(p_slots) order by id for update;
+    with claim as (
+        select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions)
+            with ordinality as c(request_id, slot_id, booking_id, hold_until, decision, n)
+    ), ranked as (
+        select c.*, s.territory, s.professional, s.capacity,
+               case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
+               row_number() over (partition by c.slot_id order by c.n) as rank,
+               (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
+        from claim c join request r on r.id = c.request_id and r.status = 'waiting'
+        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
+    ), taken as (
+        insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, held_at, hold_until)
+        select booking_id, request_id, slot_id,
+               (select g from generate_series(0, capacity - 1) g
+                where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
+                order by g offset ranked.rank - 1 limit 1),
+               territory, professional, during, 'held', p_now, hold_until
+        from ranked where taken + rank <= capacity
+        order by n
+        on conflict do nothing
+        returning id, request_id, slot_id
+    ), held as (
+        update request r set status = 'held', version = r.version + 1, booking_id = t.id, decision = c.decision::json
+        from taken t join claim c on c.booking_id = t.id where r.id = t.request_id
+        returning r.id
+    ), none as (
+        update request r set decision = c.decision::json, version = r.version + 1
+        from claim c where c.slot_id is null and r.id = c.request_id and r.status = 'waiting'
+        returning r.id
+    )
+    select (select array_agg(id) from held), (select array_agg(id) from none), (select array_agg(slot_id) from taken)
+    into won, told, touched;
+    select array_agg(case when c.id = any(won) then 'held' when c.id = any(told) then 'told'
+                          when r.status = 'waiting' then 'seat_lost' else 'not_waiting' end order by c.n)
+    from unnest(p_requests) with ordinality c(id, n) left join request r on r.id = c.id into verdicts;
+    published := coalesce(published, '{}')
+        || coalesce((select array_agg(o) from announce_requests(p_now, won, null) o), '{}')
+        || coalesce((select array_agg(o) from announce_decisions(p_now, told) o), '{}')
+        || coalesce((select array_agg(o) from announce_states(
+               p_now, case when cardinality(touched) is null then p_slots else p_slots || touched end) o), '{}');
+end $$;
+
+-- "No place yet": told to the regulator only; the matcher keeps the request by itself.
+create function announce_decisions(p_now timestamptz, p_requests uuid[]) returns setof outbox language sql as $$
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, r.territory, 'events', 'request.waiting', r.id::text, r.version, r.key_id, '{}', request_json(r)::text
+    from request r where r.id = any(p_requests) order by r.id
+    returning *
+$$;
+
+-- Confirm a hold. outcome: 'firm' | 'already' | 'hold_ended' | 'conflict' | 'not_found'.
+create function confirm_hold(p_now timestamptz, p_key_id text, p_request uuid, p_booking uuid,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request; b booking;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    select * from booking where id = coalesce(p_booking, r.booking_id) and request_id = p_request into b;
+    if b.state = 'firm' and r.status = 'firm' then outcome := 'already';
+    elsif b.id is null or r.status <> 'held' or b.id <> r.booking_id then
+        outcome := case when r.status in ('lapsed', 'waiting', 'held') then 'hold_ended' else 'conflict' end;
+    -- the deadline is judged here, whatever the sweeper has done
+    elsif b.hold_until <= p_now then outcome := 'hold_ended';
+    else
+        update booking set state = 'firm', firm_at = p_now, version = version + 1 where id = b.id and state = 'held';
+        update request set status = 'firm', version = version + 1 where id = r.id;
+        outcome := 'firm';
+        published := (select array_agg(o) from announce_requests(p_now, array[r.id], null) o)
+            || (select array_agg(o) from announce_bookings(p_now, array[b.id]) o);
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;
+
+-- Give a seat back and say what becomes of the request. p_state: how the booking ends; p_status: what the request is
+-- then; p_exclude: what must never be offered to it again. The caller has locked the request and checked the state.
+create function release_booking(p_now timestamptz, p_booking uuid, p_state text, p_reason text, p_status text, p_exclude text[])
+returns setof outbox language plpgsql as $$
+declare b booking;
+begin
+    update booking set state = p_state, ended_at = p_now, end_reason = p_reason, version = version + 1
+    where id = p_booking and ended_at is null returning * into b;
+    if not found then return; end if;
+    update request set status = case when p_status = 'waiting' and deadline <= p_now then 'unserved' else p_status end,
+        version = version + 1, booking_id = null, excluded = excluded || p_exclude
+    where id = b.request_id;
+    -- the practice hears of a booking only once it was firm
+    if b.firm_at is not null then
+        return query select * from announce_bookings(p_now, array[b.id]);
+    end if;
+    return query select * from announce_states(p_now, array[b.slot_id]);
+end $$;
+
+-- Decline a hold: the next one, never the same again. p_scope: 'slot' or 'professional'.
+create function decline_hold(p_now timestamptz, p_key_id text, p_request uuid, p_booking uuid, p_scope text,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request; b booking; s slot;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    select * from booking where id = coalesce(p_booking, r.booking_id) and request_id = p_request into b;
+    if b.id is null or r.status <> 'held' or b.id <> r.booking_id or b.hold_until <= p_now then
+        outcome := case when r.status in ('held', 'lapsed', 'waiting') then 'hold_ended' else 'conflict' end;
+    else
+        select * from slot where id = b.slot_id into s;
+        published := (select array_agg(o) from release_booking(p_now, b.id, 'declined', 'declined', 'waiting',
+            case when p_scope = 'professional' and s.professional is not null
+                 then array['s' || s.id, 'p' || s.professional] else array['s' || s.id] end) o);
+        published := published || (select array_agg(o) from announce_requests(p_now, array[r.id], 'request.reopened') o);
+        outcome := 'declined';
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;
+
+-- Cancel a request in any open state; its place goes back.
+create function cancel_request(p_now timestamptz, p_key_id text, p_request uuid, p_reason text,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    if r.status = 'cancelled' then outcome := 'already';
+    elsif r.status not in ('waiting', 'held', 'firm', 'lapsed') then outcome := 'conflict';
+    else
+        if r.booking_id is not null then
+            published := (select array_agg(o)
+                from release_booking(p_now, r.booking_id, 'cancelled', p_reason, 'cancelled', '{}') o);
+        else
+            update request set status = 'cancelled', version = version + 1 where id = r.id;
+        end if;
+        published := coalesce(published, '{}') || (select array_agg(o) from announce_requests(p_now, array[r.id], null) o);
+        outcome := 'cancelled';
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;
+
+-- Open a lapsed request again: the regulator is back on the line.
+create function resume_request(p_now timestamptz, p_key_id text, p_request uuid,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    if r.status <> 'lapsed' or r.deadline <= p_now then outcome := 'conflict';
+    else
+        update request set status = 'waiting', version = version + 1 where id = r.id;
+        published := (select array_agg(o) from announce_requests(p_now, array[r.id], 'request.reopened') o);
+        outcome := 'waiting';
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;
+
+-- The regulator picks a place himself (an alternative, or from the list): take the new one, then free the old one, in
+-- one transaction; the original is kept when the new one is gone. outcome: 'held' | 'slot_full' | 'conflict' | 'not_found'.
+create function take_place(p_now timestamptz, p_key_id text, p_request uuid, p_slot bigint, p_booking uuid,
+    p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request; s slot; kept booking; freed bigint;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    if r.status not in ('waiting', 'held', 'lapsed') or r.deadline <= p_now then outcome := 'conflict';
+    else
+        select array_agg(o) from lapse_holds(p_now, array[p_slot], 100) o into published;
+        -- both slots in id order: the lock order of every function here
+        perform from slot where id = p_slot or id = (select slot_id from booking where id = r.booking_id and ended_at is null)
+            order by id for update;
+        select * from slot where id = p_slot into s;
+        begin
+            update booking set state = 'replaced', ended_at = p_now, end_reason = 'other_place', version = version + 1
+            where id = r.booking_id and ended_at is null and slot_id <> p_slot returning * into kept;
+            freed := kept.slot_id;
+            insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, held_at, hold_until)
+            select p_booking, p_request, s.id,
+                   (select g from generate_series(0, s.capacity - 1) g
+                    where not exists (select from booking b where b.slot_id = s.id and b.seat = g and b.ended_at is null)
+                    order by g limit 1),
+                   s.territory, s.professional,
+                   case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
+                   'held', p_now, p_hold_until
+            where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+              and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
+            on conflict do nothing;
+            if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
+            update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json
+            where id = p_request;
+            outcome := 'held';
+            published := coalesce(published, '{}')
+                || (select array_agg(o) from announce_requests(p_now, array[p_request], null) o)
+                || (select array_agg(o) from announce_states(p_now, array_remove(array[p_slot, freed], null)) o);
+        exception when sqlstate 'SAS02' then
+            outcome := 'slot_full';
+        end;
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;

@@ -1,0 +1,200 @@
+-- The practice's side: publish, withdraw, refuse, say what became of a booking.
+
+-- Publish or change slots of one source. p_rows: array of objects with the columns of `slot`, at most once each
+-- external_id. An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
+-- ('booked': withdraw it first); an equal row is 'unchanged' (only checked_at moves).
+-- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked, "slot_id"}].
+create function upsert_slots(p_now timestamptz, p_source text, p_rows json, out verdicts json, out published outbox[])
+language plpgsql as $$
+declare changed bigint[];
+begin
+    with incoming as (
+        select e.n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
+        lateral json_to_record(e.doc) as d(
+            external_id text, territory text, professional text, professional_name text, structure text,
+            structure_name text, source_kind text, lat double precision, lon double precision, landmass smallint,
+            insee text, label text, phone text, starts timestamptz, ends timestamptz, capacity int, mode text,
+            booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz)
+    ), known as (
+        select s.* from slot s join incoming i on i.external_id = s.external_id and s.source = p_source
+        order by s.id for update of s
+    ), judged as (
+        select i.*, k.id as known_id, case
+            when k.id is null then 'created'
+            when i.valid_at < k.valid_at then 'stale'
+            when k.status = 'open' and (i.territory, i.professional, i.professional_name, i.structure, i.structure_name,
+                    i.source_kind, i.lat, i.lon, i.insee, i.label, i.phone, i.starts, i.ends, i.capacity, i.mode,
+                    i.booking_kind, i.profession, i.specialty, i.offers, i.visibility)
+                is not distinct from (k.territory, k.professional, k.professional_name, k.structure, k.structure_name,
+                    k.source_kind, k.lat, k.lon, k.insee, k.label, k.phone, k.starts, k.ends, k.capacity, k.mode,
+                    k.booking_kind, k.profession, k.specialty, k.offers, k.visibility) then 'unchanged'
+            when (i.territory, i.professional, i.structure, i.lat, i.lon, i.starts, i.ends, i.mode, i.profession, i.capacity = 1)
+                is distinct from (k.territory, k.professional, k.structure, k.lat, k.lon, k.starts, k.ends, k.mode,
+                    k.profession, k.capacity = 1)
+                and exists (select from booking b where b.slot_id = k.id and b.ended_at is null) then 'booked'
+            else 'updated' end as outcome
+        from incoming i left join known k on k.external_id = i.external_id
+    ), seen as (
+        update slot s set checked_at = p_now, valid_at = j.valid_at from judged j
+        where s.id = j.known_id and j.outcome = 'unchanged' and s.valid_at < j.valid_at
+    ), written as (
+        insert into slot (source, external_id, territory, professional, professional_name, structure, structure_name,
+            source_kind, lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession,
+            specialty, offers, visibility, valid_at, checked_at, changed_at, version)
+        select p_source, external_id, territory, professional, professional_name, structure, structure_name, source_kind,
+            lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession, specialty,
+            offers, visibility, valid_at, p_now, p_now, nextval('change_seq')
+        from judged where outcome in ('created', 'updated') order by external_id
+        on conflict (source, external_id) do update set
+            territory = excluded.territory, professional = excluded.professional,
+            professional_name = excluded.professional_name, structure = excluded.structure,
+            structure_name = excluded.structure_name, source_kind = excluded.source_kind, lat = excluded.lat,
+            lon = excluded.lon, landmass = excluded.landmass, insee = excluded.insee, label = excluded.label,
+            phone = excluded.phone, starts = excluded.starts, ends = excluded.ends, capacity = excluded.capacity,
+            mode = excluded.mode, booking_kind = excluded.booking_kind, profession = excluded.profession,
+            specialty = excluded.specialty, offers = excluded.offers, visibility = excluded.visibility,
+            valid_at = excluded.valid_at, checked_at = excluded.checked_at, changed_at = excluded.changed_at,
+            version = excluded.version, status = 'open'
+        -- a row that another writer committed meanwhile wins if it is newer
+        where slot.valid_at <= excluded.valid_at
+        returning id, external_id
+    )
+    select (select array_agg(id) from written),
+           (select json_agg(json_build_object('n', j.n - 1, 'slot_id', coalesce(w.id, j.known_id), 'outcome',
+                case when j.outcome in ('created', 'updated') and w.id is null then 'stale' else j.outcome end) order by j.n)
+              from judged j left join written w on w.external_id = j.external_id)
+    into changed, verdicts;
+    select array_agg(o) from announce_places(p_now, changed) o into published;
+end $$;
+
+-- Announce whole places (published or changed), at most 200 a message.
+create function announce_places(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
+    with numbered as (
+        select s as place, s.territory, (row_number() over (partition by s.territory order by s.id) - 1) / 200 as page
+        from slot s where s.id = any(p_slots)
+    )
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, territory, 'places', 'published', '', 0, '', '{}',
+           json_agg(json_build_array(place_json(place), place_left(place)))::text
+    from numbered group by territory, page order by territory, page
+    returning *
+$$;
+
+-- End the bookings on some slots by the practice's act; requests still in time wait again and never get these back.
+create function refuse_bookings(p_now timestamptz, p_bookings uuid[], p_state text, p_reason text)
+returns setof outbox language plpgsql as $$
+declare b record;
+begin
+    perform from request r where r.id in (select request_id from booking where id = any(p_bookings)) order by r.id for update;
+    for b in select k.id, k.request_id, k.slot_id from booking k
+             where k.id = any(p_bookings) and k.state in ('held', 'firm') and k.ended_at is null order by k.id loop
+        return query select * from release_booking(p_now, b.id, p_state, p_reason, 'waiting', array['s' || b.slot_id]);
+        return query select * from announce_requests(p_now, array[b.request_id], 'request.reopened');
+    end loop;
+end $$;
+
+-- Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again.
+-- p_only null: all open slots of the source that start in [p_from, p_to). verdicts: [{"external_id", "outcome"}].
+create function withdraw_slots(p_now timestamptz, p_source text, p_only text[], p_from timestamptz, p_to timestamptz,
+    p_professionals text[], p_structures text[], p_reason text, out verdicts json, out published outbox[])
+language plpgsql as $$
+declare gone bigint[]; bookings uuid[];
+begin
+    -- requests before slots: the lock order of every function here
+    perform from request r where r.id in (
+        select b.request_id from booking b join slot s on s.id = b.slot_id
+        where s.source = p_source and b.ended_at is null and b.state in ('held', 'firm')
+          and (s.external_id = any(p_only) or (p_only is null and s.starts >= p_from and s.starts < p_to)))
+    order by r.id for update;
+    with mine as (
+        select id from slot s where source = p_source and status = 'open'
+          and (external_id = any(p_only) or (p_only is null and starts >= p_from and starts < p_to))
+          and (p_professionals is null or professional = any(p_professionals) or structure = any(p_structures))
+        order by id for update
+    ), done as (
+        update slot s set status = 'withdrawn', changed_at = p_now, valid_at = greatest(valid_at, p_now),
+            version = nextval('change_seq')
+        from mine where s.id = mine.id returning s.id, s.external_id
+    )
+    select (select array_agg(id) from done),
+        (select json_agg(json_build_object('external_id', e, 'outcome',
+            case when d.id is not null then 'withdrawn' else 'not_found' end))
+         from (select unnest(p_only) union select external_id from done) w(e) left join done d on d.external_id = w.e)
+    into gone, verdicts;
+    select array_agg(id) from booking where slot_id = any(gone) and ended_at is null and state in ('held', 'firm') into bookings;
+    if bookings is not null then
+        published := (select array_agg(o) from refuse_bookings(p_now, bookings, 'withdrawn', p_reason) o);
+    end if;
+    published := coalesce(published, '{}') || coalesce((select array_agg(o) from announce_gone(p_now, gone) o), '{}');
+end $$;
+
+create function announce_gone(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, territory, 'places', 'gone', '', 0, '', '{}', json_agg(json_build_array(id, version) order by id)::text
+    from slot where id = any(p_slots) group by territory order by territory
+    returning *
+$$;
+
+-- The practice refuses a booking. p_keep: its place is still good for others; else the slot is withdrawn with it.
+create function refuse_booking(p_now timestamptz, p_booking uuid, p_reason text, p_keep boolean,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare b booking; s slot; others uuid[];
+begin
+    perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
+    select * from booking where id = p_booking into b;
+    if b.id is null then outcome := 'not_found'; return; end if;
+    if b.state = 'refused' then outcome := 'already';
+    elsif b.state not in ('held', 'firm') or b.ended_at is not null then outcome := 'conflict';
+    else
+        published := (select array_agg(o) from refuse_bookings(p_now, array[p_booking], 'refused', p_reason) o);
+        if not p_keep then
+            update slot set status = 'withdrawn', changed_at = p_now, version = nextval('change_seq')
+            where id = b.slot_id and status = 'open' returning * into s;
+            if found then
+                published := published || (select array_agg(o) from announce_gone(p_now, array[s.id]) o);
+            end if;
+        end if;
+        outcome := 'refused';
+    end if;
+    select booking_json(k) from booking k where k.id = p_booking into document;
+end $$;
+
+-- The practice says whether the patient came. Allowed from the start of the slot; may be corrected.
+create function set_outcome(p_now timestamptz, p_booking uuid, p_state text,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare b booking; s slot;
+begin
+    perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
+    select * from booking where id = p_booking into b;
+    if b.id is null then outcome := 'not_found'; return; end if;
+    select * from slot where id = b.slot_id into s;
+    if b.state = p_state then outcome := 'already';
+    elsif b.state not in ('firm', 'fulfilled', 'noshow') then outcome := 'conflict';
+    elsif s.starts > p_now then outcome := 'too_early';
+    else
+        update booking set state = p_state, version = version + 1 where id = b.id;
+        update request set status = p_state, version = version + 1 where id = b.request_id;
+        published := (select array_agg(o) from announce_requests(p_now, array[b.request_id], null) o)
+            || (select array_agg(o) from announce_bookings(p_now, array[b.id]) o);
+        outcome := p_state;
+    end if;
+    select booking_json(k) from booking k where k.id = p_booking into document;
+end $$;
+
+-- Leases. Take or renew those of p_territories that are free, expired or ours; returns what this holder has, with fences.
+-- The clock is the database's: it is the one that all holders share.
+create function take_leases(p_holder text, p_territories text[], p_seconds double precision)
+returns table (territory text, fence bigint) language plpgsql as $$
+begin
+    insert into lease as l (territory, holder, fence, until)
+    select t, p_holder, nextval('fence_seq'), clock_timestamp() + make_interval(secs => p_seconds)
+    from unnest(p_territories) t order by t
+    on conflict on constraint lease_pkey do update set
+        holder = excluded.holder, until = excluded.until,
+        fence = case when l.holder = excluded.holder and l.until > clock_timestamp() then l.fence else excluded.fence end
+    where l.holder = excluded.holder or l.until <= clock_timestamp();
+    return query select l.territory, l.fence from lease l
+        where l.holder = p_holder and l.until > clock_timestamp() and l.territory = any(p_territories);
+end $$;

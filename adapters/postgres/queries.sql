@@ -1,0 +1,144 @@
+-- name: key
+-- One API key by its public id.
+select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at
+from api_key where id = $1
+
+-- name: keys
+-- All API keys, newest first.
+select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at
+from api_key order by created_at desc, id
+
+-- name: add_key
+insert into api_key (id, secret_hash, name, role, territories, structures, professionals, source, created_at, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: revoke_key
+update api_key set revoked_at = $2 where id = $1 and revoked_at is null returning id
+
+-- name: settings
+-- Settings of all territories that have any.
+select territory, hold_seconds, mt_rule from territory_setting
+
+-- name: set_setting
+insert into territory_setting (territory, hold_seconds, mt_rule) values ($1, $2, $3)
+on conflict (territory) do update set hold_seconds = excluded.hold_seconds, mt_rule = excluded.mt_rule
+
+-- name: request_document
+-- What its regulator (or, key null, the service) sees of a request.
+select request_json(r)::text from request r where id = $1 and ($2::text is null or key_id = $2)
+
+-- name: requests_of_key
+-- Requests of one key, newest first; status null means all, before pages backwards.
+select request_json(r)::text as document from request r
+where key_id = $1 and ($2::text[] is null or status = any($2)) and ($3::timestamptz is null or created_at < $3)
+order by created_at desc limit $4
+
+-- name: request_for_choice
+-- A request with what is needed to price a place the regulator chose himself.
+select * from request where id = $1 and key_id = $2
+
+-- name: waiting_requests
+-- Open requests of some territories, as the matcher takes them.
+select request_json(r)::text as document from request r
+where status = 'waiting' and deadline > $1 and territory = any($2)
+
+-- name: live_places
+-- Live places with the seats left, as the matcher loads them: set-based, 285 000 rows in one pass.
+with taken as (
+    select slot_id, count(*)::int as seats from booking where ended_at is null group by slot_id
+), blocked as (
+    select o.id from booking b join slot o
+        on o.professional = b.professional and o.capacity = 1 and o.status = 'open'
+       and tstzrange(o.starts, o.ends) && b.during
+    where b.ended_at is null and b.during is not null
+)
+select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
+    case when blocked.id is not null then 0 else greatest(0, s.capacity - coalesce(t.seats, 0)) end, s.capacity,
+    s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
+    s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone
+from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
+where s.status = 'open' and s.starts > $1 and ($2::text[] is null or s.territory = any($2))
+
+-- name: live_records
+-- Live places as records for the mirror, by territory.
+select s.id, s.version, extract(epoch from s.starts)::bigint as start, place_left(s) as left, place_json(s)::text as record
+from slot s where s.status = 'open' and s.starts > $1 and s.territory = $2
+
+-- name: live_territories
+select distinct territory from slot where status = 'open' and starts > $1
+
+-- name: slot_record
+select place_json(s)::text as record, place_left(s) as left, extract(epoch from s.starts)::bigint as start,
+    extract(epoch from s.ends)::bigint as "end", status
+from slot s where id = $1
+
+-- name: slot_owner
+select source, professional, structure from slot where id = $1
+
+-- name: slots_of_source
+-- What a source has published, by start.
+select place_json(s)::text as record, place_left(s) as left, status from slot s
+where source = $1 and starts >= $2 and starts < $3
+  and ($4::text[] is null or professional = any($4) or structure = any($5::text[])) and id > $6
+order by id limit $7
+
+-- name: offers
+-- Live places of a profession inside a box and a horizon.
+select place_json(s)::text as record, place_left(s) as left from slot s
+where s.status = 'open' and s.profession = $1 and s.mode = any($2) and s.starts > $3 and s.starts <= $4
+  and (s.mode = 'tele' or (s.lat between $5 and $6 and s.lon between $7 and $8))
+  and ($9::text is null or s.specialty = $9) and s.offers @> $10 and s.visibility = any($11)
+  and place_left(s) > 0
+order by s.starts limit $12
+
+-- name: booking_document
+select booking_json(b)::text as document, s.source, s.professional, s.structure
+from booking b join slot s on s.id = b.slot_id where b.id = $1
+
+-- name: bookings_of_practice
+-- Bookings that were firm, on slots of some publisher, professionals or structures, newest first.
+select booking_json(b)::text as document from booking b join slot s on s.id = b.slot_id
+where b.firm_at is not null and (s.source = $1 or s.professional = any($2) or s.structure = any($3))
+  and s.starts >= $4 and s.starts < $5
+order by s.starts, b.id limit $6
+
+-- name: leftovers
+-- Outbox rows that their writer has not published in time, oldest first.
+select o.* from outbox o where at <= $1 order by id limit $2
+
+-- name: published
+delete from outbox where id = any($1)
+
+-- name: forget_idempotency
+delete from idempotency where created_at < $1
+
+-- name: take_leases
+select territory, fence from take_leases($1, $2, $3)
+
+-- name: drop_leases
+delete from lease where holder = $1
+
+-- name: overview
+-- Counts for coordinators: open requests by tier and live places by profession of some territories.
+select 'requests' as what, tier as name, status as part, count(*) from request
+where territory = any($1) and created_at > $2 group by tier, status
+union all
+select 'places', profession, mode, sum(capacity) from slot
+where territory = any($1) and status = 'open' and starts > $3 group by profession, mode
+
+-- name: doubles
+-- The auditor: seats, requests or professionals booked twice, and slots booked beyond their capacity (a capacity that
+-- was lowered under what is booked breaks nothing, but nothing may be booked after it).
+select 'seat' as what, count(*) from (select from booking where ended_at is null group by slot_id, seat having count(*) > 1) a
+union all
+select 'request', count(*) from (select from booking where ended_at is null group by request_id having count(*) > 1) a
+union all
+select 'overlap', count(*) from booking a join booking b on a.professional = b.professional and a.id < b.id
+    and a.during && b.during where a.ended_at is null and b.ended_at is null
+union all
+select 'capacity', count(*) from (select from slot s join booking b on b.slot_id = s.id and b.ended_at is null
+    group by s.id having count(*) > s.capacity and max(b.held_at) > s.changed_at) a
+
+-- name: matched_territories
+-- Territories that some matcher decides for right now.
+select territory from lease where until > clock_timestamp()

@@ -1,0 +1,267 @@
+"""Redis as mirror and bus: publish what committed, read streams, rebuild after a wipe. Nothing true lives here alone."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Final
+
+import orjson
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from adapters.redis import keys
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports import Announcement, Entry, entry_order
+
+_SCRIPT: Final = files("adapters.redis").joinpath("apply_places.lua").read_text(encoding="utf-8")
+_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+# Lengths after which old entries go; a reader that was away longer is told of a gap and reads the ledger.
+PLACES_LOG_LENGTH: Final = 2_000
+REQUESTS_LENGTH: Final = 10_000
+EVENTS_LENGTH: Final = 20_000
+_ANSWER_S: Final = 5.0  # a server that takes longer counts as away
+
+_AWAY: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    OSError,
+    TimeoutError,
+)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as failure:
+        raise UnavailableError("Redis ne répond pas.", retry_after=2) from failure
+
+
+def _epoch_seconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+class RedisBus:
+    """One connection pool for commands; each blocking reader should own a bus of its own."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    @classmethod
+    def connect(cls, url: str) -> "RedisBus":
+        """Open a client. RESP2 on purpose: its stream replies have one shape on every server version."""
+        redis = Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            socket_timeout=_ANSWER_S,
+            socket_connect_timeout=_ANSWER_S,
+            retry=Retry(NoBackoff(), 1),
+        )
+        return cls(redis)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    async def ping(self) -> None:
+        """Raise UnavailableError when the server does not answer."""
+        with _answering():
+            await self.redis.execute_command("PING")
+
+    # -- publishing ----------------------------------------------------------------------------------------------
+
+    async def publish(self, announcements: Sequence[Announcement]) -> None:
+        """Publish in one round trip, in the order given; the mirror before the log that tells of it."""
+        await self._run([command for a in announcements for command in self._commands(a)])
+
+    async def _run(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        with _answering():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                results = await pipe.execute(raise_on_error=False)
+            if any(isinstance(result, exceptions.NoScriptError) for result in results):
+                await self.redis.script_load(_SCRIPT)
+        missing = [n for n, result in enumerate(results) if isinstance(result, exceptions.NoScriptError)]
+        if missing:
+            # the server is new or was flushed: run again only what missed the script
+            for n, result in zip(missing, await self._run([commands[n] for n in missing]), strict=True):
+                results[n] = result
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return list(results)
+
+    def _commands(self, a: Announcement) -> list[tuple[Any, ...]]:
+        if a.stream == "places":
+            log = ("territory", a.territory, "kind", a.type, "data", a.data)
+            return [
+                self._apply(a.territory, a.type, orjson.loads(a.data)),
+                ("XADD", keys.PLACES_LOG, "MAXLEN", "~", PLACES_LOG_LENGTH, "*", *log),
+            ]
+        if a.stream == "requests":
+            fields: tuple[Any, ...] = ("type", a.type, "request", a.aggregate, "version", a.version, "data", a.data)
+            return [
+                (
+                    "XADD",
+                    keys.REQUESTS,
+                    "MAXLEN",
+                    "~",
+                    REQUESTS_LENGTH,
+                    "*",
+                    "territory",
+                    a.territory,
+                    *fields,
+                )
+            ]
+        fields = (
+            *(
+                "territory",
+                a.territory,
+                "id",
+                a.id,
+                "type",
+                a.type,
+                "aggregate",
+                a.aggregate,
+                "version",
+                a.version,
+            ),
+            *("owner", a.owner, "audience", " ".join(a.audience), "data", a.data),
+        )
+        return [("XADD", keys.EVENTS, "MAXLEN", "~", EVENTS_LENGTH, "*", *fields)]
+
+    @staticmethod
+    def _apply(territory: str, kind: str, items: Sequence[Any]) -> tuple[Any, ...]:
+        args: list[Any] = []
+        if kind == "published":
+            for record, left in items:
+                start = _epoch_seconds(record["start"])
+                args += (record["slot_id"], record["version"], left, start, orjson.dumps(record))
+        elif kind == "state":
+            for slot_id, left, version in items:
+                args += (slot_id, version, left)
+        else:
+            for slot_id, version in items:
+                args += (slot_id, version)
+        return ("EVALSHA", _SHA, 3, *_mirror_keys(territory), kind, *args)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def read(self, positions: Mapping[str, str], block_ms: int, count: int = 500) -> list[Entry]:
+        """Return entries after the positions ({stream: last id}), waiting at most ``block_ms``."""
+        with _answering():
+            reply = await self.redis.execute_command(
+                "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()
+            )
+        return [entry for stream, raw in _pairs(reply) for entry in _entries(stream.decode(), raw)]
+
+    async def range(self, stream: str, after: str, until: str, count: int) -> list[Entry]:
+        """Return entries with after < id ≤ until."""
+        with _answering():
+            reply = await self.redis.execute_command("XRANGE", stream, f"({after}", until, "COUNT", count)
+        return _entries(stream, reply)
+
+    async def tails(self, streams: Iterable[str]) -> dict[str, str]:
+        """Return the last id of each stream ("0-0" for one that does not exist yet)."""
+        names = list(streams)
+        with _answering():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.execute_command("XREVRANGE", name, "+", "-", "COUNT", 1)
+                replies = await pipe.execute()
+        return {
+            name: reply[0][0].decode() if reply else "0-0" for name, reply in zip(names, replies, strict=True)
+        }
+
+    async def has_all_since(self, stream: str, after: str) -> bool:
+        """Tell whether everything after an id is still in the stream (else a reader must be told of a gap)."""
+        try:
+            with _answering():
+                info = await self.redis.xinfo_stream(stream)
+        except exceptions.ResponseError:
+            return after in ("0", "0-0")  # no stream: nothing was ever said, or all was wiped
+        if entry_order(after) > entry_order(_text(info["last-generated-id"])):
+            return False
+        if int(info["entries-added"]) == int(info["length"]):
+            return True
+        first = info["first-entry"]
+        return first is not None and entry_order(_text(first[0])) <= entry_order(after)
+
+    # -- epoch and rebuilding ------------------------------------------------------------------------------------
+
+    async def epoch(self) -> str | None:
+        """Return the epoch of the streams; None after a wipe."""
+        with _answering():
+            value = await self.redis.get(keys.EPOCH)
+        return None if value is None else _text(value)
+
+    async def begin_epoch(self, epoch: str) -> str:
+        """Start an epoch unless one is there; returns the one in force."""
+        with _answering():
+            await self.redis.set(keys.EPOCH, epoch, nx=True)
+        return await self.epoch() or epoch
+
+    async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
+        """Write live places (id, version, start, left, record JSON) of a territory into the mirror, then mark it ready."""
+        for at in range(0, len(rows), 500):
+            args: list[Any] = []
+            for row in rows[at : at + 500]:
+                args += (row["id"], row["version"], row["left"], row["start"], row["record"])
+            await self._run([("EVALSHA", _SHA, 3, *_mirror_keys(territory), "published", *args)])
+            await asyncio.sleep(0)  # serving goes on while we fill
+        with _answering():
+            await self.redis.set(keys.ready(territory), epoch)
+
+    async def ready_for(self, territories: Sequence[str]) -> list[str | None]:
+        """Return for which epoch each territory's mirror is complete."""
+        if not territories:
+            return []
+        with _answering():
+            values = await self.redis.mget([keys.ready(t) for t in territories])
+        return [None if value is None else _text(value) for value in values]
+
+    async def drop_past(self, territory: str, before: int) -> int:
+        """Take places that started before an instant (epoch seconds) out of the mirror."""
+        with _answering():
+            gone = await self.redis.zrangebyscore(
+                keys.by_start(territory), "-inf", f"({before}", start=0, num=5000
+            )
+            if gone:
+                async with self.redis.pipeline(transaction=True) as pipe:
+                    pipe.hdel(keys.places(territory), *gone)
+                    pipe.hdel(keys.left(territory), *gone)
+                    pipe.zrem(keys.by_start(territory), *gone)
+                    await pipe.execute()
+        return len(gone)
+
+
+def _mirror_keys(territory: str) -> tuple[str, str, str]:
+    return keys.places(territory), keys.left(territory), keys.by_start(territory)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pairs(reply: Any) -> Iterable[tuple[bytes, Any]]:
+    """Read XREAD's reply in either protocol: a list of pairs (RESP2) or a mapping (RESP3)."""
+    if not reply:
+        return []
+    return list(reply.items()) if isinstance(reply, dict) else [(pair[0], pair[1]) for pair in reply]
+
+
+def _entries(stream: str, raw: Any) -> list[Entry]:
+    """Read stream entries: redis-py hands fields over as a mapping or as a flat list, by version."""
+    entries = []
+    for entry_id, fields in raw or ():
+        named = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+        entries.append(Entry(stream, entry_id.decode(), named))
+    return entries

@@ -1,0 +1,1 @@
+"""Which place for which request: eligibility, costs, batches, explanations. No I/O, no clock."""

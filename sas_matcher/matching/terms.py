@@ -1,0 +1,49 @@
+"""The terms of a match: what a minute of travel or waiting costs, and what serving each tier is worth.
+
+Scale and formula are those of the day log (``docs``: formats of the day log, *Score*): costs in tenths of a minute,
+``10·travel + 10·wait_weight·wait − 10·mt_bonus·[professional is the médecin traitant]``; a request is left unserved
+rather than served at a cost above its tier's value.
+"""
+
+from dataclasses import dataclass, field
+
+from sas_matcher.domain.vocabulary import Tier
+
+TIER_RANK: dict[Tier, int] = {Tier.T0: 0, Tier.T1: 1, Tier.T2: 2, Tier.T3: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class TierTerms:
+    """One tier: ``value`` in tenths of a minute, ``wait_weight`` of a minute waited against one travelled."""
+
+    value: int
+    wait_weight: float
+
+
+def _day_log_tiers() -> dict[Tier, TierTerms]:
+    # the values and weights that the day log's own meta line carries
+    return {
+        Tier.T0: TierTerms(40_000, 1.0),
+        Tier.T1: TierTerms(20_000, 0.25),
+        Tier.T2: TierTerms(10_000, 0.05),
+        Tier.T3: TierTerms(5_000, 0.03),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All terms of one territory or one day log; the defaults are the day log's.
+
+    Attributes:
+        base_min: minutes that any trip takes.
+        min_per_km: minutes for each straight kilometre.
+        mt_bonus_min: minutes that the médecin traitant is worth.
+        mt_first: a free place at the médecin traitant's wins whatever it costs.
+        tiers: value and wait weight of each tier.
+    """
+
+    base_min: float = 3.0
+    min_per_km: float = 1.95
+    mt_bonus_min: float = 6.0
+    mt_first: bool = False
+    tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)

@@ -1,0 +1,320 @@
+"""What the outside must offer to the services: the ledger (truth), the bus and mirror (speed), and a clock.
+
+The in-memory twins that replay needs implement these same protocols.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+
+class Announcement(NamedTuple):
+    """One outbox row: written in the transaction of the change it tells, published at least once.
+
+    ``stream`` is ``events`` (pushed to people), ``requests`` (work for the matcher) or ``places`` (the mirror);
+    receivers drop what is not newer than what they know, by (aggregate, version).
+    """
+
+    id: int
+    at: datetime
+    territory: str
+    stream: str
+    type: str
+    aggregate: str
+    version: int
+    owner: str
+    audience: tuple[str, ...]
+    data: str
+
+
+class Outcome(NamedTuple):
+    """What a change did: a word, the document after it, and whether an Idempotency-Key replayed it."""
+
+    word: str
+    document: str | None
+    replayed: bool = False
+
+
+class Claim(NamedTuple):
+    """One line of a matcher's batch; ``slot_id`` None records that there is no place, with the reason."""
+
+    request_id: str
+    slot_id: int | None
+    booking_id: str
+    hold_until: datetime | None
+    decision: str
+
+
+class Idempotency(NamedTuple):
+    """Who asks, under which Idempotency-Key, with which body (SHA-256)."""
+
+    key_id: str
+    key: str
+    body_hash: bytes
+
+
+class KeyRecord(NamedTuple):
+    """An API key as stored: the secret only as a hash."""
+
+    id: str
+    secret_hash: bytes
+    name: str
+    role: str
+    territories: tuple[str, ...]
+    structures: tuple[str, ...]
+    professionals: tuple[str, ...]
+    source: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Entry(NamedTuple):
+    """One stream entry: its stream, id and fields."""
+
+    stream: str
+    id: str
+    fields: dict[bytes, bytes]
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """Return a stream id as numbers that compare."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> datetime:
+        """Return the present instant, timezone-aware (UTC)."""
+        ...
+
+
+class Ids(Protocol):
+    """Where ids come from."""
+
+    def uuid(self) -> str:
+        """Return a new UUID, ordered by time."""
+        ...
+
+
+class Publisher(Protocol):
+    """Takes what a committed transaction announced and makes it known at once; the sweeper catches what it misses."""
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Queue for publication; never blocks, never fails."""
+        ...
+
+
+class Ledger(Protocol):
+    """The truth. Every method is one transaction; what a change announces goes to the ledger's ``Publisher``."""
+
+    async def create_request(self, now: datetime, row: Mapping[str, Any], once: Idempotency) -> Outcome:
+        """Take in a request."""
+        ...
+
+    async def change_request(
+        self, action: str, now: datetime, request_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Confirm, decline, cancel, resume a request or take a chosen place."""
+        ...
+
+    async def change_booking(
+        self, action: str, now: datetime, booking_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Refuse a booking or say what became of it."""
+        ...
+
+    async def request_document(self, request_id: str, key_id: str | None) -> str | None:
+        """Return a request as its key sees it."""
+        ...
+
+    async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
+        """Return the columns of a request."""
+        ...
+
+    async def requests_of_key(
+        self, key_id: str, statuses: Sequence[str] | None, before: datetime | None, limit: int
+    ) -> list[str]:
+        """Return a page of requests."""
+        ...
+
+    async def upsert_slots(
+        self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Publish or change slots."""
+        ...
+
+    async def withdraw_slots(
+        self,
+        now: datetime,
+        source: str,
+        only: Sequence[str] | None,
+        window: tuple[datetime, datetime] | None,
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        reason: str,
+    ) -> list[dict[str, Any]]:
+        """Withdraw slots."""
+        ...
+
+    async def slots_of_source(
+        self,
+        source: str,
+        window: tuple[datetime, datetime],
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        after: int,
+        limit: int,
+    ) -> list[tuple[str, int, str]]:
+        """Return what a source has published."""
+        ...
+
+    async def offers(self, *args: Any) -> list[tuple[str, int]]:
+        """Return live places in a box."""
+        ...
+
+    async def slot_record(self, slot_id: int) -> Any | None:
+        """Return one slot."""
+        ...
+
+    async def booking_document(self, booking_id: str) -> Any | None:
+        """Return one booking with its owners."""
+        ...
+
+    async def bookings_of_practice(
+        self,
+        source: str | None,
+        professionals: Sequence[str],
+        structures: Sequence[str],
+        window: tuple[datetime, datetime],
+        limit: int,
+    ) -> list[str]:
+        """Return a practice's bookings."""
+        ...
+
+    async def claim(
+        self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
+    ) -> tuple[list[str], list[Announcement]]:
+        """Decide a batch."""
+        ...
+
+    async def waiting_requests(
+        self, now: datetime, territories: Sequence[str]
+    ) -> list[tuple[str, list[str]]]:
+        """Return open requests."""
+        ...
+
+    def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
+        """Yield pages of live places."""
+        ...
+
+    async def live_records(self, now: datetime, territory: str) -> list[Any]:
+        """Return a territory's live places as records."""
+        ...
+
+    async def live_territories(self, now: datetime) -> list[str]:
+        """Return territories with live places."""
+        ...
+
+    async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
+        """Take or renew leases."""
+        ...
+
+    async def matched_territories(self) -> list[str]:
+        """Return territories that a matcher decides for."""
+        ...
+
+    async def drop_leases(self, holder: str) -> None:
+        """Give leases back."""
+        ...
+
+    async def lapse_holds(self, now: datetime) -> int:
+        """Give up holds that ran out."""
+        ...
+
+    async def close_unserved(self, now: datetime) -> int:
+        """Close requests past their deadline."""
+        ...
+
+    async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:
+        """Return unpublished announcements."""
+        ...
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        """Drop published announcements."""
+        ...
+
+    async def forget_idempotency(self, before: datetime) -> None:
+        """Drop old Idempotency-Keys."""
+        ...
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """Return an API key."""
+        ...
+
+    async def settings(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of territories."""
+        ...
+
+    async def overview(
+        self, territories: Sequence[str], since: datetime, now: datetime
+    ) -> list[dict[str, Any]]:
+        """Return counts of requests and places."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise UnavailableError when away."""
+        ...
+
+
+class Bus(Protocol):
+    """The mirror and the streams. Every method raises UnavailableError when the server does not answer."""
+
+    async def publish(self, announcements: Sequence[Announcement]) -> None:
+        """Publish in order."""
+        ...
+
+    async def read(self, positions: Mapping[str, str], block_ms: int, count: int = 500) -> list[Entry]:
+        """Return entries after the positions, waiting at most ``block_ms``."""
+        ...
+
+    async def range(self, stream: str, after: str, until: str, count: int) -> list[Entry]:
+        """Return entries with after < id ≤ until."""
+        ...
+
+    async def tails(self, streams: Iterable[str]) -> dict[str, str]:
+        """Return the last id of each stream."""
+        ...
+
+    async def has_all_since(self, stream: str, after: str) -> bool:
+        """Tell whether nothing after an id was dropped."""
+        ...
+
+    async def epoch(self) -> str | None:
+        """Return the epoch; None after a wipe."""
+        ...
+
+    async def begin_epoch(self, epoch: str) -> str:
+        """Start an epoch unless there is one."""
+        ...
+
+    async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
+        """Write a territory's live places."""
+        ...
+
+    async def ready_for(self, territories: Sequence[str]) -> list[str | None]:
+        """Return for which epoch each territory is complete."""
+        ...
+
+    async def drop_past(self, territory: str, before: int) -> int:
+        """Drop places that have started."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise UnavailableError when away."""
+        ...
+
+
+# The three streams, by the names that readers and writers share.
+PLACES_STREAM: Final = "sas:places:log"
+REQUESTS_STREAM: Final = "sas:requests"
+EVENTS_STREAM: Final = "sas:events"

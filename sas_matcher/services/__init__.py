@@ -1,0 +1,1 @@
+"""The use cases, one a module: publish, regulate, match, relay, keep house."""

@@ -1,0 +1,82 @@
+"""Housekeeping: holds that ran out, deadlines that passed, left-behind announcements, and the mirror after a wipe.
+
+Correctness never waits for it (deadlines are judged when read); it tidies up and tells people.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports import Bus, Clock, Ids, Ledger
+from sas_matcher.services.relay import Relay
+
+_log = structlog.get_logger(__name__)
+IDEMPOTENCY_KEPT: Final = timedelta(hours=48)  # at least 24 h (Stripe v1); our requests live 48 h
+_TIDY_S: Final = 0.5
+_EPOCH_S: Final = 0.2
+_PURGE_S: Final = 30.0
+
+
+class Keeper:
+    """Runs beside the matcher; several may run, each step being safe to repeat."""
+
+    def __init__(self, ledger: Ledger, bus: Bus, relay: Relay, clock: Clock, ids: Ids) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._relay = relay
+        self._clock = clock
+        self._ids = ids
+        self._filled: str | None = None
+
+    async def run(self) -> None:
+        """Keep house until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(_TIDY_S, self.tidy))
+            group.create_task(self._every(_EPOCH_S, self.keep_epoch))
+            group.create_task(self._every(_PURGE_S, self.purge))
+
+    @staticmethod
+    async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await step()
+            except UnavailableError as away:
+                _log.warning("keeper.store_away", step=step.__name__, detail=away.detail)
+            await asyncio.sleep(seconds)
+
+    async def tidy(self) -> None:
+        """Lapse holds, close requests past their deadline, publish what was left behind."""
+        now = self._clock.now()
+        await self._ledger.lapse_holds(now)
+        await self._ledger.close_unserved(now)
+        while await self._relay.sweep():
+            pass
+
+    async def keep_epoch(self) -> None:
+        """After a wipe, begin a new epoch and fill the mirror from the ledger, territory by territory."""
+        epoch = await self._bus.epoch()
+        if epoch is None:
+            epoch = await self._bus.begin_epoch(self._ids.uuid())
+            _log.warning("mirror.new_epoch", epoch=epoch)
+        if epoch == self._filled:
+            return
+        now = self._clock.now()
+        territories = await self._ledger.live_territories(now)
+        ready = await self._bus.ready_for(territories)
+        for territory, for_epoch in zip(territories, ready, strict=True):
+            if for_epoch != epoch:
+                await self._bus.fill(territory, epoch, await self._ledger.live_records(now, territory))
+        self._filled = epoch
+
+    async def purge(self) -> None:
+        """Drop started places from the mirror and old Idempotency-Keys from the ledger."""
+        now = self._clock.now()
+        for territory in await self._ledger.live_territories(now - timedelta(days=1)):
+            await self._bus.drop_past(territory, int(now.timestamp()))
+        await self._ledger.forget_idempotency(now - IDEMPOTENCY_KEPT)
+        # territories that had no place before are marked complete at the next look
+        self._filled = None

@@ -1,0 +1,85 @@
+"""The relay: what committed becomes known at once; what a crash kept back, the sweep publishes later.
+
+A writer hands over the outbox rows of its transaction right after the commit; the relay publishes them in order and
+drops them from the outbox. Rows that nobody published within ``GRACE`` are picked up by any relay that sweeps. So each
+announcement goes out at least once; readers drop what is not newer than what they know.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports import Announcement, Bus, Clock, Ledger
+
+GRACE: Final = timedelta(seconds=1)  # far above the milliseconds that a healthy writer needs
+_FORGET_EVERY_S: Final = 0.2
+_BATCH: Final = 200
+_log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """Port ``Publisher`` over a bus; ``ledger`` is set once both exist."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self.ledger: Ledger | None = None
+        self._bus = bus
+        self._clock = clock
+        self._queue: list[Announcement] = []
+        self._more = asyncio.Event()
+        self._done: list[int] = []
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Queue for publication at once."""
+        if announcements:
+            self._queue.extend(announcements)
+            self._more.set()
+
+    async def run(self) -> None:
+        """Publish what is announced, until cancelled; what is queued then stays in the outbox for the sweep."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish_forever())
+            group.create_task(self._forget_forever())
+
+    async def _publish_forever(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._queue:
+                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+                try:
+                    await self._bus.publish(batch)
+                except UnavailableError:
+                    # the outbox still has them: the sweep publishes them in order once Redis is back
+                    _log.warning("relay.bus_away", kept=len(batch) + len(self._queue))
+                    self._queue.clear()
+                else:
+                    self._done.extend(a.id for a in batch)
+
+    async def _forget_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_FORGET_EVERY_S)
+            await self.forget_published()
+
+    async def forget_published(self) -> None:
+        """Drop from the outbox what has been published."""
+        done, self._done = self._done, []
+        if not done or self.ledger is None:
+            return
+        try:
+            await self.ledger.mark_published(done)
+        except UnavailableError:
+            self._done.extend(done)
+
+    async def sweep(self) -> int:
+        """Publish announcements that their writer left behind; returns how many."""
+        if self.ledger is None:
+            return 0
+        late = await self.ledger.leftovers(self._clock.now() - GRACE, _BATCH)
+        if late:
+            await self._bus.publish(late)
+            await self.ledger.mark_published([a.id for a in late])
+        return len(late)
