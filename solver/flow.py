@@ -74,7 +74,7 @@ def solve_single(problem: Problem) -> Plan:
     if problem.penalty.size != 1:
         raise ValueError(f"Expected one request, got {problem.penalty.size}.")
     arcs = (problem.capacity[problem.arc_slot] > 0).nonzero()[0]
-    if problem.slot_group is not None:
+    if problem.quotas is not None:
         arcs = worthwhile(problem, arcs)
     cost = problem.arc_cost[arcs]
     penalty = int(problem.penalty[0])
@@ -154,14 +154,15 @@ def _group_layer(problem: Problem, first_node: int) -> tuple[NDArray[np.intp], N
     Groups carry no key; they are numbered by the first of their slots in the order of keys.
     """
     head = np.full(problem.slot_order.size, -1, np.intp)
-    if problem.slot_group is None or problem.group_capacity is None:
+    if problem.quotas is None:
         return np.empty(0, np.intp), np.empty(0, np.int64), head
-    group = problem.slot_group[problem.slot_order]
+    slot_group, capacity = problem.quotas
+    group = slot_group[problem.slot_order]
     grouped = (group >= 0).nonzero()[0]
     row, first = np.unique(group[grouped], return_index=True)
     row = row[first.argsort()]
-    head[grouped] = inverse(row.astype(np.intp), problem.group_capacity.size)[group[grouped]] + first_node
-    return np.arange(first_node, first_node + row.size), problem.group_capacity[row], head
+    head[grouped] = inverse(row.astype(np.intp), capacity.size)[group[grouped]] + first_node
+    return np.arange(first_node, first_node + row.size), capacity[row], head
 
 
 def _scaled_costs(problem: Problem, arcs: NDArray[np.intp], nodes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -24,11 +24,9 @@ def solve_greedy(problem: Problem) -> Plan:
     # Slots without a group share one more row at the end, with a place for every request.
     group_left = [problem.penalty.size]
     group = [-1] * len(left)
-    if problem.slot_group is not None and problem.group_capacity is not None:
-        group, group_left = (
-            problem.slot_group.tolist(),
-            [*problem.group_capacity.tolist(), problem.penalty.size],
-        )
+    if problem.quotas is not None:
+        slot_group, capacity = problem.quotas
+        group, group_left = slot_group.tolist(), [*capacity.tolist(), problem.penalty.size]
     for arc, r, s in zip(
         arcs.tolist(), problem.arc_request[arcs].tolist(), problem.arc_slot[arcs].tolist(), strict=True
     ):

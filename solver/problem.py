@@ -125,17 +125,24 @@ class Problem:
                 f"Expected max|cost| * (nodes + 1) < 2**61, got {largest} * {nodes + 1}: use a coarser unit."
             )
 
-    def _check_groups(self, slots: int) -> int:
-        if self.slot_group is None and self.group_capacity is None:
-            return 0
+    @property
+    def quotas(self) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
+        """``slot_group`` and ``group_capacity``, or None when there are no groups."""
         if self.slot_group is None or self.group_capacity is None:
+            return None
+        return self.slot_group, self.group_capacity
+
+    def _check_groups(self, slots: int) -> int:
+        if (self.slot_group is None) != (self.group_capacity is None):
             raise ProblemError("Expected slot_group and group_capacity together, got one of them.")
-        groups = len(self.group_capacity)
-        _expect("slot_group", self.slot_group, _INT32, slots)
-        _expect("group_capacity", self.group_capacity, _INT64, groups)
-        _expect_rows("slot_group", self.slot_group, -1, groups)
-        _expect_not_negative("group_capacity", self.group_capacity)
-        return groups
+        if self.quotas is None:
+            return 0
+        group, capacity = self.quotas
+        _expect("slot_group", group, _INT32, slots)
+        _expect("group_capacity", capacity, _INT64, len(capacity))
+        _expect_rows("slot_group", group, -1, len(capacity))
+        _expect_not_negative("group_capacity", capacity)
+        return len(capacity)
 
     def _derive_orders(self, requests: int, slots: int) -> None:
         if requests == 1:  # the live path: one sort says all, and no array of the length of S is touched
@@ -200,9 +207,9 @@ def worthwhile(problem: Problem, arcs: NDArray[np.intp]) -> NDArray[np.intp]:
     slot = problem.arc_slot[arcs]
     usable = problem.arc_cost[arcs] < problem.penalty[problem.arc_request[arcs]]
     usable &= problem.capacity[slot] > 0
-    if problem.slot_group is not None and problem.group_capacity is not None:
-        group = problem.slot_group[slot]
-        usable &= (group < 0) | (np.append(problem.group_capacity, 0)[group] > 0)
+    if problem.quotas is not None:
+        group, capacity = problem.quotas
+        usable &= np.append(capacity, 1)[group[slot]] > 0  # the one at the end is for −1, no group
     return arcs[usable]
 
 

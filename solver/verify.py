@@ -127,7 +127,6 @@ def slot_prices(problem: Problem, plan: Plan) -> NDArray[np.int64]:
     left, slot, gain = plan.slot[request[~waiting]], slot[~waiting], gain[~waiting]
     taken, group_taken = _places_taken(problem, plan)
     raise_groups = _group_floor(problem, taken, group_taken)
-    raise_groups(prices)
     before = np.full(slots, -1, np.int64)
     rounds = np.count_nonzero(taken) + 2  # a chain of exchanges leaves each taken slot once at most
     while (moved := prices != before).any():
@@ -139,8 +138,9 @@ def slot_prices(problem: Problem, plan: Plan) -> NDArray[np.int64]:
         np.maximum.at(prices, slot[active], before[left[active]] + gain[active])
         raise_groups(prices)
     free = taken < problem.capacity
-    if problem.slot_group is not None and problem.group_capacity is not None:
-        free &= np.append(group_taken < problem.group_capacity, True)[problem.slot_group]
+    if problem.quotas is not None:
+        group, group_capacity = problem.quotas
+        free &= np.append(group_taken < group_capacity, True)[group]
     if (wasted := (free & (prices > 0)).nonzero()[0]).size:
         at = int(wasted[0])
         raise NotOptimalError(f"Slot {at} has a free place that would gain {prices[at]}.")
@@ -221,11 +221,12 @@ def certify(
 
 def _places_taken(problem: Problem, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     taken = np.bincount(plan.slot[plan.slot >= 0], minlength=problem.capacity.size)
-    if problem.slot_group is None or problem.group_capacity is None:
+    if problem.quotas is None:
         return taken, np.zeros(0, np.int64)
-    grouped = (problem.slot_group >= 0) & (taken > 0)
-    group_taken = np.zeros(problem.group_capacity.size, np.int64)
-    np.add.at(group_taken, problem.slot_group[grouped], taken[grouped])
+    group, capacity = problem.quotas
+    grouped = (group >= 0).nonzero()[0]
+    group_taken = np.zeros(capacity.size, np.int64)
+    np.add.at(group_taken, group[grouped], taken[grouped])
     return taken, group_taken
 
 
@@ -233,11 +234,11 @@ def _group_floor(
     problem: Problem, taken: NDArray[np.int64], group_taken: NDArray[np.int64]
 ) -> Callable[[NDArray[np.int64]], None]:
     """A function that raises prices in place: in a full group, all to the dearest slot with a free place."""
-    if problem.slot_group is None or problem.group_capacity is None:
+    if problem.quotas is None:
         return lambda prices: None
-    full = group_taken >= problem.group_capacity
-    group = problem.slot_group
-    inside = ((group >= 0) & np.append(full, False)[group]).nonzero()[0]
+    group, capacity = problem.quotas
+    full = group_taken >= capacity
+    inside = np.append(full, False)[group].nonzero()[0]
     free = inside[taken[inside] < problem.capacity[inside]]
     groups = full.size
 
@@ -252,8 +253,9 @@ def _group_floor(
 def _open_slots(problem: Problem) -> NDArray[np.bool_]:
     """Slots that can take anyone at all, bool[S]."""
     has_places = problem.capacity > 0
-    if problem.slot_group is not None and problem.group_capacity is not None:
-        has_places &= np.append(problem.group_capacity > 0, True)[problem.slot_group]
+    if problem.quotas is not None:
+        group, capacity = problem.quotas
+        has_places &= np.append(capacity > 0, True)[group]
     return has_places
 
 
@@ -265,16 +267,17 @@ def _worth_of_places(problem: Problem, prices: NDArray[np.int64]) -> int:
     requests = problem.penalty.size
     priced = (prices > 0).nonzero()[0]
     worth = _dot(np.minimum(problem.capacity[priced], requests), prices[priced])
-    if problem.slot_group is None or problem.group_capacity is None:
+    if problem.quotas is None:
         return worth
-    groups = problem.group_capacity.size
-    grouped = (problem.slot_group >= 0).nonzero()[0]
-    group = problem.slot_group[grouped]
+    slot_group, group_capacity = problem.quotas
+    groups = group_capacity.size
+    grouped = (slot_group >= 0).nonzero()[0]
+    group = slot_group[grouped]
     common = np.full(groups, np.iinfo(np.int64).max)
     np.minimum.at(common, group, prices[grouped])
     room = np.zeros(groups, np.int64)
     np.add.at(room, group, np.minimum(problem.capacity[grouped], requests))
-    spare = room - np.minimum(problem.group_capacity, room)
+    spare = room - np.minimum(group_capacity, room)
     return worth - _dot(spare, common)
 
 

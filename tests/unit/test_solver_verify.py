@@ -67,6 +67,13 @@ def test_a_wrong_plan_is_refused(plan: Plan, message: str) -> None:
         check(PROBLEM, plan)
 
 
+def test_serving_at_the_penalty_is_refused() -> None:
+    """Cost == penalty means unserved: such a place is taken for nothing."""
+    problem = make([(0, 0, 10)], [10], [1])
+    with pytest.raises(PlanError, match="costs no less"):
+        check(problem, Plan(np.array([0], np.int32), np.array([0], np.int32), 10, "flow"))
+
+
 def test_wrong_plans_get_neither_prices_nor_certificate() -> None:
     wrong = plan_with([1, 2, 4])
     with pytest.raises(PlanError):
@@ -88,6 +95,19 @@ def test_the_price_of_a_full_group_is_in_each_of_its_slots() -> None:
     prices = slot_prices(problem, plan)
     assert prices.tolist() == [6, 6]
     assert bound(problem, prices) == plan.objective == 11
+
+
+def test_prices_pass_through_full_groups() -> None:
+    """Slots 1 and 2 share one place. Request 2 wants slot 0, whose holder could go to slot 2 at 3 more.
+
+    One more place in slot 0 would gain 20; in slot 2, or in slot 1 by the shared place, 3 less, and what request 1
+    pays there does not matter.
+    """
+    arcs = [(0, 0, 1), (0, 2, 4), (1, 1, 1), (2, 0, 80)]
+    problem = make(arcs, [100] * 3, [1, 1, 1], slot_group=[-1, 0, 0], group_capacity=[1])
+    plan = solve_flow(problem)
+    assert plan.slot.tolist() == [0, 1, -1]
+    assert slot_prices(problem, plan).tolist() == [20, 17, 17]
 
 
 def test_an_exchange_that_gains_is_found() -> None:
