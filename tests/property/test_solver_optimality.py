@@ -20,13 +20,16 @@ from solver import (
     solve_greedy,
     solve_single,
 )
+from solver.problem import tie_mix
 from tests.solver_cases import (
+    arcs_of,
     brute_force,
     linear_assignment,
     pairs,
     problems,
     shuffled,
     town,
+    with_arcs,
     with_one_more_place,
 )
 
@@ -69,6 +72,22 @@ def test_single_equals_flow(problem: Problem) -> None:
         flow.arc.tolist(),
         flow.objective,
     )
+
+
+@laws
+@given(problems(requests=(2, 6), cost=6))
+def test_tie_break_is_the_least_sum_of_mixes(problem: Problem) -> None:
+    """Of all plans of least objective: the top 12 bits of the mix per arc used, 2¹² per unserved request."""
+    useful = [arc for arc in arcs_of(problem) if arc[2] < problem.penalty[arc[0]]]
+    problem = with_arcs(problem, useful)
+    tie = (tie_mix(problem, np.arange(len(useful))) >> np.uint64(52)).astype(np.int64)
+    weight = 1_000_000
+    lexicographic = replace(
+        problem, arc_cost=problem.arc_cost * weight + tie, penalty=problem.penalty * weight + (1 << 12)
+    )
+    plan = solve_flow(problem)
+    sum_of_ties = sum(int(tie[a]) if a >= 0 else 1 << 12 for a in plan.arc)
+    assert plan.objective * weight + sum_of_ties == brute_force(lexicographic)
 
 
 @laws

@@ -140,6 +140,17 @@ def test_tie_break_never_costs_a_unit() -> None:
         assert solve_flow(problem).objective == linear_assignment(problem)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_tie_break_has_twelve_bits(seed: int) -> None:
+    """300 requests, each to all of 300 slots at the same cost: the least sum of 12-bit mixes, by another algorithm."""
+    base = town(300, 300, 300, seed)
+    ties = (tie_mix(base, np.arange(base.arc_cost.size)) >> np.uint64(52)).astype(np.int64)
+    plan = solve_flow(replace(base, arc_cost=np.zeros_like(ties)))
+    unserved = 1_000 * (1 << 12)  # serve as many as possible, as the penalty asks for
+    by_ties = replace(base, arc_cost=ties, penalty=np.full(300, unserved))
+    assert sum(int(ties[a]) if a >= 0 else unserved for a in plan.arc) == linear_assignment(by_ties)
+
+
 def test_tie_break_gives_way_as_costs_grow() -> None:
     """At every magnitude up to the limit: exact, and the same for any order of rows."""
     base = town(30, 25, 8, seed=2)
