@@ -1,0 +1,161 @@
+"""Fixtures with real servers: one PostgreSQL and one Valkey a session, a fresh database and a flushed Redis a test.
+
+``SAS_TEST_DATABASE_URL`` and ``SAS_TEST_REDIS_URL`` name servers to be used instead of the embedded ones. The role
+must be allowed to create databases; of Redis only the numbers 1 to 15 are used, and flushed.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from redis import Redis
+
+from adapters.embedded import start_postgres, start_valkey
+from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.migrate import migrate
+from adapters.redis import RedisBus
+from sas_matcher.ports import Announcement
+
+_NUMBERS = itertools.count()
+_LAST_REDIS_NUMBER = 15  # a server has 16 numbered databases unless told otherwise; 0 is left to whoever uses it
+
+
+def blocking(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end on a loop of its own, from synchronous code (the tests' loop stays as it is)."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def with_number(url: str, number: int) -> str:
+    """Return the URL of another numbered database of the same Redis."""
+    place, _, query = url.partition("?")
+    return f"{place}?{urlencode(dict(parse_qsl(query)) | {'db': str(number)}, safe='/')}"
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements, each on its own, outside of any transaction."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@dataclass
+class Servers:
+    """The session's servers; ``template`` is a migrated database to be copied, never connected to."""
+
+    database_url: str
+    redis_url: str
+    template: str
+
+    def new_database(self) -> str:
+        """Return the URL of a fresh, migrated database."""
+        name = f"sas_test_{os.getpid()}_{next(_NUMBERS)}"
+        blocking(execute(self.database_url, f"create database {name} template {self.template}"))
+        return with_database(self.database_url, name)
+
+    def drop_database(self, url: str) -> None:
+        """Drop a database that ``new_database`` made, with whoever is still connected."""
+        name = urlsplit(url).path[1:]
+        blocking(execute(self.database_url, f"drop database if exists {name} with (force)"))
+
+    def new_redis(self) -> str:
+        """Return the URL of a flushed numbered database (they come round again after fifteen)."""
+        url = with_number(self.redis_url, 1 + next(_NUMBERS) % _LAST_REDIS_NUMBER)
+        with Redis.from_url(url) as redis:
+            redis.flushdb()
+        return url
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real servers for the whole session."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="sas-test-"))
+        stack.callback(shutil.rmtree, folder)
+        folder.chmod(0o755)  # PostgreSQL may have to run as another user
+        database_url = os.environ.get("SAS_TEST_DATABASE_URL")
+        if database_url is None:
+            postgres = start_postgres(folder / "postgres", durable=False)
+            stack.callback(postgres.stop)
+            database_url = postgres.url
+        redis_url = os.environ.get("SAS_TEST_REDIS_URL")
+        if redis_url is None:
+            valkey = start_valkey(folder / "valkey", durable=False)
+            stack.callback(valkey.stop)
+            redis_url = valkey.url
+        template = f"sas_template_{os.getpid()}"
+        blocking(execute(database_url, f"create database {template}"))
+        stack.callback(lambda: blocking(execute(database_url, f"drop database {template} with (force)")))
+        blocking(migrate(with_database(database_url, template)))
+        yield Servers(database_url, redis_url, template)
+
+
+@pytest.fixture
+def database_url(servers: Servers) -> Iterator[str]:
+    """A fresh, migrated database of this test's own."""
+    url = servers.new_database()
+    yield url
+    servers.drop_database(url)
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """A flushed Redis of this test's own."""
+    return servers.new_redis()
+
+
+@dataclass
+class Recorder:
+    """A publisher that keeps what was announced, in order."""
+
+    heard: list[Announcement] = field(default_factory=list)
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Keep them."""
+        self.heard.extend(announcements)
+
+    def take(self) -> list[Announcement]:
+        """Return what was announced since the last look."""
+        heard, self.heard = self.heard, []
+        return heard
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """The publisher of the fixture ``ledger``."""
+    return Recorder()
+
+
+@pytest.fixture
+async def ledger(database_url: str, recorder: Recorder) -> AsyncIterator[PostgresLedger]:
+    """A ledger on a fresh database; ``recorder`` hears what it announces."""
+    opened = await PostgresLedger.connect(database_url, recorder)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def bus(redis_url: str) -> AsyncIterator[RedisBus]:
+    """A bus on a flushed Redis."""
+    opened = RedisBus.connect(redis_url)
+    yield opened
+    await opened.close()
