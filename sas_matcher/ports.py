@@ -139,9 +139,7 @@ class Ledger(Protocol):
         """Return a page of requests."""
         ...
 
-    async def upsert_slots(
-        self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]
-    ) -> list[dict[str, Any]]:
+    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Publish or change slots."""
         ...
 
@@ -197,9 +195,7 @@ class Ledger(Protocol):
         """Decide a batch."""
         ...
 
-    async def waiting_requests(
-        self, now: datetime, territories: Sequence[str]
-    ) -> list[tuple[str, list[str]]]:
+    async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
         """Return open requests."""
         ...
 
@@ -251,13 +247,15 @@ class Ledger(Protocol):
         """Return an API key."""
         ...
 
+    async def keys(self) -> list[KeyRecord]:
+        """Return all API keys."""
+        ...
+
     async def settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings of territories."""
         ...
 
-    async def overview(
-        self, territories: Sequence[str], since: datetime, now: datetime
-    ) -> list[dict[str, Any]]:
+    async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places."""
         ...
 
@@ -305,12 +303,71 @@ class Bus(Protocol):
         """Return for which epoch each territory is complete."""
         ...
 
+    async def set_aside(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest poison entries of the ingest streams."""
+        ...
+
     async def drop_past(self, territory: str, before: int) -> int:
         """Drop places that have started."""
         ...
 
     async def ping(self) -> None:
         """Raise UnavailableError when away."""
+        ...
+
+
+class CommuneRecord(Protocol):
+    """A commune as the gazetteer knows it; ``landmass`` numbers what can be reached by road."""
+
+    @property
+    def code(self) -> str: ...  # noqa: D102 - INSEE code
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def territory(self) -> str: ...  # noqa: D102 - département
+    @property
+    def postcodes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def population(self) -> int: ...  # noqa: D102
+    @property
+    def lat(self) -> float: ...  # noqa: D102 - town hall
+    @property
+    def lon(self) -> float: ...  # noqa: D102
+    @property
+    def landmass(self) -> int: ...  # noqa: D102
+
+
+class TerritoryRecord(Protocol):
+    """A département."""
+
+    @property
+    def code(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def timezone(self) -> str: ...  # noqa: D102 - IANA name
+    @property
+    def default_radius_km(self) -> float: ...  # noqa: D102 - the national platform's, 0 where it sets none
+
+
+class Geography(Protocol):
+    """Where communes and territories are."""
+
+    def by_code(self, code: str) -> CommuneRecord | None:
+        """Return a commune by its INSEE code."""
+        ...
+
+    def nearest(self, lat: float, lon: float) -> CommuneRecord:
+        """Return the commune whose town hall is nearest."""
+        ...
+
+    def search(self, text: str, limit: int = 10, territory: str | None = None) -> Sequence[CommuneRecord]:
+        """Return communes by name, postcode or code."""
+        ...
+
+    @property
+    def territories(self) -> Mapping[str, TerritoryRecord]:
+        """All territories by code."""
         ...
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.geo.landmass import landmass_of_commune
-from adapters.geo.travel import EARTH_RADIUS_KM, haversine_km
+from sas_matcher.travel import EARTH_RADIUS_KM, haversine_km
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]

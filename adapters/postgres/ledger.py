@@ -1,7 +1,8 @@
 """PostgreSQL as the ledger: one method, one transaction; the verdicts are unique rows (see ``migrations/sql``)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,8 +37,25 @@ _AWAY: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full: a server that cannot serve now
+    asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
+    asyncpg.QueryCanceledError,
     TimeoutError,
 )
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as failure:
+        if failure.sqlstate == _FENCED:
+            raise FencedError from failure
+        if isinstance(failure, _AWAY):
+            raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
+        raise
+    except _AWAY as failure:
+        raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
 
 
 def announcements(rows: Sequence[Any] | None) -> list[Announcement]:
@@ -71,11 +89,28 @@ class _GroupCommit:
                         if not future.done():
                             future.set_result(result)
                 except Exception as failure:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(failure)
+                    if len(batch) > 1 and not isinstance(failure, UnavailableError):
+                        # one bad item must not fail its neighbours: each again on its own
+                        await self._one_by_one(batch)
+                    else:
+                        self._fail(batch, failure)
         finally:
             self._running = None
+
+    async def _one_by_one(self, batch: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+        for item, future in batch:
+            try:
+                (result,) = await self._flush([item])
+                if not future.done():
+                    future.set_result(result)
+            except Exception as failure:
+                self._fail([(item, future)], failure)
+
+    @staticmethod
+    def _fail(batch: list[tuple[Any, asyncio.Future[Any]]], failure: Exception) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(failure)
 
 
 class PostgresLedger:
@@ -107,20 +142,13 @@ class PostgresLedger:
         """Run one transaction; again on deadlock; a store that is away becomes UnavailableError."""
         for attempt in range(_TRIES):
             try:
-                async with self._pool.acquire(timeout=10) as connection:
-                    return await work(connection)
+                with _answering():
+                    async with self._pool.acquire(timeout=10) as connection:
+                        return await work(connection)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 if attempt == _TRIES - 1:
                     raise
                 await asyncio.sleep(0.005 * 2**attempt)
-            except asyncpg.PostgresError as failure:
-                if failure.sqlstate == _FENCED:
-                    raise FencedError from failure
-                if isinstance(failure, _AWAY):
-                    raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
-                raise
-            except _AWAY as failure:
-                raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _change(self, sql: str, *args: Any) -> Any:
@@ -150,13 +178,17 @@ class PostgresLedger:
             IdempotencyError: the key came before with another body.
             UnavailableError: the ledger is away; it may have committed, the same key tells.
         """
-        doc = {**row, "key_id": once.key_id, "idem_key": once.key, "body_hash": once.body_hash.hex()}
+        doc = {
+            **row,
+            "key_id": once.key_id,
+            "idem_key": once.key,
+            "body_hash": once.body_hash.hex(),
+            "created_at": now,
+        }
         created: bool = await self._intake.submit((now, doc))
         if created:
             return Outcome("created", str(row["id"]))
-        known = await self._retry(
-            lambda c: c.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key)
-        )
+        known = await self._retry(lambda c: c.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key))
         if known is None or known["body_hash"] != once.body_hash or known["request_id"] is None:
             raise IdempotencyError
         return Outcome("replayed", str(known["request_id"]), replayed=True)
@@ -192,9 +224,7 @@ class PostgresLedger:
                     now,
                 )
                 if not fresh:
-                    known = await connection.fetchrow(
-                        "select * from idempotency_of($1, $2)", once.key_id, once.key
-                    )
+                    known = await connection.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key)
                     if known is None or known["body_hash"] != once.body_hash or known["answer"] is None:
                         raise IdempotencyError
                     answer = orjson.loads(known["answer"])
@@ -223,9 +253,7 @@ class PostgresLedger:
         self, key_id: str, statuses: Sequence[str] | None, before: datetime | None, limit: int
     ) -> list[str]:
         """Return a page of a key's requests, newest first."""
-        return [
-            row["document"] for row in await self._rows("requests_of_key", key_id, statuses, before, limit)
-        ]
+        return [row["document"] for row in await self._rows("requests_of_key", key_id, statuses, before, limit)]
 
     async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
         """Return the columns of a request of this key."""
@@ -288,16 +316,15 @@ class PostgresLedger:
 
     async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
         """Yield pages of live places (columns as in ``live_places``) from one snapshot."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            cursor = await connection.cursor(QUERIES["live_places"], now, territories)
-            while page := await cursor.fetch(_LOAD_PAGE, timeout=60):
-                yield page
+        with _answering():
+            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+                cursor = await connection.cursor(QUERIES["live_places"], now, territories)
+                while page := await cursor.fetch(_LOAD_PAGE, timeout=60):
+                    yield page
 
     # -- the practice --------------------------------------------------------------------------------------------
 
-    async def upsert_slots(
-        self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]
-    ) -> list[dict[str, Any]]:
+    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Publish slots; verdict per row in order (see ``upsert_slots`` in SQL)."""
         payload = orjson.dumps(rows).decode()
         row = await self._change("select * from upsert_slots($1, $2, $3)", now, source, payload)
@@ -313,7 +340,7 @@ class PostgresLedger:
         owners: tuple[Sequence[str], Sequence[str]] | None,
         reason: str,
     ) -> list[dict[str, Any]]:
-        """Withdraw named slots of a source, or all that start in a window; owners limit to (professionals, structures)."""
+        """Withdraw named slots of a source, or all in a window; owners limit to (professionals, structures)."""
         start, end = window or (None, None)
         professionals, structures = owners or (None, None)
         row = await self._change(
@@ -364,9 +391,7 @@ class PostgresLedger:
         limit: int,
     ) -> list[str]:
         """Return the bookings a practice has (or had, once firm) in a window of starts."""
-        rows = await self._rows(
-            "bookings_of_practice", source, list(professionals), list(structures), *window, limit
-        )
+        rows = await self._rows("bookings_of_practice", source, list(professionals), list(structures), *window, limit)
         return [row["document"] for row in rows]
 
     # -- the mirror and the outbox -------------------------------------------------------------------------------
@@ -438,9 +463,7 @@ class PostgresLedger:
         """Store the settings of a territory."""
         await self._retry(lambda c: c.execute(QUERIES["set_setting"], territory, hold_seconds, mt_rule))
 
-    async def overview(
-        self, territories: Sequence[str], since: datetime, now: datetime
-    ) -> list[dict[str, Any]]:
+    async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places of some territories."""
         return [dict(row) for row in await self._rows("overview", list(territories), since, now)]
 

@@ -128,7 +128,7 @@ where territory = any($1) and status = 'open' and starts > $3 group by professio
 
 -- name: doubles
 -- The auditor: seats, requests or professionals booked twice, and slots booked beyond their capacity (a capacity that
--- was lowered under what is booked breaks nothing, but nothing may be booked after it).
+-- was lowered under what is booked breaks nothing, but nothing may be booked after it; slot versions tell, clocks do not).
 select 'seat' as what, count(*) from (select from booking where ended_at is null group by slot_id, seat having count(*) > 1) a
 union all
 select 'request', count(*) from (select from booking where ended_at is null group by request_id having count(*) > 1) a
@@ -137,7 +137,7 @@ select 'overlap', count(*) from booking a join booking b on a.professional = b.p
     and a.during && b.during where a.ended_at is null and b.ended_at is null
 union all
 select 'capacity', count(*) from (select from slot s join booking b on b.slot_id = s.id and b.ended_at is null
-    group by s.id having count(*) > s.capacity and max(b.held_at) > s.changed_at) a
+    group by s.id having count(*) > s.capacity and max(b.slot_version) = s.version) a
 
 -- name: matched_territories
 -- Territories that some matcher decides for right now.

@@ -1,4 +1,4 @@
-"""Redis as mirror and bus: publish what committed, read streams, rebuild after a wipe. Nothing true lives here alone."""
+"""Redis as mirror and bus: publish what committed, read streams, rebuild after a wipe. Nothing is true here alone."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,8 @@ _AWAY: Final = (
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
+    """Turn a server that does not answer into UnavailableError."""
     try:
         yield
     except _AWAY as failure:
@@ -72,7 +73,7 @@ class RedisBus:
 
     async def ping(self) -> None:
         """Raise UnavailableError when the server does not answer."""
-        with _answering():
+        with answering():
             await self.redis.execute_command("PING")
 
     # -- publishing ----------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class RedisBus:
         await self._run([command for a in announcements for command in self._commands(a)])
 
     async def _run(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        with _answering():
+        with answering():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
@@ -157,34 +158,32 @@ class RedisBus:
 
     async def read(self, positions: Mapping[str, str], block_ms: int, count: int = 500) -> list[Entry]:
         """Return entries after the positions ({stream: last id}), waiting at most ``block_ms``."""
-        with _answering():
+        with answering():
             reply = await self.redis.execute_command(
                 "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()
             )
-        return [entry for stream, raw in _pairs(reply) for entry in _entries(stream.decode(), raw)]
+        return [entry for stream, raw in stream_pairs(reply) for entry in read_entries(stream.decode(), raw)]
 
     async def range(self, stream: str, after: str, until: str, count: int) -> list[Entry]:
         """Return entries with after < id ≤ until."""
-        with _answering():
+        with answering():
             reply = await self.redis.execute_command("XRANGE", stream, f"({after}", until, "COUNT", count)
-        return _entries(stream, reply)
+        return read_entries(stream, reply)
 
     async def tails(self, streams: Iterable[str]) -> dict[str, str]:
         """Return the last id of each stream ("0-0" for one that does not exist yet)."""
         names = list(streams)
-        with _answering():
+        with answering():
             async with self.redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.execute_command("XREVRANGE", name, "+", "-", "COUNT", 1)
                 replies = await pipe.execute()
-        return {
-            name: reply[0][0].decode() if reply else "0-0" for name, reply in zip(names, replies, strict=True)
-        }
+        return {name: reply[0][0].decode() if reply else "0-0" for name, reply in zip(names, replies, strict=True)}
 
     async def has_all_since(self, stream: str, after: str) -> bool:
         """Tell whether everything after an id is still in the stream (else a reader must be told of a gap)."""
         try:
-            with _answering():
+            with answering():
                 info = await self.redis.xinfo_stream(stream)
         except exceptions.ResponseError:
             return after in ("0", "0-0")  # no stream: nothing was ever said, or all was wiped
@@ -199,41 +198,48 @@ class RedisBus:
 
     async def epoch(self) -> str | None:
         """Return the epoch of the streams; None after a wipe."""
-        with _answering():
+        with answering():
             value = await self.redis.get(keys.EPOCH)
         return None if value is None else _text(value)
 
     async def begin_epoch(self, epoch: str) -> str:
         """Start an epoch unless one is there; returns the one in force."""
-        with _answering():
+        with answering():
             await self.redis.set(keys.EPOCH, epoch, nx=True)
         return await self.epoch() or epoch
 
     async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
-        """Write live places (id, version, start, left, record JSON) of a territory into the mirror, then mark it ready."""
+        """Write a territory's live places (id, version, start, left, record JSON), then mark it ready."""
         for at in range(0, len(rows), 500):
             args: list[Any] = []
             for row in rows[at : at + 500]:
                 args += (row["id"], row["version"], row["left"], row["start"], row["record"])
             await self._run([("EVALSHA", _SHA, 3, *_mirror_keys(territory), "published", *args)])
             await asyncio.sleep(0)  # serving goes on while we fill
-        with _answering():
+        with answering():
             await self.redis.set(keys.ready(territory), epoch)
 
     async def ready_for(self, territories: Sequence[str]) -> list[str | None]:
         """Return for which epoch each territory's mirror is complete."""
         if not territories:
             return []
-        with _answering():
+        with answering():
             values = await self.redis.mget([keys.ready(t) for t in territories])
         return [None if value is None else _text(value) for value in values]
 
+    async def set_aside(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest poison entries of the ingest streams."""
+        with answering():
+            raw = await self.redis.xrevrange(keys.INGEST_POISON, count=limit)
+        return [
+            {"id": entry.id, **{_text(name): value.decode(errors="replace") for name, value in entry.fields.items()}}
+            for entry in read_entries(keys.INGEST_POISON, raw)
+        ]
+
     async def drop_past(self, territory: str, before: int) -> int:
         """Take places that started before an instant (epoch seconds) out of the mirror."""
-        with _answering():
-            gone = await self.redis.zrangebyscore(
-                keys.by_start(territory), "-inf", f"({before}", start=0, num=5000
-            )
+        with answering():
+            gone = await self.redis.zrangebyscore(keys.by_start(territory), "-inf", f"({before}", start=0, num=5000)
             if gone:
                 async with self.redis.pipeline(transaction=True) as pipe:
                     pipe.hdel(keys.places(territory), *gone)
@@ -251,14 +257,14 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _pairs(reply: Any) -> Iterable[tuple[bytes, Any]]:
+def stream_pairs(reply: Any) -> Iterable[tuple[bytes, Any]]:
     """Read XREAD's reply in either protocol: a list of pairs (RESP2) or a mapping (RESP3)."""
     if not reply:
         return []
     return list(reply.items()) if isinstance(reply, dict) else [(pair[0], pair[1]) for pair in reply]
 
 
-def _entries(stream: str, raw: Any) -> list[Entry]:
+def read_entries(stream: str, raw: Any) -> list[Entry]:
     """Read stream entries: redis-py hands fields over as a mapping or as a flat list, by version."""
     entries = []
     for entry_id, fields in raw or ():

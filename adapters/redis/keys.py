@@ -16,7 +16,6 @@ PLACES_LOG: Final = PLACES_STREAM
 REQUESTS: Final = REQUESTS_STREAM
 # STREAM of what is pushed to people.
 EVENTS: Final = EVENTS_STREAM
-INGEST: Final = "sas:ingest"
 INGEST_POISON: Final = "sas:ingest:poison"
 
 
@@ -40,6 +39,11 @@ def ready(territory: str) -> str:
     return f"sas:{{{territory}}}:ready"
 
 
-def ingest_replies(source: str) -> str:
-    """STREAM of verdicts on what a source sent to the ingest stream."""
-    return f"sas:ingest:replies:{source}"
+def ingest(key_id: str) -> str:
+    """STREAM into which the holder of a key publishes."""
+    return f"sas:ingest:{key_id}"
+
+
+def ingest_replies(key_id: str) -> str:
+    """STREAM of the verdicts on it."""
+    return f"sas:ingest:replies:{key_id}"

@@ -44,9 +44,7 @@ class BookingState(StrEnum):
     REPLACED = "replaced"
 
 
-ACTIVE_BOOKINGS: Final = frozenset(
-    {BookingState.HELD, BookingState.FIRM, BookingState.FULFILLED, BookingState.NOSHOW}
-)
+ACTIVE_BOOKINGS: Final = frozenset({BookingState.HELD, BookingState.FIRM, BookingState.FULFILLED, BookingState.NOSHOW})
 
 REQUEST_MOVES: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
     RequestStatus.WAITING: frozenset(

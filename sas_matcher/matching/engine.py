@@ -6,19 +6,21 @@ has said yes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
-from sas_matcher.matching.market import KM_PER_DEGREE, Floats, Ints, Market, Partition, haversine_km
+from sas_matcher.matching.market import KM_PER_DEGREE, Floats, Ints, Market, Partition
 from sas_matcher.matching.terms import TIER_RANK, Terms
-from solver import Plan, Problem, spread_selection
+from sas_matcher.travel import haversine_km, travel_min
+from solver import Plan, Problem, request_utilities, slot_prices, spread_selection
 
 CHEAPEST: Final = 16  # with SPREAD: served 2 976 of 2 976 in the study's burst, 32 cheapest only 2 369
 SPREAD: Final = 16
+ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
 ALTERNATIVES: Final = 4
 UNITS_PER_MIN: Final = 10  # costs are tenths of a minute
 
@@ -51,8 +53,9 @@ class OpenRequest:
 class Candidates:
     """Feasible free places of one request, all of them, as parallel arrays (n rows, unordered).
 
-    ``travel_min`` is 0 for téléconsultation; ``cost`` in tenths of a minute; ``pick`` holds the rows kept for the
-    solve (at most CHEAPEST + SPREAD).
+    ``travel_min`` is 0 for téléconsultation; ``cost`` in tenths of a minute; ``allowed`` marks the rows that may be
+    picked without being asked for (all, or the médecin traitant's only); ``picked`` holds the rows listed for the
+    solve (CHEAPEST + SPREAD at first, more where ``widen`` finds that the rest may help).
     """
 
     slot_id: Ints
@@ -63,6 +66,7 @@ class Candidates:
     is_mt: npt.NDArray[np.bool_]
     cost: Ints
     left: Ints
+    allowed: npt.NDArray[np.bool_]
     picked: npt.NDArray[np.intp]
 
     def __len__(self) -> int:
@@ -78,6 +82,7 @@ class Pick:
     row: int
     method: str
     batch_size: int
+    gap: int = 0
     alternatives: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
@@ -130,12 +135,10 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
             if tele:
                 km = np.zeros(rows.size)
             else:
-                km = haversine_km(
-                    request.lat, request.lon, part.column("lat")[rows], part.column("lon")[rows]
-                )
+                km = haversine_km(request.lat, request.lon, part.column("lat")[rows], part.column("lon")[rows])
                 inside = km <= request.radius_km
                 rows, km = rows[inside], km[inside]
-            travel = np.zeros(rows.size) if tele else terms.base_min + terms.min_per_km * km
+            travel = np.zeros(rows.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
             in_time = part.column("start")[rows] - now >= 60 * travel
             rows, km, travel = rows[in_time], km[in_time], travel[in_time]
             if rows.size:
@@ -152,6 +155,7 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
             np.empty(0, np.bool_),
             empty,
             empty,
+            np.empty(0, np.bool_),
             np.empty(0, np.intp),
         )
 
@@ -164,21 +168,15 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
     km, travel = np.concatenate([trip for _, _, trip in parts], axis=1)
     start = column("start")
     is_mt = column("professional") == mt
-    if terms.mt_first and is_mt.any():
-        # the territory wants the médecin traitant whenever he has a place in time
-        parts_kept = np.flatnonzero(is_mt)
-    else:
-        parts_kept = None
+    # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
+    allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
     wait_min = (start - request.created_at) / 60
     minutes = travel + tier.wait_weight * wait_min - terms.mt_bonus_min * is_mt
     cost = np.rint(UNITS_PER_MIN * minutes).astype(np.int64)
-    slot_id = column("slot_id")
-    if parts_kept is not None:
-        picked = parts_kept[np.argsort(cost[parts_kept], kind="stable")][: CHEAPEST + SPREAD]
-    else:
-        picked = spread_selection(cost, cheapest=CHEAPEST, spread=SPREAD)
+    rows = np.flatnonzero(allowed)
+    picked = rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]
     return Candidates(
-        slot_id=slot_id,
+        slot_id=column("slot_id"),
         key=column("key").astype(np.uint64),
         start=start,
         km=km,
@@ -186,18 +184,19 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
         is_mt=is_mt,
         cost=cost,
         left=column("left").astype(np.int64),
+        allowed=allowed,
         picked=picked,
     )
 
 
-def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms) -> Problem:
-    """Gather the kept candidates of all requests into one flow problem."""
+def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms) -> tuple[Problem, Ints]:
+    """Gather the listed candidates of all requests into one flow problem; also returns its slot ids, sorted."""
     counts = [len(c.picked) for c in found]
-    slot_ids = np.concatenate([c.slot_id[c.picked] for c in found]) if found else np.empty(0, np.int64)
+    slot_ids = np.concatenate([c.slot_id[c.picked] for c in found])
     unique, first, arc_slot = np.unique(slot_ids, return_index=True, return_inverse=True)
     lefts = np.concatenate([c.left[c.picked] for c in found])
     keys = np.concatenate([c.key[c.picked] for c in found])
-    return Problem(
+    problem = Problem(
         arc_request=np.repeat(np.arange(len(requests), dtype=np.int32), counts),
         arc_slot=arc_slot.astype(np.int32),
         arc_cost=np.concatenate([c.cost[c.picked] for c in found]),
@@ -207,16 +206,49 @@ def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], 
         request_key=np.array([r.key for r in requests], np.uint64),
         slot_key=keys[first],
     )
+    return problem, unique
 
 
-def finish(requests: Sequence[OpenRequest], found: Sequence[Candidates], plan: Plan) -> list[Pick]:
+def widen(problem: Problem, slot_ids: Ints, plan: Plan, found: Sequence[Candidates]) -> tuple[list[Candidates], int]:
+    """Price every candidate left out of the solve; list those that might improve the plan.
+
+    Everyone's cheapest places are the same places, so short lists lose requests in a burst (20 % in the matching
+    study). At the slot prices of the plan, an omitted place helps only if its cost and price together are below what
+    the request costs now; a place outside the problem is free.
+
+    Returns:
+        The candidates with longer lists, and the proven bound of what the plan may miss (tenths of a minute): 0 means
+        that the plan is optimal over all feasible pairs, and that nothing was added.
+    """
+    prices = slot_prices(problem, plan)
+    utilities = request_utilities(problem, prices).tolist()
+    gap = 0
+    wider = list(found)
+    for number, candidates in enumerate(found):
+        omitted = candidates.allowed.copy()
+        omitted[candidates.picked] = False
+        rows = np.flatnonzero(omitted & (candidates.cost < utilities[number]))
+        if not rows.size:
+            continue
+        at = np.minimum(slot_ids.searchsorted(candidates.slot_id[rows]), len(slot_ids) - 1)
+        price = np.where(slot_ids[at] == candidates.slot_id[rows], prices[at], 0)
+        reduced = candidates.cost[rows] + price - utilities[number]
+        helpful = reduced < 0
+        if helpful.any():
+            gap -= int(reduced.min())
+            best = rows[helpful][np.argsort(reduced[helpful], kind="stable")[:ADDED]]
+            wider[number] = replace(candidates, picked=np.concatenate((candidates.picked, best)))
+    return wider, gap
+
+
+def finish(requests: Sequence[OpenRequest], found: Sequence[Candidates], plan: Plan, gap: int) -> list[Pick]:
     """Read the plan and add to each pick the free alternatives of that instant and the reason codes."""
     offsets = np.cumsum([0, *(len(c.picked) for c in found)]).tolist()
     picks = []
     for number, (request, candidates) in enumerate(zip(requests, found, strict=True)):
         arc = int(plan.arc[number])
         row = int(candidates.picked[arc - offsets[number]]) if arc >= 0 else -1
-        picks.append(Pick(request, candidates, row, plan.method, len(requests)))
+        picks.append(Pick(request, candidates, row, plan.method, len(requests), gap))
     taken: dict[int, int] = {}
     for pick in picks:
         if pick.slot_id is not None:

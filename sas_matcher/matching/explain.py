@@ -11,9 +11,10 @@ import numpy as np
 import orjson
 
 from sas_matcher.domain.vocabulary import Mode
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick
-from sas_matcher.matching.market import Market, haversine_km
+from sas_matcher.matching.engine import UNITS_PER_MIN, Candidates, OpenRequest, Pick
+from sas_matcher.matching.market import Market
 from sas_matcher.matching.terms import Terms
+from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
 
 REASON_TEXT: Final = {
     "MEDECIN_TRAITANT": "chez le médecin traitant",
@@ -21,6 +22,7 @@ REASON_TEXT: Final = {
     "NEAREST": "la plus proche",
     "EARLIEST": "la plus tôt",
     "LEAST_COST": "le meilleur compromis trajet-attente",
+    "CHOSEN": "choisie par le régulateur",
     "BEST_FOR_ALL": "le meilleur choix pour l'ensemble des patients en attente",
 }
 NONE_TEXT: Final = {
@@ -32,10 +34,6 @@ NONE_TEXT: Final = {
     "ALL_TAKEN": "tous les créneaux possibles ({count}) sont pris",
 }
 REACH_KM: Final = 150.0  # how far "exists at all" looks: beyond, nobody would be sent in cabinet
-_TRAVEL_SPREAD: Final = (
-    0.75,
-    1.5,
-)  # estimate against real trips: the range shown, our guess until routed times exist
 
 
 def wait_text(minutes: float) -> str:
@@ -65,6 +63,7 @@ def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> di
     start = int(found.start[row])
     travel = float(found.travel_min[row])
     mode = market.mode_of(slot_id)
+    tele = mode == Mode.TELE
     return {
         "slot_id": slot_id,
         "start": datetime.fromtimestamp(start, zone).isoformat(),
@@ -75,14 +74,19 @@ def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> di
         "capacity": int(part.column("capacity")[at]),
         "left_before": int(found.left[row]),
         "offers": [name for number, name in enumerate(market.offers.names()) if bits >> number & 1],
-        "distance_km": None if mode == Mode.TELE else round(float(found.km[row]), 2),
+        "distance_km": None if tele else round(float(found.km[row]), 2),
         "travel_min": round(travel, 1),
-        "travel_range_min": [round(travel * factor, 1) for factor in _TRAVEL_SPREAD],
-        "travel_source": "estimate",
+        "travel_range_min": [0.0, 0.0] if tele else _range(float(found.km[row])),
+        "travel_source": TRAVEL_SOURCE,
         "wait_min": round((start - now) / 60, 1),
         "is_mt": bool(found.is_mt[row]),
         "site": orjson.Fragment(market.site(int(part.column("site")[at]))),
     }
+
+
+def _range(km: float) -> list[float]:
+    low, high = travel_range_min(km)
+    return [round(float(low), 1), round(float(high), 1)]
 
 
 def _cost(pick: Pick, row: int, terms: Terms) -> dict[str, Any]:
@@ -101,7 +105,14 @@ def _cost(pick: Pick, row: int, terms: Terms) -> dict[str, Any]:
 def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) -> dict[str, Any]:
     """Return the decision document of a pick: place or typed reason, cost parts, alternatives, one French sentence."""
     decided = datetime.fromtimestamp(now, UTC).isoformat()
-    base = {"decided_at": decided, "policy": "firm", "method": pick.method, "batch_size": pick.batch_size}
+    base = {
+        "decided_at": decided,
+        "policy": "firm",
+        "method": pick.method,
+        "batch_size": pick.batch_size,
+        # what this batch may miss of the optimum at the most, proven; none for the fallback
+        "gap_min": None if pick.gap < 0 else pick.gap / UNITS_PER_MIN,
+    }
     alternatives = [
         {**_place(market, pick, row, now, zone), "cost": _cost(pick, row, terms)} for row in pick.alternatives
     ]
@@ -132,17 +143,13 @@ def _sentence(place: dict[str, Any], pick: Pick, now: float, zone: tzinfo) -> st
     where = (
         "en téléconsultation"
         if place["mode"] == Mode.TELE
-        else f"à {place['distance_km']:.1f} km (environ {place['travel_min']:.0f} min, estimation)".replace(
-            ".", ",", 1
-        )
+        else f"à {place['distance_km']:.1f} km (environ {place['travel_min']:.0f} min, estimation)".replace(".", ",", 1)
     )
     why = ", ".join(REASON_TEXT[code] for code in pick.reasons[:2])
     return f"{when}, dans {wait_text(place['wait_min'])}, {where} : {why}."
 
 
-def why_none(
-    market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms
-) -> dict[str, Any]:
+def why_none(market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms) -> dict[str, Any]:
     """Return the first true reason code of the day log, what was counted on the way, and a sentence."""
     counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
     nearest = math.inf
@@ -174,7 +181,7 @@ def why_none(
                 here &= km <= request.radius_km
             counts["radius"] += int(here.sum())
             start = part.column("start")[future]
-            travel = np.zeros(lat.size) if tele else terms.base_min + terms.min_per_km * km
+            travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
             here &= (start <= request.deadline) & (start - now >= 60 * travel)
             counts["in_time"] += int(here.sum())
     steps = (

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import orjson
 
 from sas_matcher.domain.vocabulary import Mode, matching_specialty
+from sas_matcher.travel import EARTH_RADIUS_KM
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-EARTH_RADIUS_KM: Final = 6371.0088  # as fixed by the day log
 CELL_DEGREES: Final = 0.5  # 55 km north-south: a radius of 50 km touches 3 × 4 squares in France
 KM_PER_DEGREE: Final = math.pi * EARTH_RADIUS_KM / 180
 
@@ -335,9 +335,7 @@ class Market:
         """Return the JSON of a site."""
         return self._sites[number]
 
-    def near(
-        self, profession: str, mode: str, lat: float, lon: float, radius_km: float
-    ) -> Iterator[Partition]:
+    def near(self, profession: str, mode: str, lat: float, lon: float, radius_km: float) -> Iterator[Partition]:
         """Yield the partitions that a circle may touch (all of the country for téléconsultation)."""
         if mode == Mode.TELE:
             partition = self._partitions.get((profession, mode, 0, 0))
@@ -348,9 +346,7 @@ class Market:
         # meridians converge: a kilometre is more degrees of longitude, most at the circle's far side
         d_lon = radius_km / (KM_PER_DEGREE * math.cos(math.radians(min(89.0, abs(lat) + d_lat))))
         rows = range(math.floor((lat - d_lat) / CELL_DEGREES), math.floor((lat + d_lat) / CELL_DEGREES) + 1)
-        columns = range(
-            math.floor((lon - d_lon) / CELL_DEGREES), math.floor((lon + d_lon) / CELL_DEGREES) + 1
-        )
+        columns = range(math.floor((lon - d_lon) / CELL_DEGREES), math.floor((lon + d_lon) / CELL_DEGREES) + 1)
         for row in rows:
             for column in columns:
                 partition = self._partitions.get((profession, mode, row, column))
@@ -370,14 +366,3 @@ class Market:
                 return None
             mask |= 1 << number
         return mask
-
-
-def haversine_km(lat: float, lon: float, lats: Floats, lons: Floats) -> Floats:
-    """Return the great-circle distances in km from one point to many (R = 6371.0088 km, as in the day log)."""
-    phi = math.radians(lat)
-    phis = np.radians(lats)
-    chord = (
-        np.sin((phis - phi) / 2) ** 2 + math.cos(phi) * np.cos(phis) * np.sin(np.radians(lons - lon) / 2) ** 2
-    )
-    distance: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(chord))
-    return distance

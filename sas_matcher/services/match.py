@@ -18,7 +18,7 @@ import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, find_candidates, finish
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, find_candidates, finish, widen
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, place_row, site_json, stable_key
 from sas_matcher.matching.terms import TIER_RANK, Terms
@@ -327,9 +327,7 @@ class Matcher:
             return [row.slot_id for row in rows if row.left > 0 and row.slot_id in taken]
         if kind == "state":
             return [
-                slot_id
-                for slot_id, left, version in items
-                if self.market.set_left(slot_id, left, version) and left > 0
+                slot_id for slot_id, left, version in items if self.market.set_left(slot_id, left, version) and left > 0
             ]
         for slot_id, version in items:
             self.market.discard(slot_id, version)
@@ -421,11 +419,7 @@ class Matcher:
             found.append(find_candidates(self.market, request, now, self._terms_of(request.territory)))
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
-        problem = build_problem(batch, found, self._terms_of(batch[0].territory))
-        picks = finish(batch, found, await self._solve(problem))
-        if self._watch:
-            seconds = (self._clock.now() - began).total_seconds()
-            self._watch.batch(len(batch), len(problem.arc_cost), seconds, picks[0].method)
+        picks = await self._optimum(batch, found, began)
         claims: list[Claim] = []
         claimed: list[Pick] = []
         for number, pick in enumerate(picks):
@@ -440,6 +434,27 @@ class Matcher:
         fences = {pick.request.territory: self._fences.get(pick.request.territory, -1) for pick in claimed}
         verdicts, announced = await self._ledger.claim(began, fences, claims)
         self._settle(claimed, verdicts, announced)
+
+    async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
+        """Solve on short lists, lengthen them where the rest may help, until proven optimal or out of time."""
+        terms = self._terms_of(batch[0].territory)
+        gap = 0
+        while True:
+            problem, slot_ids = build_problem(batch, found, terms)
+            plan = await self._solve(problem)
+            seconds = (self._clock.now() - began).total_seconds()
+            if len(batch) == 1:
+                break
+            if plan.method == "greedy":
+                gap = -1
+                break
+            wider, gap = widen(problem, slot_ids, plan, found)
+            if gap == 0 or seconds > SOLVE_S:
+                break
+            found = wider
+        if self._watch:
+            self._watch.batch(len(batch), len(problem.arc_cost), seconds, plan.method)
+        return finish(batch, found, plan, gap)
 
     async def _solve(self, problem: Problem) -> Plan:
         if len(problem.arc_cost) <= INLINE_ARCS or self._solver is None:

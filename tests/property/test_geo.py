@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.geo import Gazetteer, haversine_km, travel_min, travel_range_min
+from adapters.geo import Gazetteer
 from adapters.geo.gazetteer import normalise
+from sas_matcher.travel import haversine_km, travel_min, travel_range_min
 
 LAT, LON = st.floats(-90, 90), st.floats(-180, 180)
 GAZETTEER = Gazetteer.load()

@@ -9,7 +9,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from adapters.geo import Gazetteer, haversine_km
+from adapters.geo import Gazetteer
+from sas_matcher.travel import haversine_km
 from adapters.geo.landmass import CORSE, ISLANDS, MAINLAND
 from tests.unit.geo_names import ISLAND_NAMES
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from adapters.geo import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
+from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
 
 
 def test_distance_of_a_degree_on_the_equator_and_half_the_globe() -> None:

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from adapters.geo import Gazetteer, haversine_km
+from adapters.geo import Gazetteer
+from sas_matcher.travel import haversine_km
 from sas_matcher.demo import identity
 from sas_matcher.demo.calendar import easter, is_public_holiday, sas_hours
 from sas_matcher.demo.world import (

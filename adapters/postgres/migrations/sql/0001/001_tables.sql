@@ -83,7 +83,8 @@ create table request (
     priority    text not null,
     on_phone    boolean not null,
     case_ref    text,
-    status      text not null default 'waiting',
+    status      text not null default 'waiting' check (status in (
+        'waiting', 'held', 'firm', 'lapsed', 'unserved', 'cancelled', 'fulfilled', 'noshow')),
     version     int not null default 1,
     excluded    text[] not null default '{}',
     booking_id  uuid,
@@ -101,13 +102,18 @@ create table booking (
     professional text,
     -- set for individual slots only: a plage takes several patients in one range
     during       tstzrange,
-    state        text not null,
+    state        text not null check (state in ('held', 'firm', 'fulfilled', 'noshow', 'declined', 'lapsed', 'cancelled',
+        'refused', 'withdrawn', 'replaced')),
+    -- the version of the slot it was taken under: tells what was booked after its capacity changed
+    slot_version bigint not null,
     held_at      timestamptz not null,
     hold_until   timestamptz,
     firm_at      timestamptz,
     ended_at     timestamptz,
     end_reason   text,
-    version      int not null default 1
+    version      int not null default 1,
+    -- exactly these four occupy a seat
+    check ((ended_at is null) = (state in ('held', 'firm', 'fulfilled', 'noshow')))
 );
 -- The verdict of every race: one active booking for each seat.
 create unique index booking_one_seat on booking (slot_id, seat) where ended_at is null;

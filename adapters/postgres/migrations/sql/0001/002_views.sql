@@ -56,7 +56,8 @@ create function slot_audience(s slot) returns text[] language sql immutable as $
     select array_remove(array['src:' || s.source, 'p:' || s.professional, 's:' || s.structure], null)
 $$;
 
--- Announce what a request became to its regulator, and to the matcher when it waits again or never will.
+-- Announce what a request became to its regulator, and to the matcher when it waits again or never will. p_type names
+-- the event of those that wait; it cannot be said of one whose deadline has passed.
 create function announce_requests(p_now timestamptz, p_requests uuid[], p_type text) returns setof outbox
 language sql as $$
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
@@ -64,7 +65,7 @@ language sql as $$
            case when k.type = 'closed' then '' else request_json(r)::text end
     from request r
     cross join lateral (values
-        ('events', coalesce(p_type, 'request.' || r.status)),
+        ('events', coalesce(case when r.status = 'waiting' then p_type end, 'request.' || r.status)),
         ('requests', case when r.status = 'waiting' then 'open' else 'closed' end)) k(stream, type)
     where r.id = any(p_requests) and (k.stream = 'events' or r.status in ('waiting', 'cancelled', 'unserved'))
     order by r.id, k.stream
@@ -81,24 +82,37 @@ create function announce_bookings(p_now timestamptz, p_bookings uuid[]) returns 
     returning *
 $$;
 
--- Announce the seats left of some slots and of their siblings: individual slots of the same professional that overlap.
-create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
-    with touched as (
-        select id from slot where id = any(p_slots)
-        union
-        select o.id from slot s join slot o
-            on o.professional = s.professional and o.capacity = 1 and o.status = 'open'
-           and o.starts < s.ends and o.ends > s.starts
-           -- a bound for the index: slots last 24 hours at the most
-           and o.starts > s.starts - interval '24 hours'
-        where s.id = any(p_slots) and s.capacity = 1
-    ), states as (
+-- The given slots and their siblings: open individual slots of the same professional that overlap them.
+create function with_siblings(p_slots bigint[]) returns table (id bigint) language sql stable as $$
+    select unnest(p_slots)
+    union
+    select o.id from slot s join slot o
+        on o.professional = s.professional and o.capacity = 1 and o.status = 'open'
+       and o.starts < s.ends and o.ends > s.starts
+       -- a bound for the index: slots last 24 hours at the most
+       and o.starts > s.starts - interval '24 hours'
+    where s.id = any(p_slots) and s.capacity = 1
+$$;
+
+-- Lock slots and siblings, in id order: whoever counts or tells their seats comes one after the other.
+create function lock_places(p_slots bigint[]) returns void language plpgsql as $$
+begin
+    perform from slot where id in (select w.id from with_siblings(p_slots) w) order by id for update;
+end $$;
+
+-- Announce the seats left of some slots and of their siblings. Under their locks: else two changes at once would each
+-- count without the other, and the mirror would keep a wrong number.
+create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+begin
+    perform lock_places(p_slots);
+    return query with states as (
         select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
-        from touched t join slot s on s.id = t.id
+        from with_siblings(p_slots) w join slot s on s.id = w.id
+        where s.status = 'open'
     )
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
     select p_now, territory, 'places', 'state', '', 0, '', '{}',
-           json_agg(json_build_array(id, seats_left, version) order by id)::text
+           json_agg(json_build_array(states.id, seats_left, states.version) order by states.id)::text
     from states group by territory order by territory
-    returning *
-$$;
+    returning *;
+end $$;

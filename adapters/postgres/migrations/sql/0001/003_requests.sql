@@ -12,7 +12,7 @@ begin
             id uuid, key_id text, idem_key text, body_hash text, territory text, lat double precision,
             lon double precision, insee text, profession text, specialty text, modes text[], tier text, delay text,
             deadline timestamptz, radius_km double precision, needs text[], age_band text, mt text, priority text,
-            on_phone boolean, case_ref text)
+            on_phone boolean, case_ref text, created_at timestamptz)
     ), claimed as (
         insert into idempotency (key_id, key, body_hash, request_id, created_at)
         select key_id, idem_key, decode(body_hash, 'hex'), id, p_now from incoming
@@ -22,7 +22,7 @@ begin
         insert into request (id, key_id, territory, lat, lon, insee, profession, specialty, modes, tier, delay,
             created_at, deadline, radius_km, needs, age_band, mt, priority, on_phone, case_ref)
         select i.id, i.key_id, i.territory, i.lat, i.lon, i.insee, i.profession, i.specialty, i.modes, i.tier, i.delay,
-            p_now, i.deadline, i.radius_km, i.needs, i.age_band, i.mt, i.priority, i.on_phone, i.case_ref
+            i.created_at, i.deadline, i.radius_km, i.needs, i.age_band, i.mt, i.priority, i.on_phone, i.case_ref
         from incoming i join claimed c on c.request_id = i.id
         returning *
     ), announced as (
@@ -44,7 +44,8 @@ language sql stable as $$
     select body_hash, request_id, status, answer from idempotency where key_id = p_key_id and key = p_key
 $$;
 
--- Give up holds whose deadline has passed: all of them (p_slots null) or those on some slots. Returns outbox rows.
+-- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
+-- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
 declare
     ended uuid[]; requests uuid[]; slots bigint[];
@@ -53,7 +54,9 @@ begin
     with due as (
         select b.id, b.request_id from booking b
         where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
-          and (p_slots is null or b.slot_id = any(p_slots))
+          and (p_slots is null or b.slot_id = any(p_slots)
+               or exists (select from slot s where s.id = any(p_slots) and s.capacity = 1
+                          and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during))
         order by b.hold_until limit p_limit
     ), locked as (
         select r.id from request r where r.id in (select request_id from due) order by r.id for update
@@ -84,47 +87,50 @@ begin
 end $$;
 
 -- The matcher's batch. Arrays of equal length: a row with p_slot null says "no place" (its decision carries the reason).
+-- What the matcher believed is judged again on the rows: its fence, the request's state, deadline, needs and exclusions,
+-- the slot's state, start and seats.
 -- verdicts: per row 'held' | 'seat_lost' | 'not_waiting' | 'told' (no place, recorded).
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
     p_hold_until timestamptz[], p_decisions text[], out verdicts text[], out published outbox[])
 language plpgsql as $$
 declare
-    won uuid[]; told uuid[]; touched bigint[];
+    won uuid[]; told uuid[];
 begin
     if (select count(*) from (
             select from lease l join unnest(p_territories, p_fences) f(territory, fence)
                 on l.territory = f.territory and l.fence = f.fence for key share of l) held)
-       <> cardinality(p_territories) then
+       <> cardinality(p_territories)
+       or exists (select from request where id = any(p_requests) and territory <> all(p_territories)) then
         raise exception 'fenced' using errcode = 'SAS01';
     end if;
     perform from request where id = any(p_requests) order by id for update;
-    if exists (select from booking where slot_id = any(p_slots) and state = 'held' and ended_at is null
-               and hold_until <= p_now) then
-        select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
-    end if;
-    perform from slot where id = any(p_slots) order by id for update;
+    select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
+    perform lock_places(p_slots);
     with claim as (
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, decision, n)
     ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity,
+        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version,
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
         from claim c join request r on r.id = c.request_id and r.status = 'waiting'
-        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
+        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+            and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
+            and not r.excluded && array['s' || s.id, 'p' || s.professional]
     ), taken as (
-        insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, held_at, hold_until)
+        insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
+            hold_until)
         select booking_id, request_id, slot_id,
                (select g from generate_series(0, capacity - 1) g
                 where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
                 order by g offset ranked.rank - 1 limit 1),
-               territory, professional, during, 'held', p_now, hold_until
+               territory, professional, during, 'held', slot_version, p_now, hold_until
         from ranked where taken + rank <= capacity
         order by n
         on conflict do nothing
-        returning id, request_id, slot_id
+        returning id, request_id
     ), held as (
         update request r set status = 'held', version = r.version + 1, booking_id = t.id, decision = c.decision::json
         from taken t join claim c on c.booking_id = t.id where r.id = t.request_id
@@ -134,8 +140,7 @@ begin
         from claim c where c.slot_id is null and r.id = c.request_id and r.status = 'waiting'
         returning r.id
     )
-    select (select array_agg(id) from held), (select array_agg(id) from none), (select array_agg(slot_id) from taken)
-    into won, told, touched;
+    select (select array_agg(id) from held), (select array_agg(id) from none) into won, told;
     select array_agg(case when c.id = any(won) then 'held' when c.id = any(told) then 'told'
                           when r.status = 'waiting' then 'seat_lost' else 'not_waiting' end order by c.n)
     from unnest(p_requests) with ordinality c(id, n) left join request r on r.id = c.id into verdicts;
@@ -143,7 +148,10 @@ begin
         || coalesce((select array_agg(o) from announce_requests(p_now, won, null) o), '{}')
         || coalesce((select array_agg(o) from announce_decisions(p_now, told) o), '{}')
         || coalesce((select array_agg(o) from announce_states(
-               p_now, case when cardinality(touched) is null then p_slots else p_slots || touched end) o), '{}');
+               p_now, p_slots) o), '{}')
+        -- whoever still believed in a place that was withdrawn hears of it again
+        || coalesce((select array_agg(o) from announce_gone(
+               p_now, array(select id from slot where id = any(p_slots) and status <> 'open')) o), '{}');
 end $$;
 
 -- "No place yet": told to the regulator only; the matcher keeps the request by itself.
@@ -250,17 +258,24 @@ declare r request;
 begin
     select * from request where id = p_request and key_id = p_key_id into r for update;
     if not found then outcome := 'not_found'; return; end if;
+    if r.status = 'held' then
+        -- whether the hold still stands is judged here, whatever the sweeper has done
+        select array_agg(o) from lapse_holds(p_now, array(select slot_id from booking where id = r.booking_id), 100) o
+        into published;
+        select * from request where id = p_request into r;
+    end if;
     if r.status <> 'lapsed' or r.deadline <= p_now then outcome := 'conflict';
     else
         update request set status = 'waiting', version = version + 1 where id = r.id;
-        published := (select array_agg(o) from announce_requests(p_now, array[r.id], 'request.reopened') o);
+        published := published || (select array_agg(o) from announce_requests(p_now, array[r.id], 'request.reopened') o);
         outcome := 'waiting';
     end if;
     select request_json(q) from request q where q.id = p_request into document;
 end $$;
 
 -- The regulator picks a place himself (an alternative, or from the list): take the new one, then free the old one, in
--- one transaction; the original is kept when the new one is gone. outcome: 'held' | 'slot_full' | 'conflict' | 'not_found'.
+-- one transaction; the original is kept when the new one is gone. Picking the place that is held already changes nothing.
+-- outcome: 'held' | 'slot_full' | 'conflict' | 'not_found'.
 create function take_place(p_now timestamptz, p_key_id text, p_request uuid, p_slot bigint, p_booking uuid,
     p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -269,24 +284,27 @@ begin
     select * from request where id = p_request and key_id = p_key_id into r for update;
     if not found then outcome := 'not_found'; return; end if;
     if r.status not in ('waiting', 'held', 'lapsed') or r.deadline <= p_now then outcome := 'conflict';
+    elsif exists (select from booking where id = r.booking_id and slot_id = p_slot and state = 'held' and hold_until > p_now)
+    then outcome := 'held';
     else
         select array_agg(o) from lapse_holds(p_now, array[p_slot], 100) o into published;
         -- both slots in id order: the lock order of every function here
-        perform from slot where id = p_slot or id = (select slot_id from booking where id = r.booking_id and ended_at is null)
-            order by id for update;
+        perform lock_places(array_remove(
+            array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null));
         select * from slot where id = p_slot into s;
         begin
             update booking set state = 'replaced', ended_at = p_now, end_reason = 'other_place', version = version + 1
             where id = r.booking_id and ended_at is null and slot_id <> p_slot returning * into kept;
             freed := kept.slot_id;
-            insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, held_at, hold_until)
+            insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version,
+                held_at, hold_until)
             select p_booking, p_request, s.id,
                    (select g from generate_series(0, s.capacity - 1) g
                     where not exists (select from booking b where b.slot_id = s.id and b.seat = g and b.ended_at is null)
                     order by g limit 1),
                    s.territory, s.professional,
                    case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
-                   'held', p_now, p_hold_until
+                   'held', s.version, p_now, p_hold_until
             where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;

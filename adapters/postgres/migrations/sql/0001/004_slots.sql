@@ -2,12 +2,18 @@
 
 -- Publish or change slots of one source. p_rows: array of objects with the columns of `slot`, at most once each
 -- external_id. An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
--- ('booked': withdraw it first); an equal row is 'unchanged' (only checked_at moves).
--- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked, "slot_id"}].
+-- ('booked': withdraw it first), nor the territory of an open one ('other_territory': withdraw it first); an equal row is
+-- 'unchanged' (only checked_at and valid_at move).
+-- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked|other_territory, "slot_id"}].
 create function upsert_slots(p_now timestamptz, p_source text, p_rows json, out verdicts json, out published outbox[])
 language plpgsql as $$
-declare changed bigint[];
+declare known_ids bigint[]; changed bigint[]; lost bigint;
 begin
+    -- locked in a statement of its own: the next one then sees every booking that could be made before
+    select array_agg(k.id) from (
+        select s.id from slot s where s.source = p_source
+            and s.external_id in (select e ->> 'external_id' from json_array_elements(p_rows) e)
+        order by s.id for update) k into known_ids;
     with incoming as (
         select e.n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
         lateral json_to_record(e.doc) as d(
@@ -16,12 +22,12 @@ begin
             insee text, label text, phone text, starts timestamptz, ends timestamptz, capacity int, mode text,
             booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz)
     ), known as (
-        select s.* from slot s join incoming i on i.external_id = s.external_id and s.source = p_source
-        order by s.id for update of s
+        select s.* from slot s join unnest(known_ids) k(id) on k.id = s.id
     ), judged as (
         select i.*, k.id as known_id, case
             when k.id is null then 'created'
             when i.valid_at < k.valid_at then 'stale'
+            when k.status = 'open' and i.territory <> k.territory then 'other_territory'
             when k.status = 'open' and (i.territory, i.professional, i.professional_name, i.structure, i.structure_name,
                     i.source_kind, i.lat, i.lon, i.insee, i.label, i.phone, i.starts, i.ends, i.capacity, i.mode,
                     i.booking_kind, i.profession, i.specialty, i.offers, i.visibility)
@@ -37,33 +43,39 @@ begin
     ), seen as (
         update slot s set checked_at = p_now, valid_at = j.valid_at from judged j
         where s.id = j.known_id and j.outcome = 'unchanged' and s.valid_at < j.valid_at
-    ), written as (
+    ), created as (
         insert into slot (source, external_id, territory, professional, professional_name, structure, structure_name,
             source_kind, lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession,
             specialty, offers, visibility, valid_at, checked_at, changed_at, version)
         select p_source, external_id, territory, professional, professional_name, structure, structure_name, source_kind,
             lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession, specialty,
             offers, visibility, valid_at, p_now, p_now, nextval('change_seq')
-        from judged where outcome in ('created', 'updated') order by external_id
-        on conflict (source, external_id) do update set
-            territory = excluded.territory, professional = excluded.professional,
-            professional_name = excluded.professional_name, structure = excluded.structure,
-            structure_name = excluded.structure_name, source_kind = excluded.source_kind, lat = excluded.lat,
-            lon = excluded.lon, landmass = excluded.landmass, insee = excluded.insee, label = excluded.label,
-            phone = excluded.phone, starts = excluded.starts, ends = excluded.ends, capacity = excluded.capacity,
-            mode = excluded.mode, booking_kind = excluded.booking_kind, profession = excluded.profession,
-            specialty = excluded.specialty, offers = excluded.offers, visibility = excluded.visibility,
-            valid_at = excluded.valid_at, checked_at = excluded.checked_at, changed_at = excluded.changed_at,
-            version = excluded.version, status = 'open'
-        -- a row that another writer committed meanwhile wins if it is newer
-        where slot.valid_at <= excluded.valid_at
+        from judged where outcome = 'created' order by external_id
+        on conflict (source, external_id) do nothing
         returning id, external_id
+    ), updated as (
+        update slot s set
+            territory = j.territory, professional = j.professional, professional_name = j.professional_name,
+            structure = j.structure, structure_name = j.structure_name, source_kind = j.source_kind, lat = j.lat,
+            lon = j.lon, landmass = j.landmass, insee = j.insee, label = j.label, phone = j.phone, starts = j.starts,
+            ends = j.ends, capacity = j.capacity, mode = j.mode, booking_kind = j.booking_kind,
+            profession = j.profession, specialty = j.specialty, offers = j.offers, visibility = j.visibility,
+            valid_at = j.valid_at, checked_at = p_now, changed_at = p_now, version = nextval('change_seq'), status = 'open'
+        from judged j where s.id = j.known_id and j.outcome = 'updated'
+        returning s.id
     )
-    select (select array_agg(id) from written),
-           (select json_agg(json_build_object('n', j.n - 1, 'slot_id', coalesce(w.id, j.known_id), 'outcome',
-                case when j.outcome in ('created', 'updated') and w.id is null then 'stale' else j.outcome end) order by j.n)
-              from judged j left join written w on w.external_id = j.external_id)
-    into changed, verdicts;
+    select (select array_agg(id) from (select id from created union all select id from updated) w),
+           (select count(*) from judged j where j.outcome = 'created')
+               - (select count(*) from created),
+           (select json_agg(json_build_object('n', j.n - 1, 'slot_id', coalesce(c.id, j.known_id), 'outcome', j.outcome)
+                            order by j.n)
+              from judged j left join created c on c.external_id = j.external_id)
+    into changed, lost, verdicts;
+    if lost > 0 then
+        raise exception 'another writer created the same slot' using errcode = 'serialization_failure';
+    end if;
+    -- the seats that a new slot has left depend on its siblings
+    perform lock_places(changed);
     select array_agg(o) from announce_places(p_now, changed) o into published;
 end $$;
 
@@ -139,7 +151,7 @@ $$;
 create function refuse_booking(p_now timestamptz, p_booking uuid, p_reason text, p_keep boolean,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
-declare b booking; s slot; others uuid[];
+declare b booking; s slot;
 begin
     perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
     select * from booking where id = p_booking into b;
@@ -149,7 +161,8 @@ begin
     else
         published := (select array_agg(o) from refuse_bookings(p_now, array[p_booking], 'refused', p_reason) o);
         if not p_keep then
-            update slot set status = 'withdrawn', changed_at = p_now, version = nextval('change_seq')
+            update slot set status = 'withdrawn', changed_at = p_now, valid_at = greatest(valid_at, p_now),
+                version = nextval('change_seq')
             where id = b.slot_id and status = 'open' returning * into s;
             if found then
                 published := published || (select array_agg(o) from announce_gone(p_now, array[s.id]) o);

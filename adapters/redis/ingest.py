@@ -1,0 +1,98 @@
+"""The ingest streams: consumer group, replies, poison, and the ACL user of one publisher."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis import exceptions
+
+from adapters.redis import keys
+from adapters.redis.bus import RedisBus, answering, read_entries, stream_pairs
+from sas_matcher.ports import Entry
+
+GROUP: Final = "sas"
+CONSUMER: Final = "ingest"
+_AT_ONCE: Final = 200
+REPLIES_LENGTH: Final = 5_000
+POISON_LENGTH: Final = 1_000
+_SHOWN: Final = 2_000  # bytes kept of a poison entry
+
+
+class RedisIngest:
+    """Port ``IngestBus``. One consumer name: a crashed reader's entries are the next reader's pending ones."""
+
+    def __init__(self, bus: RedisBus) -> None:
+        self._redis = bus.redis
+        self._pending = True
+
+    async def take_changes(self, key_ids: Sequence[str], block_ms: int) -> dict[str, list[Entry]]:
+        """Return entries by key id: first those that were delivered but never acknowledged, then new ones."""
+        streams = {keys.ingest(key_id): key_id for key_id in key_ids}
+        start = "0" if self._pending else ">"
+        with answering():
+            try:
+                reply = await self._redis.execute_command(
+                    *("XREADGROUP", "GROUP", GROUP, CONSUMER, "COUNT", _AT_ONCE),
+                    *(() if self._pending else ("BLOCK", block_ms)),
+                    *("STREAMS", *streams, *[start] * len(streams)),
+                )
+            except exceptions.ResponseError as missing:
+                if "NOGROUP" not in str(missing):
+                    raise
+                await self._make_groups(list(streams))
+                return {}
+        taken = {
+            streams[name.decode()]: entries
+            for name, raw in stream_pairs(reply)
+            if (entries := read_entries(name.decode(), raw))
+        }
+        if self._pending and not taken:
+            self._pending = False
+        return taken
+
+    async def _make_groups(self, streams: Sequence[str]) -> None:
+        for stream in streams:
+            try:
+                await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except exceptions.ResponseError as there:
+                if "BUSYGROUP" not in str(there):
+                    raise
+
+    async def answer_changes(
+        self, key_id: str, verdicts: Sequence[tuple[str, str]], poison: Sequence[tuple[Entry, str]]
+    ) -> None:
+        """Write verdicts, set poison aside, acknowledge and drop the entries: all or nothing."""
+        stream = keys.ingest(key_id)
+        ids = [entry_id for entry_id, _ in verdicts]
+        with answering():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for entry_id, verdict in verdicts:
+                    pipe.execute_command(
+                        *("XADD", keys.ingest_replies(key_id), "MAXLEN", "~", REPLIES_LENGTH, "*"),
+                        *("entry", entry_id, "verdict", verdict),
+                    )
+                for entry, reason in poison:
+                    text = entry.fields.get(b"change", b"")[:_SHOWN]
+                    pipe.execute_command(
+                        *("XADD", keys.INGEST_POISON, "MAXLEN", "~", POISON_LENGTH, "*"),
+                        *("key", key_id, "entry", entry.id, "reason", reason, "change", text),
+                    )
+                pipe.execute_command("XACK", stream, GROUP, *ids)
+                pipe.execute_command("XDEL", stream, *ids)
+                await pipe.execute()
+
+    async def allow(self, key_id: str, password: str) -> str:
+        """Make the ACL user of a key: it may add to its stream and read its replies, nothing else. Returns its name."""
+        user = f"sas-{key_id}"
+        with answering():
+            rules: Sequence[Any] = (
+                *("reset", "on", f">{password}", "resetkeys", "-@all"),
+                *("+xadd", "+xread", "+xrange", "+ping", "+hello", "+auth", "+client|setinfo", "+client|setname"),
+                *(f"%W~{keys.ingest(key_id)}", f"%R~{keys.ingest_replies(key_id)}"),
+            )
+            await self._redis.execute_command("ACL", "SETUSER", user, *rules)
+        return user
+
+    async def forbid(self, key_id: str) -> None:
+        """Drop the ACL user of a key."""
+        with answering():
+            await self._redis.execute_command("ACL", "DELUSER", f"sas-{key_id}")

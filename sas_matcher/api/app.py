@@ -1,0 +1,48 @@
+"""The FastAPI application of one worker."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from sas_matcher import __version__
+from sas_matcher.api import openapi, practice, problems, regulator, service
+from sas_matcher.api.edge import Edge
+from sas_matcher.api.wire import Wire
+from sas_matcher.api.ws import Sockets
+
+DESCRIPTION = """Places for unscheduled care, matched live: practices publish, regulators ask, and each request gets the
+best place for everyone who waits. Errors are `application/problem+json` with a stable `code` and a French `detail`.
+Instants carry an offset. Unknown fields are refused: there is none for a patient's identity."""
+
+
+def create_app(
+    open_wire: Callable[[], AbstractAsyncContextManager[tuple[Wire, Sockets]]], trace: Callable[[], str]
+) -> FastAPI:
+    """Build the app; ``open_wire`` gives its services for the time it runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_wire() as (services, sockets):
+            app.state.wire = services
+            app.state.sockets = sockets
+            yield
+
+    app = FastAPI(
+        title="sas_matcher",
+        version=__version__,
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0"},
+        lifespan=lifespan,
+        # the documentation pages of FastAPI load scripts from elsewhere; ours come with the console
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    openapi.install(app)
+    for router in (regulator.router, practice.router, service.router):
+        app.include_router(router)
+    app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))
+    app.add_middleware(Edge, trace=trace)
+    return app

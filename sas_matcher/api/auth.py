@@ -1,0 +1,195 @@
+"""API keys: who calls, what they may do, how fast. Only hashes are stored; a key is shown once, when issued."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, TooManyError
+from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
+from sas_matcher.ports import Clock, KeyRecord, Ledger
+from sas_matcher.services.publish import Publisher
+
+_TOKEN = re.compile(r"sas_([a-z0-9]{8,16})_([A-Za-z0-9_-]{43})")
+CACHE: Final = timedelta(seconds=2)  # a revoked key is refused everywhere after this at the latest
+_CACHED: Final = 20_000
+
+
+def hash_secret(secret: str) -> bytes:
+    """Hash a key's secret. It has 256 random bits, so a fast hash is enough (nothing can be guessed)."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def token(key_id: str, secret: str) -> str:
+    """Return the key as its holder sends it."""
+    return f"sas_{key_id}_{secret}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, with the binding of the key."""
+
+    key_id: str
+    name: str
+    role: Role
+    territories: frozenset[str]
+    structures: frozenset[str]
+    professionals: frozenset[str]
+    source: str
+
+    @property
+    def scope(self) -> Scope:
+        """What the role may do."""
+        return SCOPE_OF_ROLE[self.role]
+
+    @property
+    def publisher(self) -> Publisher:
+        """The caller as a publisher."""
+        return Publisher(self.source, self.professionals, self.structures)
+
+    def need(self, *scopes: Scope) -> "Caller":
+        """Return the caller if one of the scopes is theirs.
+
+        Raises:
+            NotAllowedError: names the scope that is missing.
+        """
+        if self.scope not in scopes:
+            wanted = " ou ".join(scopes)
+            raise NotAllowedError(f"Il faut une clé de portée {wanted} ; celle-ci est de portée {self.scope}.")
+        return self
+
+    def sees_territory(self, territory: str) -> bool:
+        """Tell whether the key is bound to a territory."""
+        return "*" in self.territories or territory in self.territories
+
+    def owns(self, source: str, professional: str | None, structure: str | None) -> bool:
+        """Tell whether a slot is this practice's own."""
+        if self.source == source and "*" in self.professionals:
+            return True
+        return professional in self.professionals or structure in self.structures
+
+
+def caller_of(record: KeyRecord) -> Caller:
+    """Build the caller of a stored key."""
+    return Caller(
+        key_id=record.id,
+        name=record.name,
+        role=Role(record.role),
+        territories=frozenset(record.territories),
+        structures=frozenset(record.structures),
+        professionals=frozenset(record.professionals),
+        source=record.source,
+    )
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Token bucket of one key."""
+
+    tokens: float
+    at: float
+
+
+class Gate:
+    """Turns an Authorization header into a caller, at a bounded rate."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, rate: float, burst: float) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._known: dict[str, tuple[datetime, KeyRecord, Caller]] = {}
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def caller(self, header: str | None) -> Caller:
+        """Return who calls.
+
+        Raises:
+            NotAuthenticatedError: no key, or one that is unknown, revoked or expired.
+            TooManyError: the key calls faster than its rate; ``retry_after`` in seconds.
+        """
+        kind, _, text = (header or "").partition(" ")
+        match = _TOKEN.fullmatch(text.strip()) if kind.lower() == "bearer" else None
+        if match is None:
+            raise NotAuthenticatedError("Envoyez l'en-tête Authorization: Bearer sas_…")
+        caller = await self._check(match[1], match[2])
+        self._spend(caller.key_id)
+        return caller
+
+    async def _check(self, key_id: str, secret: str) -> Caller:
+        now = self._clock.now()
+        known = self._known.get(key_id)
+        if known is None or now - known[0] > CACHE:
+            record = await self._ledger.key(key_id)
+            if record is None:
+                self._known.pop(key_id, None)
+                raise NotAuthenticatedError("Clé inconnue, expirée ou révoquée.")
+            if len(self._known) >= _CACHED:
+                self._known.clear()
+            known = self._known[key_id] = (now, record, caller_of(record))
+        _, record, caller = known
+        good = hmac.compare_digest(record.secret_hash, hash_secret(secret))
+        over = record.expires_at is not None and record.expires_at <= now
+        # one answer for all: which part was wrong helps only who guesses
+        if not good or over or record.revoked_at is not None:
+            raise NotAuthenticatedError("Clé inconnue, expirée ou révoquée.")
+        return caller
+
+    async def still_valid(self, key_id: str) -> bool:
+        """Tell whether a key that was accepted earlier is still in force (long-lived sockets ask again)."""
+        record = await self._ledger.key(key_id)
+        now = self._clock.now()
+        return (
+            record is not None and record.revoked_at is None and (record.expires_at is None or record.expires_at > now)
+        )
+
+    def _spend(self, key_id: str) -> None:
+        now = self._clock.now().timestamp()
+        bucket = self._buckets.get(key_id)
+        if bucket is None:
+            if len(self._buckets) >= _CACHED:
+                self._buckets.clear()
+            bucket = self._buckets[key_id] = _Bucket(self._burst, now)
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._rate)
+        bucket.at = now
+        if bucket.tokens < 1:
+            wait = (1 - bucket.tokens) / self._rate
+            raise TooManyError(
+                f"Plus de {self._rate:.0f} appels par seconde pour cette clé ; réessayez dans un instant.",
+                retry_after=max(1, round(wait)),
+            )
+        bucket.tokens -= 1
+
+
+class Tickets:
+    """One-time websocket tickets: 30 s, single use, never in a URL (OWASP ASVS 5.0 V4.4)."""
+
+    LIFE_S: Final = 30.0
+
+    def __init__(self, clock: Clock, secret: Callable[[], str]) -> None:
+        self._clock = clock
+        self._secret = secret
+        self._open: dict[bytes, tuple[float, Caller]] = {}
+
+    def issue(self, caller: Caller) -> str:
+        """Return a new ticket for a caller."""
+        now = self._clock.now().timestamp()
+        if len(self._open) > 10_000:
+            self._open = {name: entry for name, entry in self._open.items() if entry[0] > now}
+        ticket = self._secret()
+        self._open[hash_secret(ticket)] = (now + self.LIFE_S, caller)
+        return ticket
+
+    def redeem(self, ticket: str) -> Caller:
+        """Return whose ticket it is; it is used up.
+
+        Raises:
+            NotAuthenticatedError: unknown, used or too old.
+        """
+        entry = self._open.pop(hash_secret(ticket), None)
+        if entry is None or entry[0] <= self._clock.now().timestamp():
+            raise NotAuthenticatedError("Ticket inconnu, déjà utilisé ou expiré.")
+        return entry[1]

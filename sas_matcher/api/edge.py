@@ -1,0 +1,96 @@
+"""The outermost layer: trace id, size limit, security headers, timing. Pure ASGI, since it runs for every call."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sas_matcher.api.metrics import HTTP
+from sas_matcher.api.problems import problem
+
+BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
+SMALL: Final = 64 * 1024
+# strict by default: answers are data, pages bring their own policy
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+    (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"),
+)
+
+
+class _TooLargeError(Exception):
+    """The body went over its limit while it was read."""
+
+
+class Edge:
+    """Wraps the app; see the module."""
+
+    def __init__(self, app: ASGIApp, trace: Callable[[], str]) -> None:
+        self._app = app
+        self._trace = trace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = self._trace()
+        scope.setdefault("state", {})["trace"] = trace
+        began = time.perf_counter()
+        status = 500
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                started = True
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", trace.encode())]
+            await send(message)
+
+        limit = BULK if scope["path"] == "/v1/slots" else SMALL
+        try:
+            if _declared(scope) > limit:
+                await self._refuse(limit, trace, scope, receive, answer)
+            else:
+                await self._app(scope, _limited(receive, limit), answer)
+        except _TooLargeError:
+            if not started:
+                await self._refuse(limit, trace, scope, receive, answer)
+        finally:
+            route = scope.get("route")
+            # never the raw path: ids must not become labels
+            label = getattr(route, "path", "other")
+            HTTP.labels(label, scope["method"], str(status)).observe(time.perf_counter() - began)
+
+    @staticmethod
+    async def _refuse(limit: int, trace: str, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"{limit // 1024} Kio au plus pour cette adresse ; découpez l'envoi."
+        refusal = problem(413, "too_large", "Envoi trop volumineux", detail, {"limit_bytes": limit}, trace)
+        refusal.headers["connection"] = "close"
+        await refusal(scope, receive, send)
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    total = 0
+
+    async def counted() -> Any:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise _TooLargeError
+        return message
+
+    return counted

@@ -1,0 +1,189 @@
+"""Routes of the practices: publish, withdraw, see and answer bookings."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse, parse_query
+from sas_matcher.api.schemas import MOST_SLOTS, OutcomeIn, RefuseIn, SlotsIn, WindowQuery, WithdrawIn
+from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError
+from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.services.regulate import accepted
+
+router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
+_STEP: Final = 250  # slots validated between two breaths of the event loop: about 5 ms
+
+
+async def read_slots(body: bytes) -> list[dict[str, Any]]:
+    """Validate a bulk of slots as ``SlotsIn`` would, letting other calls through meanwhile.
+
+    Raises:
+        InvalidInputError: names slot and field of the first fifty errors.
+        TooLargeError: more than 10 000 slots.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    items = document.get("slots") if isinstance(document, dict) else None
+    if not isinstance(items, list) or len(document) != 1 or len(items) <= _STEP:
+        return [slot.model_dump() for slot in parse(SlotsIn, body).slots]
+    if len(items) > MOST_SLOTS:
+        raise TooLargeError(f"{MOST_SLOTS} créneaux au plus par envoi ; découpez-le.")
+    slots: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    for at in range(0, len(items), _STEP):
+        try:
+            part = parse(SlotsIn, orjson.dumps({"slots": items[at : at + _STEP]}))
+            slots += [slot.model_dump() for slot in part.slots]
+        except InvalidInputError as wrong:
+            errors += [{**error, "field": _shifted(error["field"], at)} for error in wrong.extra["errors"]]
+        await asyncio.sleep(0)
+    if errors:
+        raise InvalidInputError(
+            f"Rien n'a été publié. {errors[0]['field']} : {errors[0]['message']}.", errors=errors[:50]
+        )
+    return slots
+
+
+def _shifted(field: str, by: int) -> str:
+    """Return a field path of a part as it reads in the whole: ``slots.3.start`` → ``slots.253.start``."""
+    head, number, *rest = field.split(".")
+    return ".".join([head, str(int(number) + by), *rest])
+
+
+def _counts(results: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return dict(Counter(result["outcome"] for result in results))
+
+
+@router.post(
+    "/slots",
+    summary="Publish or change slots",
+    responses=problems(401, 403, 409, 413, 422, 429, 503),
+    openapi_extra=takes(SlotsIn),
+)
+async def publish(request: Request) -> Response:
+    """Publish slots, idempotent by source and external id: all are valid, or none is published.
+
+    Outcomes: created, updated, unchanged, stale (an older valid_at than what is known), booked (time, place or person
+    of a booked slot cannot change: withdraw it), other_territory (withdraw it, then publish it there).
+    """
+    who = await caller(request, Scope.PRACTICE)
+    slots = await read_slots(await request.body())
+    results = await wire(request).publishing.publish(who.publisher, slots)
+    return json({"counts": _counts(results), "results": results})
+
+
+@router.get(
+    "/slots",
+    summary="What I have published",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=WindowQuery),
+)
+async def slots(request: Request) -> Response:
+    """Return the caller's slots that start in a window, with the seats left."""
+    who = await caller(request, Scope.PRACTICE)
+    query = parse_query(WindowQuery, request)
+    rows = await wire(request).publishing.published(who.publisher, (query.from_, query.to), query.after, query.limit)
+    found = [{**orjson.loads(record), "left": left, "status": status} for record, left, status in rows]
+    after = found[-1]["slot_id"] if len(found) == query.limit else None
+    return json({"slots": found, "next_after": after})
+
+
+@router.post(
+    "/slots/withdraw",
+    summary="Withdraw slots",
+    responses=problems(401, 403, 413, 422, 429, 503),
+    openapi_extra=takes(WithdrawIn),
+)
+async def withdraw(request: Request) -> Response:
+    """Withdraw slots by name or in a window; bookings on them end and their requests are matched again."""
+    who = await caller(request, Scope.PRACTICE)
+    asked = parse(WithdrawIn, await request.body())
+    window = (asked.from_, asked.to) if asked.from_ is not None and asked.to is not None else None
+    results = await wire(request).publishing.withdraw(who.publisher, asked.external_ids, window, asked.reason)
+    return json({"counts": _counts(results), "results": results})
+
+
+@router.get(
+    "/bookings",
+    summary="Bookings on my slots",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=WindowQuery),
+)
+async def bookings(request: Request) -> Response:
+    """Return the bookings of slots that start in a window."""
+    who = await caller(request, Scope.PRACTICE)
+    query = parse_query(WindowQuery, request)
+    source = who.source if "*" in who.professionals else None
+    found = await wire(request).ledger.bookings_of_practice(
+        source, sorted(who.professionals), sorted(who.structures), (query.from_, query.to), query.limit
+    )
+    return raw('{"bookings":[' + ",".join(found) + "]}")
+
+
+async def _own(request: Request, who: Caller, booking_id: str) -> str:
+    """Return the document of a booking of this practice.
+
+    Raises:
+        NotFoundError: unknown, someone else's, or still a hold (which the regulator may yet decline).
+    """
+    found = await wire(request).ledger.booking_document(uuid_of(booking_id, "booking_id"))
+    if found is None or not who.owns(found["source"], found["professional"], found["structure"]):
+        raise NotFoundError("Réservation introuvable pour cette clé.")
+    document: str = found["document"]
+    return document
+
+
+@router.get("/bookings/{booking_id}", summary="One booking", responses=problems(401, 403, 404, 422, 429, 503))
+async def booking(request: Request, booking_id: str) -> Response:
+    """Return a booking on one of the caller's slots."""
+    who = await caller(request, Scope.PRACTICE)
+    return raw(await _own(request, who, booking_id))
+
+
+@router.post(
+    "/bookings/{booking_id}/refuse",
+    summary="Refuse a booking",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(RefuseIn, once=True),
+)
+async def refuse(request: Request, booking_id: str) -> Response:
+    """Refuse a booking: its request is matched again at once; the slot is withdrawn unless ``keep_slot``."""
+    who = await caller(request, Scope.PRACTICE)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(RefuseIn, body or b"{}")
+    await _own(request, who, booking_id)
+    services = wire(request)
+    arguments = [asked.reason, asked.keep_slot]
+    outcome = await services.ledger.change_booking("refuse", services.clock.now(), booking_id, arguments, idempotency)
+    return raw(accepted(outcome))
+
+
+@router.post(
+    "/bookings/{booking_id}/outcome",
+    summary="Say whether the patient came",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(OutcomeIn, once=True),
+)
+async def outcome(request: Request, booking_id: str) -> Response:
+    """Record fulfilled or noshow, from the start of the slot on; may be corrected."""
+    who = await caller(request, Scope.PRACTICE)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(OutcomeIn, body)
+    await _own(request, who, booking_id)
+    services = wire(request)
+    done = await services.ledger.change_booking(
+        "outcome", services.clock.now(), booking_id, [asked.outcome], idempotency
+    )
+    return raw(accepted(done))

@@ -1,0 +1,150 @@
+"""Errors as ``application/problem+json`` (RFC 9457), in French, naming the field and the fix."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from sas_matcher.domain.errors import InvalidInputError, SasError, VitalPriorityError
+
+PROBLEM: Final = "application/problem+json"
+TYPE_BASE: Final = "urn:sas-matcher:problem:"  # stable names; docs/api.md describes each
+_log = structlog.get_logger(__name__)
+M = TypeVar("M", bound=BaseModel)
+
+# pydantic error type → French message; {placeholders} come from the error's context
+_MESSAGES: Final = {
+    "missing": "champ obligatoire absent",
+    "extra_forbidden": "champ inconnu ; aucune donnée d'identité du patient n'est acceptée",
+    "json_invalid": "le corps n'est pas du JSON valide ({error})",
+    "json_type": "le corps doit être du JSON",
+    "string_type": "doit être un texte",
+    "string_too_long": "{max_length} caractères au plus",
+    "string_too_short": "{min_length} caractère(s) au moins",
+    "string_pattern_mismatch": "format inattendu ; attendu : {pattern}",
+    "int_type": "doit être un nombre entier",
+    "int_from_float": "doit être un nombre entier",
+    "int_parsing": "doit être un nombre entier",
+    "float_type": "doit être un nombre",
+    "float_parsing": "doit être un nombre",
+    "finite_number": "doit être un nombre fini",
+    "bool_type": "doit être true ou false",
+    "list_type": "doit être une liste",
+    "dict_type": "doit être un objet",
+    "model_type": "doit être un objet",
+    "model_attributes_type": "doit être un objet",
+    "none_required": "doit être vide (null)",
+    "too_long": "{max_length} éléments au plus",
+    "too_short": "{min_length} élément(s) au moins",
+    "enum": "valeur inconnue ; attendu : {expected}",
+    "literal_error": "valeur inconnue ; attendu : {expected}",
+    "greater_than": "doit être plus grand que {gt}",
+    "greater_than_equal": "doit être au moins {ge}",
+    "less_than": "doit être plus petit que {lt}",
+    "less_than_equal": "doit être au plus {le}",
+    "datetime_type": "doit être un instant ISO 8601 avec décalage horaire",
+    "datetime_parsing": "n'est pas un instant ISO 8601 valide, par exemple 2026-11-23T14:00:00+01:00",
+    "datetime_from_date_parsing": "n'est pas un instant ISO 8601 valide, par exemple 2026-11-23T14:00:00+01:00",
+    "datetime_object_invalid": "n'est pas un instant valide",
+    "timezone_aware": "précisez le décalage horaire (par exemple +01:00)",
+}
+_MOST_ERRORS: Final = 50
+
+
+def french(error: Mapping[str, Any]) -> dict[str, str]:
+    """Turn one pydantic error into {field, message}."""
+    field = ".".join(str(part) for part in error["loc"]) or "corps"
+    if error["type"].startswith("sas_") or error["type"] == "vital_priority":
+        return {"field": field, "message": error["msg"]}
+    template = _MESSAGES.get(error["type"], "valeur incorrecte")
+    return {"field": field, "message": template.format_map({**error.get("ctx", {})})}
+
+
+def parse(model: type[M], body: bytes | str) -> M:
+    """Validate a JSON body.
+
+    Raises:
+        VitalPriorityError: the priority is vital.
+        InvalidInputError: anything else that is wrong, field by field.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as invalid:
+        raise _refused(invalid) from invalid
+
+
+def parse_query(model: type[M], request: Request) -> M:
+    """Validate the query of a URL; a repeated or comma-separated name is a list where the model has one."""
+    values: dict[str, Any] = {}
+    for name in request.query_params:
+        field = model.model_fields.get(name) or model.model_fields.get(f"{name}_")
+        texts = request.query_params.getlist(name)
+        if field is not None and "list" in str(field.annotation):
+            values[name] = [part for text in texts for part in text.split(",") if part]
+        else:
+            values[name] = texts[-1]
+    try:
+        return model.model_validate(values)
+    except ValidationError as invalid:
+        raise _refused(invalid) from invalid
+
+
+def _refused(invalid: ValidationError) -> SasError:
+    errors = invalid.errors(include_url=False, include_input=False)
+    if any(error["type"] == "vital_priority" for error in errors):
+        return VitalPriorityError("Priorité vitale ou vraie (P0, P1, R1, R2) : orienter AMU/SMUR.")
+    listed = [french(error) for error in errors[:_MOST_ERRORS]]
+    more = f" (et {len(errors) - 1} autres)" if len(errors) > 1 else ""
+    return InvalidInputError(f"{listed[0]['field']} : {listed[0]['message']}{more}.", errors=listed)
+
+
+def problem(status: int, code: str, title: str, detail: str, extra: Mapping[str, Any], trace: str | None) -> Response:
+    """Build the answer for an error."""
+    body: dict[str, Any] = {"type": TYPE_BASE + code, "title": title, "status": status, "code": code, "detail": detail}
+    headers = {}
+    for name, value in extra.items():
+        if name == "retry_after":
+            headers["Retry-After"] = str(value)
+        body[name] = value
+    if trace:
+        body["request_id"] = trace
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="sas-matcher"'
+    return Response(orjson.dumps(body), status, headers, PROBLEM)
+
+
+_HTTP_TEXT: Final[Mapping[int, tuple[str, str, str]]] = {
+    404: ("not_found", "Introuvable", "Cette adresse n'existe pas."),
+    405: ("method_not_allowed", "Méthode non autorisée", "Cette adresse ne connaît pas cette méthode."),
+    400: ("bad_request", "Requête illisible", "La requête n'est pas lisible."),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Render every error of the app as a problem."""
+
+    @app.exception_handler(SasError)
+    async def _known(request: Request, error: SasError) -> Response:
+        return problem(error.status, error.code, error.title, error.detail, error.extra, _trace(request))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        code, title, detail = _HTTP_TEXT.get(error.status_code, ("error", "Erreur", "La requête a échoué."))
+        answer = problem(error.status_code, code, title, detail, {}, _trace(request))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def _unknown(request: Request, error: Exception) -> Response:
+        _log.error("api.unexpected", kind=type(error).__name__, route=request.scope.get("path"), exc_info=error)
+        return problem(500, "internal", "Erreur interne", "Une erreur inattendue a été consignée.", {}, _trace(request))
+
+
+def _trace(request: Request) -> str | None:
+    trace: Sequence[Any] | str | None = request.scope.get("state", {}).get("trace")
+    return trace if isinstance(trace, str) else None

@@ -1,0 +1,149 @@
+"""Routes of the regulators: requests, their life, the list of offers."""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse, parse_query
+from sas_matcher.api.schemas import (
+    CancelIn,
+    ConfirmIn,
+    DeclineIn,
+    Nothing,
+    OffersQuery,
+    RequestIn,
+    RequestsQuery,
+    TakeIn,
+)
+from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.domain.vocabulary import Scope, Visibility
+
+router = APIRouter(prefix="/v1", tags=["régulation"])
+WAIT_S: Final = 2.0  # then 202: the decision is pushed
+
+
+@router.post(
+    "/requests",
+    status_code=201,
+    summary="Ask for a place",
+    responses={
+        202: {"description": "Committed; the decision is pushed"},
+        **problems(401, 403, 409, 413, 422, 429, 503),
+    },
+    openapi_extra=takes(RequestIn, once=True),
+)
+async def ask(request: Request) -> Response:
+    """Commit a request and wait, at most 2 s, for the place held or the reason why there is none."""
+    services = wire(request)
+    who = await caller(request, Scope.REGULATOR)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    wish = parse(RequestIn, body)
+    row = services.regulating.new_request(wish.model_dump(), who.territories)
+    decided = services.hub.expect(row["id"])
+    try:
+        outcome = await services.regulating.ask(row, idempotency)
+        if outcome.replayed:
+            return await _replayed(request, str(outcome.document), who.key_id)
+        async with asyncio.timeout(WAIT_S):
+            return raw(await decided, 201)
+    except TimeoutError:
+        return raw(await services.regulating.document(row["id"], who.key_id), 202)
+    finally:
+        services.hub.release(row["id"], decided)
+
+
+async def _replayed(request: Request, request_id: str, key_id: str) -> Response:
+    """Answer a repeated Idempotency-Key with the request as it stands, decided if that takes no longer than usual."""
+    services = wire(request)
+    waiting = services.hub.expect(request_id)
+    try:
+        document = await services.regulating.document(request_id, key_id)
+        if orjson.loads(document)["decision"] is None:
+            async with asyncio.timeout(WAIT_S):
+                document = (await waiting).decode()
+    except TimeoutError:
+        return raw(document, 202)
+    finally:
+        services.hub.release(request_id, waiting)
+    answer = raw(document, 201)
+    answer.headers["Idempotent-Replay"] = "true"
+    return answer
+
+
+@router.get(
+    "/requests",
+    summary="My requests, newest first",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=RequestsQuery),
+)
+async def requests(request: Request) -> Response:
+    """Return a page of the caller's requests."""
+    who = await caller(request, Scope.REGULATOR)
+    query = parse_query(RequestsQuery, request)
+    found = await wire(request).regulating.page(who.key_id, query.status, query.before, query.limit)
+    return raw('{"requests":[' + ",".join(found) + "]}")
+
+
+@router.get("/requests/{request_id}", summary="One request", responses=problems(401, 403, 404, 422, 429, 503))
+async def one(request: Request, request_id: str) -> Response:
+    """Return a request of the caller."""
+    who = await caller(request, Scope.REGULATOR)
+    return raw(await wire(request).regulating.document(uuid_of(request_id, "request_id"), who.key_id))
+
+
+def _action(name: str, summary: str, model: type[Any], arguments: Any) -> None:
+    @router.post(
+        f"/requests/{{request_id}}/{name}",
+        name=name,
+        summary=summary,
+        responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+        openapi_extra=takes(model, once=True),
+    )
+    async def act(request: Request, request_id: str) -> Response:
+        who = await caller(request, Scope.REGULATOR)
+        body = await request.body()
+        idempotency = once(request, who, body)
+        asked = parse(model, body or b"{}")
+        target = uuid_of(request_id, "request_id")
+        return raw(await wire(request).regulating.act(name, target, arguments(asked), idempotency))
+
+
+_action("confirm", "Confirm the hold: the booking is firm", ConfirmIn, lambda asked: [asked.booking_id])
+_action("decline", "Decline the hold: the next place", DeclineIn, lambda asked: [asked.booking_id, asked.scope])
+_action("cancel", "Cancel the request", CancelIn, lambda asked: [asked.reason])
+_action("resume", "Open a lapsed request again", Nothing, lambda asked: [])
+
+
+@router.post(
+    "/requests/{request_id}/take",
+    summary="Hold a place of one's own choice",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(TakeIn, once=True),
+)
+async def take(request: Request, request_id: str) -> Response:
+    """Hold an alternative, or a place from the list; the one held before is kept if this one is gone."""
+    who = await caller(request, Scope.REGULATOR)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(TakeIn, body)
+    target = uuid_of(request_id, "request_id")
+    return raw(await wire(request).regulating.take(target, asked.slot_id, idempotency))
+
+
+@router.get(
+    "/offers",
+    summary="Free places around a point, by card and by bucket of the next 72 hours",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=OffersQuery),
+)
+async def offers(request: Request) -> Response:
+    """Browse as on the national platform; a place found here can be taken for a request."""
+    await caller(request, Scope.REGULATOR, Scope.COORDINATOR)
+    query = parse_query(OffersQuery, request)
+    wish = {**query.model_dump(), "visibility": [str(kind) for kind in Visibility]}
+    return json(await wire(request).regulating.offers(wish))

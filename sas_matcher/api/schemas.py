@@ -1,0 +1,374 @@
+"""What comes in, as strict pydantic models: unknown fields and lax types are refused, there is no field for identity.
+
+The same models validate the API, the ingest stream and the CLI's files, and make the OpenAPI document.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from sas_matcher.domain.vocabulary import (
+    SPECIALTIES,
+    VITAL_PRIORITIES,
+    AgeBand,
+    BookingKind,
+    Delay,
+    Mode,
+    Offer,
+    Priority,
+    Profession,
+    SourceKind,
+    Visibility,
+)
+
+MOST_SLOTS: Final = 10_000  # a day of a large editor's client; more goes in several calls
+_OFFSET = re.compile(r"(?:[zZ]|[+-]\d{2}:?\d{2})$")
+_RPPS = re.compile(r"8?\d{11}")
+_FINESS = re.compile(r"1?[0-9][0-9AB][0-9]{7}")
+
+
+def wrong(code: str, message: str) -> PydanticCustomError:
+    """Build a validation error whose French message is shown as it is."""
+    return PydanticCustomError(f"sas_{code}", "{text}", {"text": message})
+
+
+def _with_offset(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise wrong("instant", "doit être un texte ISO 8601 avec décalage, par exemple 2026-11-23T14:00:00+01:00")
+    if not _OFFSET.search(value):
+        # a bare local time happens twice or never when clocks change
+        raise wrong("offset", "précisez le décalage horaire (par exemple +01:00) : une heure locale seule est ambiguë")
+    return value
+
+
+def _rpps(value: str) -> str:
+    if not _RPPS.fullmatch(value):
+        raise wrong("rpps", "un RPPS a 11 chiffres (12 avec le préfixe 8)")
+    return value[-11:]
+
+
+def _finess(value: str) -> str:
+    if not _FINESS.fullmatch(value):
+        raise wrong("finess", "un FINESS a 9 caractères (10 avec le préfixe 1)")
+    return value[-9:]
+
+
+def _specialty(value: str) -> str:
+    if value not in SPECIALTIES:
+        raise wrong(
+            "specialty", f"{value} n'est pas une spécialité du SAS (TRE_R38) ; attendu : {', '.join(SPECIALTIES)}"
+        )
+    return value
+
+
+def _priority(value: Any) -> Any:
+    if isinstance(value, str) and value in VITAL_PRIORITIES:
+        raise PydanticCustomError("vital_priority", "priorité vitale ou vraie : orienter AMU/SMUR")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_with_offset)]
+Rpps = Annotated[str, StringConstraints(max_length=12), AfterValidator(_rpps)]
+Finess = Annotated[str, StringConstraints(max_length=10), AfterValidator(_finess)]
+Specialty = Annotated[str, StringConstraints(max_length=8), AfterValidator(_specialty)]
+Insee = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9AB][0-9]{3}$")]
+Latitude = Annotated[float, Field(ge=-25, le=52, description="Degrés, WGS 84 (France et outre-mer)")]
+Longitude = Annotated[float, Field(ge=-65, le=60, description="Degrés, WGS 84")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=160, strip_whitespace=True)]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Phone = Annotated[str, StringConstraints(max_length=24, pattern=r"^\+?[0-9][0-9 .()-]{3,22}$")]
+Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
+SlotId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class Strict(BaseModel):
+    """Base of all inputs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_enum_values=True, allow_inf_nan=False)
+
+
+class ProfessionalIn(Strict):
+    """Who receives the patient."""
+
+    rpps: Rpps
+    name: Text
+
+
+class StructureIn(Strict):
+    """The organisation that receives the patient."""
+
+    finess: Finess
+    kind: SourceKind
+    name: Text
+
+
+class LocationIn(Strict):
+    """The place of practice."""
+
+    lat: Latitude
+    lon: Longitude
+    insee: Insee
+    label: Text | None = None
+    phone: Phone | None = None
+
+
+class SlotIn(Strict):
+    """One slot; capacity over 1 is a plage."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "external_id": "agenda-12-2026-11-23-1400",
+                "professional": {"rpps": "10000000012", "name": "Dr Marguerite Fictif"},
+                "structure": None,
+                "source_kind": "liberal",
+                "location": {"lat": 45.757, "lon": 4.832, "insee": "69382", "label": "Cabinet fictif des Tilleuls"},
+                "start": "2026-11-23T14:00:00+01:00",
+                "end": "2026-11-23T14:15:00+01:00",
+                "capacity": 1,
+                "mode": "cabinet",
+                "booking_kind": "routine",
+                "profession": "MG",
+                "offers": ["secteur1", "pmr"],
+                "visibility": "snp",
+            }
+        }
+    )
+
+    external_id: ExternalId
+    professional: ProfessionalIn | None = None
+    structure: StructureIn | None = None
+    source_kind: SourceKind
+    location: LocationIn
+    start: Instant
+    end: Instant
+    capacity: Annotated[int, Field(ge=1, le=200)] = 1
+    mode: Mode
+    booking_kind: BookingKind = BookingKind.ROUTINE
+    profession: Profession
+    specialty: Specialty | None = None
+    offers: Annotated[list[Offer], Field(max_length=25)] = Field(default_factory=list)
+    visibility: Visibility = Visibility.SNP
+    valid_at: Instant | None = None
+
+
+class SlotsIn(Strict):
+    """Slots to publish or change, at most 10 000."""
+
+    slots: Annotated[list[SlotIn], Field(min_length=1, max_length=MOST_SLOTS)]
+
+
+class WithdrawIn(Strict):
+    """Slots to withdraw: by name, or all that start in a window ("tout arrêter")."""
+
+    external_ids: Annotated[list[ExternalId], Field(min_length=1, max_length=MOST_SLOTS)] | None = None
+    from_: Annotated[Instant | None, Field(alias="from")] = None
+    to: Instant | None = None
+    reason: Reason = "practice"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "WithdrawIn":
+        window = self.from_ is not None and self.to is not None
+        if (self.external_ids is None) != window or (self.from_ is None) != (self.to is None):
+            raise wrong("withdraw", "donnez soit external_ids, soit from et to")
+        return self
+
+
+class RequestIn(Strict):
+    """One patient's need. There is no field for a name, a birth date, a phone or a street."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "insee": "69383",
+                "profession": "MG",
+                "modes": ["cabinet"],
+                "delay": "4H",
+                "needs": ["enfant"],
+                "age_band": "enfant",
+                "priority": "P2",
+            }
+        }
+    )
+
+    insee: Insee | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    territory: Annotated[str, StringConstraints(max_length=3)] | None = None
+    profession: Profession | None = None
+    specialty: Specialty | None = None
+    modes: Annotated[list[Mode], Field(min_length=1, max_length=3)] = Field(default_factory=lambda: [Mode.CABINET])
+    delay: Delay
+    radius_km: Annotated[float, Field(gt=0, le=150)] | None = None
+    needs: Annotated[list[Offer], Field(max_length=10)] = Field(default_factory=list)
+    age_band: AgeBand | None = None
+    mt: Rpps | None = None
+    priority: Annotated[Priority, BeforeValidator(_priority)] = Priority.P2
+    on_phone: bool = True
+    case_ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")] | None = Field(
+        default=None, description="Jeton de corrélation opaque du logiciel de régulation, sans identité"
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> "RequestIn":
+        if (self.lat is None) != (self.lon is None):
+            raise wrong("point", "lat et lon vont ensemble")
+        if self.insee is None and self.lat is None:
+            raise wrong("where", "indiquez insee (commune) ou lat et lon")
+        if self.profession is None and self.specialty is None:
+            raise wrong("profession", "indiquez profession ou specialty")
+        return self
+
+
+class ConfirmIn(Strict):
+    """Confirm the hold; ``booking_id`` makes sure that it is the one that was read out."""
+
+    booking_id: Uuid | None = None
+
+
+class DeclineIn(Strict):
+    """Decline the hold: this slot, or this professional, is never proposed again for the request."""
+
+    booking_id: Uuid | None = None
+    scope: Literal["slot", "professional"] = "slot"
+
+
+class CancelIn(Strict):
+    """Cancel the request."""
+
+    reason: Reason = "regulator"
+
+
+class Nothing(Strict):
+    """No parameters."""
+
+
+class TakeIn(Strict):
+    """Hold a place of one's own choice."""
+
+    slot_id: SlotId
+
+
+class RefuseIn(Strict):
+    """The practice refuses a booking; ``keep_slot`` leaves the place open for others."""
+
+    reason: Reason = "practice"
+    keep_slot: bool = False
+
+
+class OutcomeIn(Strict):
+    """What became of a booking."""
+
+    outcome: Literal["fulfilled", "noshow"]
+
+
+class SettingIn(Strict):
+    """Settings of a territory."""
+
+    hold_seconds: Annotated[int, Field(ge=15, le=1800)]
+    mt_rule: Literal["bonus", "first"]
+
+
+class OffersQuery(BaseModel):
+    """Query of the list of offers (text as it comes in a URL, so not strict)."""
+
+    model_config = ConfigDict(extra="forbid", use_enum_values=True)
+
+    insee: Insee | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    profession: Profession
+    specialty: Specialty | None = None
+    modes: Annotated[list[Mode], Field(min_length=1, max_length=3)] = Field(default_factory=lambda: [Mode.CABINET])
+    needs: Annotated[list[Offer], Field(max_length=10)] = Field(default_factory=list)
+    radius_km: Annotated[float, Field(gt=0, le=150)] | None = None
+
+    @model_validator(mode="after")
+    def _where(self) -> "OffersQuery":
+        if (self.lat is None) != (self.lon is None) or (self.insee is None and self.lat is None):
+            raise wrong("where", "indiquez insee (commune), ou lat et lon ensemble")
+        return self
+
+
+class WindowQuery(BaseModel):
+    """A window of starts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_: Annotated[Instant, Field(alias="from")]
+    to: Instant
+    after: Annotated[int, Field(ge=0, le=2**62)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class RequestsQuery(BaseModel):
+    """A page of requests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: (
+        list[Literal["waiting", "held", "firm", "lapsed", "unserved", "cancelled", "fulfilled", "noshow"]] | None
+    ) = None
+    before: Instant | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class CommunesQuery(BaseModel):
+    """Completion of a commune."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    limit: Annotated[int, Field(ge=1, le=50)] = 10
+    territory: Annotated[str, StringConstraints(max_length=3)] | None = None
+
+
+class OverviewQuery(BaseModel):
+    """Which territory."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    territory: Annotated[str, StringConstraints(min_length=2, max_length=3)] | None = None
+
+
+class Hello(Strict):
+    """First message of a websocket."""
+
+    type: Literal["hello"]
+    ticket: Annotated[str, StringConstraints(min_length=20, max_length=64)]
+    resume: "Resume | None" = None
+
+
+class Resume(Strict):
+    """Where to go on."""
+
+    epoch: Annotated[str, StringConstraints(max_length=64)]
+    offset: Annotated[str, StringConstraints(pattern=r"^\d{1,16}-\d{1,10}$")]
+
+
+class ChangeIn(Strict):
+    """One entry of the ingest stream."""
+
+    action: Literal["publish", "withdraw"]
+    slot: SlotIn | None = None
+    external_id: ExternalId | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ChangeIn":
+        if (self.action == "publish") != (self.slot is not None) or (self.action == "withdraw") != (
+            self.external_id is not None
+        ):
+            raise wrong("change", "publish demande slot, withdraw demande external_id")
+        return self

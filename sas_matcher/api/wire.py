@@ -1,0 +1,86 @@
+"""What every route needs: the services of this worker, raw JSON answers, the caller, the Idempotency-Key."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from fastapi import Request
+from fastapi.responses import Response
+
+from sas_matcher.api.auth import Caller, Gate, Tickets
+from sas_matcher.api.hub import Hub
+from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
+from sas_matcher.services.publish import Publishing
+from sas_matcher.services.regulate import Regulating
+
+JSON: Final = "application/json"
+_KEY = re.compile(r"[\x21-\x7e]{8,128}")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The services behind the routes of one worker."""
+
+    ledger: Ledger
+    bus: Bus
+    clock: Clock
+    geography: Geography
+    gate: Gate
+    tickets: Tickets
+    hub: Hub
+    publishing: Publishing
+    regulating: Regulating
+    territories: Sequence[str]
+
+
+def wire(request: Request) -> Wire:
+    """Return the services of this worker."""
+    services: Wire = request.app.state.wire
+    return services
+
+
+async def caller(request: Request, *scopes: Scope) -> Caller:
+    """Authenticate the call and check its scope."""
+    who = await wire(request).gate.caller(request.headers.get("authorization"))
+    return who.need(*scopes) if scopes else who
+
+
+def once(request: Request, who: Caller, body: bytes) -> Idempotency:
+    """Read the Idempotency-Key; the hash covers method, path and body.
+
+    Raises:
+        InvalidInputError: the header is missing or not 8 to 128 visible ASCII characters.
+    """
+    key = request.headers.get("idempotency-key", "")
+    if _KEY.fullmatch(key) is None:
+        message = "en-tête obligatoire : 8 à 128 caractères visibles, un nouveau pour chaque action (un UUID convient)"
+        raise InvalidInputError.of("Idempotency-Key", message)
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
+    return Idempotency(who.key_id, key, digest)
+
+
+def uuid_of(text: str, field: str) -> str:
+    """Check an id from the path.
+
+    Raises:
+        InvalidInputError: not a UUID.
+    """
+    if _UUID.fullmatch(text) is None:
+        raise InvalidInputError.of(field, "n'est pas un identifiant (UUID en minuscules)")
+    return text
+
+
+def raw(document: str | bytes, status: int = 200) -> Response:
+    """Answer a ready JSON document."""
+    return Response(document, status, media_type=JSON)
+
+
+def json(value: Any, status: int = 200) -> Response:
+    """Answer a value as JSON."""
+    return Response(orjson.dumps(value), status, media_type=JSON)

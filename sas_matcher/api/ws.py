@@ -1,0 +1,164 @@
+"""The websocket ``/v1/ws``: a one-time ticket, then events, resumable by (epoch, offset).
+
+Close codes: 4401 ticket or key not valid, 4408 reader too slow (resume), 1008 policy (origin, flood, bad message),
+1001 the server stops.
+"""
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+import orjson
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from sas_matcher.api import metrics
+from sas_matcher.api.auth import Caller, Gate, Tickets
+from sas_matcher.api.hub import Hub, Subscriber
+from sas_matcher.api.problems import parse
+from sas_matcher.api.schemas import Hello, Resume
+from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, UnavailableError
+from sas_matcher.ports import Clock, entry_order
+
+HELLO_S: Final = 5.0
+HEARTBEAT_S: Final = 20.0
+SILENCE_S: Final = 60.0  # three heartbeats without an answer
+RECHECK_S: Final = 60.0  # a revoked key loses its sockets within this
+PER_MINUTE: Final = 100  # messages a client may send (OWASP WebSocket cheat sheet)
+SEND_S: Final = 10.0  # a send that blocks longer is a dead or too slow reader
+_PING: Final = b'{"type":"ping"}'
+_log = structlog.get_logger(__name__)
+
+
+class Sockets:
+    """Serves websockets of one worker."""
+
+    def __init__(
+        self, hub: Hub, gate: Gate, tickets: Tickets, clock: Clock, origins: Collection[str], most: int
+    ) -> None:
+        self._hub = hub
+        self._gate = gate
+        self._tickets = tickets
+        self._clock = clock
+        self._origins = frozenset(origins)
+        self._most = most
+        self._open = 0
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one socket from handshake to close."""
+        origin = socket.headers.get("origin")
+        if origin is not None and origin not in self._origins:
+            await socket.close(1008)
+            return
+        if self._open >= self._most:
+            await socket.close(1013)
+            return
+        await socket.accept()
+        self._open += 1
+        metrics.SOCKETS.inc()
+        try:
+            await self._greet(socket)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            self._open -= 1
+            metrics.SOCKETS.dec()
+
+    async def _greet(self, socket: WebSocket) -> None:
+        try:
+            text = await asyncio.wait_for(socket.receive_text(), HELLO_S)
+            hello = parse(Hello, text)
+            caller = self._tickets.redeem(hello.ticket)
+        except (TimeoutError, NotAuthenticatedError):
+            await self._close(socket, 4401)
+        except (InvalidInputError, KeyError):
+            await self._close(socket, 1008)
+        else:
+            await self._follow(socket, caller, hello.resume)
+
+    async def _follow(self, socket: WebSocket, caller: Caller, resume: Resume | None) -> None:
+        subscriber = Subscriber(caller)
+        # from here on the queue gets all that comes after ``position``; what lies before is history
+        self._hub.join(subscriber)
+        position = self._hub.position
+        try:
+            await self._welcome(socket, caller, resume, position)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send(socket, subscriber))
+                group.create_task(self._receive(socket))
+                group.create_task(self._recheck(socket, caller.key_id))
+        except* WebSocketDisconnect:
+            pass
+        except* (TimeoutError, OSError, RuntimeError) as broken:
+            _log.info("ws.broken", kind=type(broken.exceptions[0]).__name__)
+            await self._close(socket, 4408)
+        finally:
+            self._hub.leave(subscriber)
+
+    async def _welcome(self, socket: WebSocket, caller: Caller, resume: Resume | None, position: str) -> None:
+        epoch = self._hub.epoch
+        welcome = {"type": "welcome", "epoch": epoch, "offset": position, "heartbeat_s": HEARTBEAT_S}
+        await socket.send_text(orjson.dumps(welcome).decode())
+        if resume is None:
+            return
+        messages = None
+        ahead = entry_order(resume.offset) > entry_order(position)
+        if resume.epoch == epoch and not ahead:
+            try:
+                messages = await self._hub.history(caller, resume.offset, position)
+            except UnavailableError:
+                messages = None
+        if messages is None:
+            await socket.send_text(self._hub.gap("history_gone").decode())
+            return
+        for message in messages:
+            await asyncio.wait_for(socket.send_text(message.decode()), SEND_S)
+
+    async def _send(self, socket: WebSocket, subscriber: Subscriber) -> None:
+        while True:
+            try:
+                message = await asyncio.wait_for(subscriber.queue.get(), HEARTBEAT_S)
+            except TimeoutError:
+                message = _PING
+            if message is None or subscriber.lost:
+                metrics.SLOW_READERS.inc()
+                await self._close(socket, 4408)
+                raise WebSocketDisconnect(4408)
+            await asyncio.wait_for(socket.send_text(message.decode()), SEND_S)
+            metrics.PUSHED.inc()
+
+    async def _receive(self, socket: WebSocket) -> None:
+        """Take pongs; anything else, or too much of it, ends the socket."""
+        minute, count = self._clock.now().timestamp(), 0
+        while True:
+            text = await asyncio.wait_for(socket.receive_text(), SILENCE_S)
+            now = self._clock.now().timestamp()
+            if now - minute > 60:
+                minute, count = now, 0
+            count += 1
+            try:
+                known = orjson.loads(text) in ({"type": "pong"}, {"type": "ping"})
+            except orjson.JSONDecodeError:
+                known = False
+            if not known or count > PER_MINUTE:
+                await self._close(socket, 1008)
+                raise WebSocketDisconnect(1008)
+
+    async def _recheck(self, socket: WebSocket, key_id: str) -> None:
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            try:
+                valid = await self._gate.still_valid(key_id)
+            except UnavailableError:
+                continue
+            if not valid:
+                await self._close(socket, 4401)
+                raise WebSocketDisconnect(4401)
+
+    @staticmethod
+    async def _close(socket: WebSocket, code: int) -> None:
+        if socket.application_state is WebSocketState.CONNECTED:
+            try:
+                await socket.close(code)
+            except RuntimeError:
+                _log.debug("ws.closed_already")

@@ -1,0 +1,309 @@
+"""The one place that wires adapters to services: an API worker, and the core (matcher, relay, ingest)."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from adapters.geo import Gazetteer
+from adapters.postgres import PostgresLedger
+from adapters.redis import RedisBus
+from adapters.redis.ingest import RedisIngest
+from adapters.solving import ProcessSolver
+from adapters.system import SystemClock, SystemIds
+from sas_matcher import metrics
+from sas_matcher.api.app import create_app
+from sas_matcher.api.auth import Gate, Tickets, hash_secret, token
+from sas_matcher.api.hub import Hub
+from sas_matcher.api.ingest import Ingest
+from sas_matcher.api.wire import Wire
+from sas_matcher.api.ws import Sockets
+from sas_matcher.config import ConfigError, Settings
+from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
+from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.ports import KeyRecord
+from sas_matcher.services.keeper import Keeper
+from sas_matcher.services.match import Matcher
+from sas_matcher.services.publish import Publishing
+from sas_matcher.services.regulate import Regulating
+from sas_matcher.services.relay import Relay
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+
+
+class Stores(NamedTuple):
+    """What every process opens."""
+
+    ledger: PostgresLedger
+    bus: RedisBus
+    relay: Relay
+    clock: SystemClock
+    ids: SystemIds
+
+
+def set_up_logging(level: str) -> None:
+    """Write one JSON line an event to stderr. Nothing here ever logs bodies, keys or coordinates."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Open ledger, bus and relay; the relay publishes for as long as the context lasts.
+
+    Raises:
+        ConfigError: an address is missing.
+    """
+    if not settings.database_url or not settings.redis_url:
+        raise ConfigError("Il manque SAS_DATABASE_URL ou SAS_REDIS_URL.")
+    clock, ids = SystemClock(), SystemIds()
+    bus = RedisBus.connect(settings.redis_url)
+    relay = Relay(bus, clock)
+    ledger = await PostgresLedger.connect(settings.database_url, relay, size=settings.pool)
+    relay.ledger = ledger
+    publishing = asyncio.create_task(relay.run())
+    try:
+        yield Stores(ledger, bus, relay, clock, ids)
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await relay.forget_published()
+        await ledger.close()
+        await bus.close()
+
+
+def territories_of(settings: Settings, geography: Gazetteer) -> list[str]:
+    """Return the territories that this service decides for.
+
+    Raises:
+        ConfigError: one does not exist.
+    """
+    wanted = settings.territories or tuple(sorted(geography.territories))
+    for code in wanted:
+        if code not in geography.territories:
+            raise ConfigError(f"SAS_TERRITORIES : « {code} » n'est pas un département.")
+    return list(wanted)
+
+
+def api(settings: Settings) -> FastAPI:
+    """Build the app of one API worker."""
+    geography = Gazetteer.load()
+    ids = SystemIds()
+
+    @asynccontextmanager
+    async def open_wire() -> AsyncIterator[tuple[Wire, Sockets]]:
+        async with open_stores(settings) as stores:
+            # a bus of its own: the hub's blocking reads must not hold a connection that others wait for
+            reader = RedisBus.connect(settings.redis_url)
+            hub = Hub(reader, stores.ledger, stores.clock)
+            gate = Gate(stores.ledger, stores.clock, rate=settings.rate, burst=settings.burst)
+            tickets = Tickets(stores.clock, ids.secret)
+            wire = Wire(
+                ledger=stores.ledger,
+                bus=stores.bus,
+                clock=stores.clock,
+                geography=geography,
+                gate=gate,
+                tickets=tickets,
+                hub=hub,
+                publishing=Publishing(stores.ledger, stores.clock, geography),
+                regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
+                territories=territories_of(settings, geography),
+            )
+            following = asyncio.create_task(hub.run())
+            try:
+                await asyncio.wait_for(hub.started.wait(), 10)
+                yield wire, Sockets(hub, gate, tickets, stores.clock, settings.origins, settings.sockets)
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                await reader.close()
+
+    return create_app(open_wire, ids.uuid)
+
+
+class _Meter:
+    """Port ``Watch``: the matcher's metrics."""
+
+    def batch(self, size: int, arcs: int, seconds: float, method: str) -> None:
+        """Count a batch."""
+        metrics.BATCH.observe(size)
+        metrics.SOLVE.labels(method).observe(seconds)
+
+    def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
+        """Count a decision."""
+        metrics.TIME_TO_DECISION.labels(str(request.tier), verdict).observe(seconds)
+
+    def state(self, places: int, waiting: int) -> None:
+        """Show what is in memory."""
+        metrics.PLACES.set(places)
+        metrics.WAITING.set(waiting)
+
+
+async def core(settings: Settings) -> None:
+    """Run the matcher, the sweep, the housekeeping and the ingest until cancelled."""
+    geography = Gazetteer.load()
+
+    @cache
+    def landmass_of(insee: str) -> int:
+        commune = geography.by_code(insee)
+        return 0 if commune is None else commune.landmass
+
+    async with open_stores(settings) as stores:
+        reader, intake = RedisBus.connect(settings.redis_url), RedisBus.connect(settings.redis_url)
+        solver = ProcessSolver()
+        matcher = Matcher(
+            ledger=stores.ledger,
+            bus=reader,
+            clock=stores.clock,
+            ids=stores.ids,
+            holder=f"{socket.gethostname()}:{os.getpid()}:{stores.ids.key_id()}",
+            territories=territories_of(settings, geography),
+            zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
+            landmass_of=landmass_of,
+            solver=solver,
+            watch=_Meter(),
+        )
+        keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
+        publishing = Publishing(stores.ledger, stores.clock, geography)
+        ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (matcher.run(), keeper.run(), ingest.run(), solver.warm()):
+                    group.create_task(work)
+        finally:
+            solver.close()
+            await reader.close()
+            await intake.close()
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+
+def die_with_parent() -> None:
+    """Ask for SIGTERM when the parent dies (Linux), so that a killed service leaves no worker behind."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_api(settings: Settings, listening: socket.socket | None) -> None:
+    """Serve the API in this process until a signal, on a socket that may come from the parent."""
+    config = uvicorn.Config(
+        api(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=64 * 1024,
+        ws_ping_interval=None,
+        # no compression: it costs memory for each socket and invites CRIME-like attacks (OWASP)
+        ws_per_message_deflate=False,
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        backlog=4096,
+        timeout_graceful_shutdown=3,
+    )
+    uvicorn.Server(config).run(sockets=[listening] if listening is not None else None)
+
+
+def run_core(settings: Settings) -> None:
+    """Run the core in this process until a signal."""
+
+    async def until_signal() -> None:
+        work = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: work.cancel() if work is not None else None)
+        await core(settings)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(until_signal())
+    except asyncio.CancelledError:
+        structlog.get_logger(__name__).info("core.stopped")
+
+
+# -- keys --------------------------------------------------------------------------------------------------------
+
+
+class KeyWish(NamedTuple):
+    """What a new key shall be; ``source`` empty means the key's own id."""
+
+    role: Role
+    name: str
+    territories: Sequence[str] = ()
+    structures: Sequence[str] = ()
+    professionals: Sequence[str] = ()
+    source: str = ""
+
+
+def checked(wish: KeyWish, geography: Gazetteer) -> KeyWish:
+    """Check that a key is bound as its scope demands.
+
+    Raises:
+        ConfigError: in French, what is missing.
+    """
+    scope = SCOPE_OF_ROLE[wish.role]
+    if scope in (Scope.REGULATOR, Scope.COORDINATOR) and not wish.territories:
+        raise ConfigError(f"Une clé « {wish.role} » doit être rattachée à un territoire (ou « * »).")
+    if scope is Scope.PRACTICE and not (wish.structures or wish.professionals):
+        raise ConfigError("Une clé de cabinet doit être rattachée à une structure ou à un professionnel (ou « * »).")
+    for code in wish.territories:
+        if code != "*" and code not in geography.territories:
+            raise ConfigError(f"« {code} » n'est pas un département.")
+    return wish
+
+
+async def issue_key(stores: Stores, wish: KeyWish) -> tuple[KeyRecord, str]:
+    """Store a new key; returns its record and the key itself, which is shown this once."""
+    checked(wish, Gazetteer.load())
+    key_id, secret = stores.ids.key_id(), stores.ids.secret()
+    record = KeyRecord(
+        id=key_id,
+        secret_hash=hash_secret(secret),
+        name=wish.name,
+        role=wish.role,
+        territories=tuple(wish.territories),
+        structures=tuple(wish.structures),
+        professionals=tuple(wish.professionals),
+        source=wish.source or key_id,
+        expires_at=None,
+        revoked_at=None,
+    )
+    await stores.ledger.add_key(record, stores.clock.now())
+    return record, token(key_id, secret)
+
+
+async def allow_ingest(stores: Stores, key_id: str) -> tuple[str, str]:
+    """Make the Redis user of a key; returns its name and password, which is shown this once."""
+    password = stores.ids.secret()
+    return await RedisIngest(stores.bus).allow(key_id, password), password

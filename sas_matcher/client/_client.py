@@ -1,0 +1,301 @@
+"""The client itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from random import SystemRandom
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+from sas_matcher.client._documents import Booking, Commune, Json, Me, Request, Slot, SlotOutcomes, SlotPage
+from sas_matcher.client._events import EventStream, Position
+from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
+
+TIMEOUT_S = 15.0
+"""Bound of each step of a call; the service itself answers a request for a place within 2 s."""
+
+_chance = SystemRandom().random
+
+
+def _new_key() -> str:
+    return str(uuid4())
+
+
+class SasClient:
+    """Calls the service with one API key; an asynchronous context manager, safe for many tasks at once.
+
+    Every method raises ``ApiError`` when the service refuses and ``UnreachableError`` when it does not answer.
+
+    Args:
+        base_url: Such as ``http://127.0.0.1:8069``.
+        key: The API key, ``sas_…``.
+        new_idempotency_key: Makes the Idempotency-Key of each action; a retry keeps the one of its action.
+        retry: When calls that may be repeated are repeated.
+        timeout_s: Bound of each step of a call.
+        transport: For tests: an httpx transport instead of the network.
+        sleep: How to wait, for tests.
+        chance: Draws from [0, 1) to spread retries.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        new_idempotency_key: Callable[[], str] = _new_key,
+        retry: Retry | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Sleep = sleep,
+        chance: Callable[[], float] = _chance,
+    ) -> None:
+        self._url = httpx.URL(base_url)
+        # a proxy of the environment is for the way out, never for this machine
+        self._direct = self._url.host in LOOPBACK
+        client = httpx.AsyncClient(
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
+            timeout=timeout_s,
+            transport=transport,
+            trust_env=not self._direct,
+        )
+        self._new_key = new_idempotency_key
+        self._http = Http(client, retry=retry or Retry(), sleep=sleep, chance=chance)
+        self._streams: list[EventStream] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every stream and connection."""
+        for stream in self._streams:
+            await stream.aclose()
+        await self._http.client.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: object = None,
+        idempotency_key: str | None = None,
+        repeatable: bool = False,
+    ) -> Any:
+        """Make any call and return its JSON, for what has no method here.
+
+        Args:
+            method: HTTP method.
+            path: Such as ``/v1/vocabulary``.
+            query: Parameters; those that are ``None`` are left out.
+            body: JSON value.
+            idempotency_key: Makes the call repeatable.
+            repeatable: It does no harm to send this call twice; true for GET anyway. Others are sent once.
+        """
+        return await self._http.call(
+            method, path, query=query, body=body, idempotency_key=idempotency_key, repeatable=repeatable
+        )
+
+    # -- practices -----------------------------------------------------------------------------------------------
+
+    async def publish_slots(self, slots: Sequence[Mapping[str, Any]]) -> SlotOutcomes:
+        """Publish or change slots, at most 10 000: all, or none if one is wrong (``ApiError.errors`` says which).
+
+        The same external_id is the same slot, so publishing again does no harm.
+        """
+        body = {"slots": list(slots)}
+        return SlotOutcomes.of(await self._http.call("POST", "/v1/slots", body=body, repeatable=True))
+
+    async def withdraw_slots(
+        self,
+        external_ids: Sequence[str] | None = None,
+        *,
+        window: tuple[datetime, datetime] | None = None,
+        reason: str | None = None,
+    ) -> SlotOutcomes:
+        """Withdraw slots by name, or all that start in a window; their patients are matched again.
+
+        When the first answer was lost, the retry finds them gone already and says ``not_found``.
+
+        Raises:
+            ValueError: Neither names nor a window were given, or both.
+        """
+        if (external_ids is None) == (window is None):
+            raise ValueError("Expected external_ids or window.")
+        body: dict[str, Any] = {} if reason is None else {"reason": reason}
+        if external_ids is not None:
+            body["external_ids"] = list(external_ids)
+        if window is not None:
+            body |= {"from": window[0].isoformat(), "to": window[1].isoformat()}
+        return SlotOutcomes.of(await self._http.call("POST", "/v1/slots/withdraw", body=body, repeatable=True))
+
+    async def slots(self, start: datetime, end: datetime, *, after: int = 0, limit: int = 200) -> SlotPage:
+        """Return a page of what this key has published, by start; ``next_after`` leads to the next page."""
+        query = {"from": start.isoformat(), "to": end.isoformat(), "after": after, "limit": limit}
+        return SlotPage.of(await self._http.call("GET", "/v1/slots", query=query))
+
+    async def all_slots(self, start: datetime, end: datetime) -> list[Slot]:
+        """Return all that this key has published in a window."""
+        found: list[Slot] = []
+        after: int | None = 0
+        while after is not None:
+            page = await self.slots(start, end, after=after, limit=1000)
+            found += page.slots
+            after = page.next_after
+        return found
+
+    async def bookings(self, start: datetime, end: datetime, *, limit: int = 200) -> list[Booking]:
+        """Return the bookings on this practice's slots that start in a window."""
+        query = {"from": start.isoformat(), "to": end.isoformat(), "limit": limit}
+        return [Booking.of(item) for item in (await self._http.call("GET", "/v1/bookings", query=query))["bookings"]]
+
+    async def booking(self, booking_id: str) -> Booking:
+        """Return one booking."""
+        return Booking.of(await self._http.call("GET", f"/v1/bookings/{booking_id}"))
+
+    async def refuse(
+        self, booking_id: str, *, reason: str | None = None, keep_slot: bool = False, idempotency_key: str | None = None
+    ) -> Booking:
+        """Refuse a booking; its patient is matched again at once. The slot is withdrawn unless it is kept."""
+        body: dict[str, Any] = {"keep_slot": keep_slot} | ({} if reason is None else {"reason": reason})
+        return Booking.of(await self._act(f"/v1/bookings/{booking_id}/refuse", body, idempotency_key))
+
+    async def outcome(self, booking_id: str, outcome: str, *, idempotency_key: str | None = None) -> Booking:
+        """Say what became of a booking: ``fulfilled`` or ``noshow``, from the start of the slot on."""
+        path = f"/v1/bookings/{booking_id}/outcome"
+        return Booking.of(await self._act(path, {"outcome": outcome}, idempotency_key))
+
+    # -- regulators ----------------------------------------------------------------------------------------------
+
+    async def create_request(self, wish: Mapping[str, Any], *, idempotency_key: str | None = None) -> Request:
+        """Ask for a place: the answer holds one, or says why there is none.
+
+        Without a decision after 2 s the answer has none yet (``decision`` is ``None``); it comes as an event.
+
+        Args:
+            wish: Body of ``POST /v1/requests``: where, which profession, within which delay…
+            idempotency_key: Of this wish; made when missing. The same key again gives the same request.
+        """
+        return Request.of(await self._act("/v1/requests", dict(wish), idempotency_key))
+
+    async def request(self, request_id: str) -> Request:
+        """Return one request of this key."""
+        return Request.of(await self._http.call("GET", f"/v1/requests/{request_id}"))
+
+    async def requests(
+        self, *, status: str | Sequence[str] | None = None, before: datetime | None = None, limit: int = 50
+    ) -> list[Request]:
+        """Return a page of this key's requests, newest first; ``before`` leads to older ones."""
+        wanted = status if status is None or isinstance(status, str) else ",".join(status)
+        query = {"status": wanted, "before": before and before.isoformat(), "limit": limit}
+        return [Request.of(item) for item in (await self._http.call("GET", "/v1/requests", query=query))["requests"]]
+
+    async def confirm(
+        self, request_id: str, *, booking_id: str | None = None, idempotency_key: str | None = None
+    ) -> Request:
+        """Confirm the hold; ``booking_id`` makes sure that it is the one that was read out to the patient."""
+        body = {} if booking_id is None else {"booking_id": booking_id}
+        return Request.of(await self._act(f"/v1/requests/{request_id}/confirm", body, idempotency_key))
+
+    async def decline(
+        self,
+        request_id: str,
+        *,
+        booking_id: str | None = None,
+        scope: str = "slot",
+        idempotency_key: str | None = None,
+    ) -> Request:
+        """Decline the hold: this ``slot``, or this ``professional``, is never proposed again for the request."""
+        body = {"scope": scope} | ({} if booking_id is None else {"booking_id": booking_id})
+        return Request.of(await self._act(f"/v1/requests/{request_id}/decline", body, idempotency_key))
+
+    async def cancel(
+        self, request_id: str, *, reason: str | None = None, idempotency_key: str | None = None
+    ) -> Request:
+        """Cancel a request; a place it has goes back to the others."""
+        body = {} if reason is None else {"reason": reason}
+        return Request.of(await self._act(f"/v1/requests/{request_id}/cancel", body, idempotency_key))
+
+    async def resume(self, request_id: str, *, idempotency_key: str | None = None) -> Request:
+        """Open a request again whose hold ran out."""
+        return Request.of(await self._act(f"/v1/requests/{request_id}/resume", {}, idempotency_key))
+
+    async def take(self, request_id: str, slot_id: int, *, idempotency_key: str | None = None) -> Request:
+        """Hold a place of one's own choice; the one held before is kept if this one is gone."""
+        return Request.of(await self._act(f"/v1/requests/{request_id}/take", {"slot_id": slot_id}, idempotency_key))
+
+    async def offers(
+        self,
+        profession: str,
+        *,
+        insee: str | None = None,
+        lat: float | None = None,
+        lon: float | None = None,
+        modes: Sequence[str] = (),
+        needs: Sequence[str] = (),
+        specialty: str | None = None,
+        radius_km: float | None = None,
+    ) -> Json:
+        """Return the free places around a commune or point: ``buckets`` of the next 72 hours and ``cards``."""
+        query = {
+            "profession": profession,
+            "insee": insee,
+            "lat": lat,
+            "lon": lon,
+            "modes": ",".join(modes) or None,
+            "needs": ",".join(needs) or None,
+            "specialty": specialty,
+            "radius_km": radius_km,
+        }
+        answer: Json = await self._http.call("GET", "/v1/offers", query=query)
+        return answer
+
+    # -- everyone ------------------------------------------------------------------------------------------------
+
+    async def me(self) -> Me:
+        """Return whose key this is and what it may do."""
+        return Me.of(await self._http.call("GET", "/v1/me"))
+
+    async def communes(self, text: str, *, limit: int = 10, territory: str | None = None) -> list[Commune]:
+        """Find communes by name, postcode or INSEE code."""
+        query = {"q": text, "limit": limit, "territory": territory}
+        return [Commune.of(item) for item in (await self._http.call("GET", "/v1/communes", query=query))["communes"]]
+
+    async def vocabulary(self) -> Json:
+        """Return the codes that the API takes, with their labels."""
+        answer: Json = await self._http.call("GET", "/v1/vocabulary")
+        return answer
+
+    async def overview(self, territory: str | None = None) -> Json:
+        """Return counts of requests and places (coordinators)."""
+        answer: Json = await self._http.call("GET", "/v1/overview", query={"territory": territory})
+        return answer
+
+    async def ready(self) -> bool:
+        """Tell whether the service is able to serve; asks once."""
+        try:
+            answer = await self._http.client.get("/readyz")
+        except httpx.TransportError:
+            return False
+        return answer.is_success
+
+    def events(self, *, resume: Position | None = None) -> EventStream:
+        """Return the stream of this key's events; it goes on over breaks, and ends when it or the client is closed.
+
+        Args:
+            resume: Where an earlier stream stood; without it the stream starts at the present.
+        """
+        url = self._url.copy_with(scheme="wss" if self._url.scheme == "https" else "ws")
+        stream = EventStream(self._http, f"{str(url).rstrip('/')}/v1/ws", resume, direct=self._direct)
+        self._streams.append(stream)
+        return stream
+
+    async def _act(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Any:
+        return await self._http.call("POST", path, body=body, idempotency_key=idempotency_key or self._new_key())

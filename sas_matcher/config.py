@@ -1,0 +1,83 @@
+"""Settings, from the environment only (twelve-factor); every name is documented in the README."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+PREFIX: Final = "SAS_"
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the message names it and the fix, in French."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process runs.
+
+    Attributes:
+        database_url: PostgreSQL ≥ 15; empty starts the embedded one.
+        redis_url: Redis ≥ 7.0 or Valkey; empty starts the embedded one.
+        host, port: where the API listens.
+        territories: what this matcher decides for; empty means all.
+        data_dir: folder of the embedded servers.
+        api_workers: processes that serve the API.
+        rate, burst: calls a second, and at once, for each API key.
+        sockets: websockets a worker accepts.
+        origins: web origins that may open a websocket.
+        pool: connections to PostgreSQL for each process.
+        log_level: debug, info, warning or error.
+    """
+
+    database_url: str = ""
+    redis_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8069
+    territories: tuple[str, ...] = ()
+    data_dir: Path = field(default_factory=lambda: Path(".data"))
+    api_workers: int = 1
+    rate: float = 100.0
+    burst: float = 300.0
+    sockets: int = 12_000
+    origins: tuple[str, ...] = ()
+    pool: int = 12
+    log_level: str = "info"
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read ``SAS_…`` variables.
+
+        Raises:
+            ConfigError: a number is not a number, or a name is unknown (a typing error would be silent otherwise).
+        """
+        values = {name[len(PREFIX) :].lower(): text for name, text in environment.items() if name.startswith(PREFIX)}
+        settings = cls()
+        for name, text in values.items():
+            if name.startswith(("test_", "key", "url")):
+                continue  # of the tests and of the command-line client
+            if name not in cls.__dataclass_fields__:
+                raise ConfigError(f"{PREFIX}{name.upper()} n'est pas un réglage connu ; voyez le README.")
+            settings = replace(settings, **{name: _read(name, text, getattr(settings, name))})
+        return settings
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the same settings as variables, for child processes."""
+        texts: dict[str, str] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            texts[PREFIX + name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return texts
+
+
+def _read(name: str, text: str, default: object) -> object:
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, Path):
+        return Path(text)
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError as wrong:
+            raise ConfigError(f"{PREFIX}{name.upper()} doit être un nombre, pas « {text} ».") from wrong
+    return text

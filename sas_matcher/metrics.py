@@ -1,0 +1,21 @@
+"""Metrics of all processes; with several processes set PROMETHEUS_MULTIPROC_DIR before importing this module."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# buckets in seconds around what people notice: an answer on the phone within one second
+_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30, 300)
+
+HTTP: Final = Histogram("sas_http_seconds", "HTTP answers", ["route", "method", "status"], buckets=_SECONDS)
+SOCKETS: Final = Gauge("sas_sockets", "Open websockets", multiprocess_mode="livesum")
+PUSHED: Final = Counter("sas_pushed", "Messages pushed on websockets")
+SLOW_READERS: Final = Counter("sas_slow_readers", "Websockets cut off because their reader was too slow")
+TIME_TO_DECISION: Final = Histogram(
+    "sas_time_to_decision_seconds", "From request to decision", ["tier", "verdict"], buckets=_SECONDS
+)
+BATCH: Final = Histogram("sas_batch_requests", "Requests decided together", buckets=(1, 2, 5, 10, 20, 50, 100, 1000))
+SOLVE: Final = Histogram("sas_solve_seconds", "Candidates and solving of a batch", ["method"], buckets=_SECONDS)
+PLACES: Final = Gauge("sas_live_places", "Slots in the matcher's memory", multiprocess_mode="livemax")
+WAITING: Final = Gauge("sas_waiting_requests", "Requests without a place", multiprocess_mode="livemax")
+INGESTED: Final = Counter("sas_ingested", "Entries of the ingest stream", ["verdict"])
