@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PREFIX: Final = "SAS_"
 
@@ -52,14 +52,15 @@ class Settings:
             ConfigError: a number is not a number, or a name is unknown (a typing error would be silent otherwise).
         """
         values = {name[len(PREFIX) :].lower(): text for name, text in environment.items() if name.startswith(PREFIX)}
-        settings = cls()
+        defaults = cls()
+        read: dict[str, Any] = {}
         for name, text in values.items():
             if name.startswith(("test_", "key", "url")):
                 continue  # of the tests and of the command-line client
             if name not in cls.__dataclass_fields__:
                 raise ConfigError(f"{PREFIX}{name.upper()} n'est pas un réglage connu ; voyez le README.")
-            settings = replace(settings, **{name: _read(name, text, getattr(settings, name))})
-        return settings
+            read[name] = _read(name, text, getattr(defaults, name))
+        return replace(defaults, **read)
 
     def to_environment(self) -> dict[str, str]:
         """Return the same settings as variables, for child processes."""

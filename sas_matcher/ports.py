@@ -255,6 +255,10 @@ class Ledger(Protocol):
         """Return the settings of territories."""
         ...
 
+    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
+        """Store the settings of a territory."""
+        ...
+
     async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places."""
         ...

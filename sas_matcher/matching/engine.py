@@ -106,7 +106,7 @@ def _rows(market: Market, part: Partition, request: OpenRequest, need: int, now:
         reach = request.radius_km / KM_PER_DEGREE
         keep &= np.abs(part.column("lat")[window] - request.lat) <= reach
         keep &= part.column("landmass")[window] == request.landmass
-    rows = np.flatnonzero(keep) + window.start
+    rows: Ints = np.flatnonzero(keep) + window.start
     if request.not_slots and rows.size:
         rows = rows[~np.isin(part.column("slot_id")[rows], list(request.not_slots))]
     if request.not_professionals and rows.size:
