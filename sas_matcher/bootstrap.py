@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.redis import RedisBus
-from adapters.redis.ingest import RedisIngest
+from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
 from adapters.system import SystemClock, SystemIds
 from sas_matcher import metrics
@@ -304,6 +304,12 @@ async def issue_key(stores: Stores, wish: KeyWish) -> tuple[KeyRecord, str]:
 
 
 async def allow_ingest(stores: Stores, key_id: str) -> tuple[str, str]:
-    """Make the Redis user of a key; returns its name and password, which is shown this once."""
+    """Let a key publish through Redis; returns its Redis user and password, which is shown this once.
+
+    Raises:
+        ConfigError: there is no such key in force.
+    """
     password = stores.ids.secret()
-    return await RedisIngest(stores.bus).allow(key_id, password), password
+    if not await stores.ledger.allow_ingest(key_id, hash_secret(password).hex()):
+        raise ConfigError(f"La clé {key_id} n'existe pas ou est révoquée.")
+    return user_of(key_id), password

@@ -66,6 +66,7 @@ class KeyRecord(NamedTuple):
     source: str
     expires_at: datetime | None
     revoked_at: datetime | None
+    ingest_hash: str | None = None
 
 
 class Entry(NamedTuple):

@@ -455,6 +455,10 @@ class PostgresLedger:
         """Revoke a key; False when there is none in force."""
         return await self._value("revoke_key", key_id, now) is not None
 
+    async def allow_ingest(self, key_id: str, password_hash: str) -> bool:
+        """Let a key publish through Redis; False when there is no such key in force."""
+        return await self._value("allow_ingest", key_id, password_hash) is not None
+
     async def settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings of the territories that have any."""
         return {row["territory"]: dict(row) for row in await self._rows("settings")}

@@ -1,11 +1,11 @@
 -- name: key
 -- One API key by its public id.
-select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at
+select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at, ingest_hash
 from api_key where id = $1
 
 -- name: keys
 -- All API keys, newest first.
-select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at
+select id, secret_hash, name, role, territories, structures, professionals, source, expires_at, revoked_at, ingest_hash
 from api_key order by created_at desc, id
 
 -- name: add_key
@@ -14,6 +14,9 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: revoke_key
 update api_key set revoked_at = $2 where id = $1 and revoked_at is null returning id
+
+-- name: allow_ingest
+update api_key set ingest_hash = $2 where id = $1 and revoked_at is null returning id
 
 -- name: settings
 -- Settings of all territories that have any.

@@ -30,6 +30,11 @@ _AWAY: Final = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.BusyLoadingError,
+    # a server that takes no writes now: out of memory, or a replica during a failover
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
     OSError,
     TimeoutError,
 )
@@ -90,14 +95,14 @@ class RedisBus:
                 results = await pipe.execute(raise_on_error=False)
             if any(isinstance(result, exceptions.NoScriptError) for result in results):
                 await self.redis.script_load(_SCRIPT)
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(result, exceptions.NoScriptError):
+                    raise result
         missing = [n for n, result in enumerate(results) if isinstance(result, exceptions.NoScriptError)]
         if missing:
             # the server is new or was flushed: run again only what missed the script
             for n, result in zip(missing, await self._run([commands[n] for n in missing]), strict=True):
                 results[n] = result
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
         return list(results)
 
     def _commands(self, a: Announcement) -> list[tuple[Any, ...]]:
@@ -152,7 +157,7 @@ class RedisBus:
         else:
             for slot_id, version in items:
                 args += (slot_id, version)
-        return ("EVALSHA", _SHA, 3, *_mirror_keys(territory), kind, *args)
+        return ("EVALSHA", _SHA, 4, *_mirror_keys(territory), kind, *args)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -214,7 +219,7 @@ class RedisBus:
             args: list[Any] = []
             for row in rows[at : at + 500]:
                 args += (row["id"], row["version"], row["left"], row["start"], row["record"])
-            await self._run([("EVALSHA", _SHA, 3, *_mirror_keys(territory), "published", *args)])
+            await self._run([("EVALSHA", _SHA, 4, *_mirror_keys(territory), "published", *args)])
             await asyncio.sleep(0)  # serving goes on while we fill
         with answering():
             await self.redis.set(keys.ready(territory), epoch)
@@ -249,8 +254,8 @@ class RedisBus:
         return len(gone)
 
 
-def _mirror_keys(territory: str) -> tuple[str, str, str]:
-    return keys.places(territory), keys.left(territory), keys.by_start(territory)
+def _mirror_keys(territory: str) -> tuple[str, str, str, str]:
+    return keys.places(territory), keys.left(territory), keys.by_start(territory), keys.traces(territory)
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The ingest streams: consumer group, replies, poison, and the ACL user of one publisher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from redis import exceptions
@@ -15,6 +15,12 @@ _AT_ONCE: Final = 200
 REPLIES_LENGTH: Final = 5_000
 POISON_LENGTH: Final = 1_000
 _SHOWN: Final = 2_000  # bytes kept of a poison entry
+USER_PREFIX: Final = "sas-"
+
+
+def user_of(key_id: str) -> str:
+    """Return the name of the Redis user of a key."""
+    return USER_PREFIX + key_id
 
 
 class RedisIngest:
@@ -80,19 +86,26 @@ class RedisIngest:
                 pipe.execute_command("XDEL", stream, *ids)
                 await pipe.execute()
 
-    async def allow(self, key_id: str, password: str) -> str:
-        """Make the ACL user of a key: it may add to its stream and read its replies, nothing else. Returns its name."""
-        user = f"sas-{key_id}"
+    async def keep_users(self, hashes: Mapping[str, str]) -> None:
+        """Make the users of these keys (key id → SHA-256 of the password, hex) that are missing; drop all others of ours.
+
+        Redis forgets its users at a restart unless it was given a file for them; so this is repeated.
+        """
+        with answering():
+            known = {name.decode() for name in await self._redis.execute_command("ACL", "USERS")}
+        wanted = {user_of(key_id): key_id for key_id in hashes}
+        for user in wanted.keys() - known:
+            await self._allow(wanted[user], hashes[wanted[user]])
+        for user in {name for name in known if name.startswith(USER_PREFIX)} - wanted.keys():
+            with answering():
+                await self._redis.execute_command("ACL", "DELUSER", user)
+
+    async def _allow(self, key_id: str, password_hash: str) -> None:
+        """Make the user of a key: it may add to its stream and read its replies, nothing else."""
         with answering():
             rules: Sequence[Any] = (
-                *("reset", "on", f">{password}", "resetkeys", "-@all"),
+                *("reset", "on", f"#{password_hash}", "resetkeys", "-@all"),
                 *("+xadd", "+xread", "+xrange", "+ping", "+hello", "+auth", "+client|setinfo", "+client|setname"),
                 *(f"%W~{keys.ingest(key_id)}", f"%R~{keys.ingest_replies(key_id)}"),
             )
-            await self._redis.execute_command("ACL", "SETUSER", user, *rules)
-        return user
-
-    async def forbid(self, key_id: str) -> None:
-        """Drop the ACL user of a key."""
-        with answering():
-            await self._redis.execute_command("ACL", "DELUSER", f"sas-{key_id}")
+            await self._redis.execute_command("ACL", "SETUSER", user_of(key_id), *rules)

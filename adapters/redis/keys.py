@@ -25,7 +25,7 @@ def places(territory: str) -> str:
 
 
 def left(territory: str) -> str:
-    """HASH slot id → "<seats left> <version>"."""
+    """HASH slot id → "<seats left> <version of that> <version of the record>"; a withdrawn slot stays for an hour."""
     return f"sas:{{{territory}}}:left"
 
 
@@ -34,8 +34,13 @@ def by_start(territory: str) -> str:
     return f"sas:{{{territory}}}:by-start"
 
 
+def traces(territory: str) -> str:
+    """ZSET slot id of entries of ``left`` without a record, scored by the epoch second when they may be forgotten."""
+    return f"sas:{{{territory}}}:traces"
+
+
 def ready(territory: str) -> str:
-    """STRING: the epoch for which the three above are complete."""
+    """STRING: the epoch for which the mirror is complete."""
     return f"sas:{{{territory}}}:ready"
 
 

@@ -7,7 +7,7 @@ redelivers the entry; publishing is idempotent, so the second verdict says ``unc
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,10 @@ class IngestBus(Protocol):
         """Return entries to work on by key id, those left unacknowledged by a crash first."""
         ...
 
+    async def keep_users(self, hashes: Mapping[str, str]) -> None:
+        """Make the Redis users of these keys, drop those of all others."""
+        ...
+
     async def answer_changes(
         self, key_id: str, verdicts: Sequence[tuple[str, str]], poison: Sequence[tuple[Entry, str]]
     ) -> None:
@@ -60,11 +64,7 @@ class Ingest:
                 now = self._clock.now()
                 if now - looked >= _KEYS_EVERY:
                     looked = now
-                    self._keys = {
-                        record.id: record
-                        for record in await self._ledger.keys()
-                        if SCOPE_OF_ROLE[Role(record.role)] is Scope.PRACTICE
-                    }
+                    await self._look()
                 if not self._keys:
                     await asyncio.sleep(0.5)
                     continue
@@ -73,6 +73,17 @@ class Ingest:
             except UnavailableError as away:
                 _log.warning("ingest.store_away", detail=away.detail)
                 await asyncio.sleep(0.2)
+
+    async def _look(self) -> None:
+        """Learn which keys may publish here, and see that Redis knows their users."""
+        records = {
+            record.id: record
+            for record in await self._ledger.keys()
+            if record.ingest_hash is not None and SCOPE_OF_ROLE[Role(record.role)] is Scope.PRACTICE
+        }
+        live = {name: record.ingest_hash for name, record in records.items() if record.revoked_at is None}
+        await self._bus.keep_users({name: text for name, text in live.items() if text is not None})
+        self._keys = records
 
     async def work(self, record: KeyRecord, entries: Sequence[Entry]) -> None:
         """Commit the entries of one key in order, then answer and acknowledge them."""

@@ -16,7 +16,9 @@ create table api_key (
     source        text not null,
     created_at    timestamptz not null,
     expires_at    timestamptz,
-    revoked_at    timestamptz
+    revoked_at    timestamptz,
+    -- SHA-256 (hex) of the password of its Redis user; null: no publishing through Redis
+    ingest_hash   text
 );
 
 create table territory_setting (

@@ -86,12 +86,15 @@ $$;
 create function with_siblings(p_slots bigint[]) returns table (id bigint) language sql stable as $$
     select unnest(p_slots)
     union
-    select o.id from slot s join slot o
-        on o.professional = s.professional and o.capacity = 1 and o.status = 'open'
-       and o.starts < s.ends and o.ends > s.starts
-       -- a bound for the index: slots last 24 hours at the most
-       and o.starts > s.starts - interval '24 hours'
-    where s.id = any(p_slots) and s.capacity = 1
+    select o.id from unnest(p_slots) u(id) join slot s on s.id = u.id and s.capacity = 1
+    cross join lateral (
+        select near.id from slot near
+        where near.professional = s.professional and near.capacity = 1 and near.status = 'open'
+          and near.starts < s.ends and near.ends > s.starts
+          -- a bound for the index: slots last 24 hours at the most
+          and near.starts > s.starts - interval '24 hours'
+        -- the index, slot by slot: without statistics the planner would compare all with all
+        offset 0) o
 $$;
 
 -- Lock slots and siblings, in id order: whoever counts or tells their seats comes one after the other.
