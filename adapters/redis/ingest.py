@@ -87,7 +87,7 @@ class RedisIngest:
                 await pipe.execute()
 
     async def keep_users(self, hashes: Mapping[str, str]) -> None:
-        """Make the users of these keys (key id → SHA-256 of the password, hex) that are missing; drop all others of ours.
+        """Make the missing users of these keys (key id → SHA-256 of the password, hex); drop all others of ours.
 
         Redis forgets its users at a restart unless it was given a file for them; so this is repeated.
         """
