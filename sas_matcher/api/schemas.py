@@ -78,7 +78,8 @@ def _priority(value: Any) -> Any:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_with_offset)]
+# not strict inside: after the check the value is a Python text, which strict mode would refuse
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_offset)]
 Rpps = Annotated[str, StringConstraints(max_length=12), AfterValidator(_rpps)]
 Finess = Annotated[str, StringConstraints(max_length=10), AfterValidator(_finess)]
 Specialty = Annotated[str, StringConstraints(max_length=8), AfterValidator(_specialty)]
@@ -215,7 +216,7 @@ class RequestIn(Strict):
     needs: Annotated[list[Offer], Field(max_length=10)] = Field(default_factory=list)
     age_band: AgeBand | None = None
     mt: Rpps | None = None
-    priority: Annotated[Priority, BeforeValidator(_priority)] = Priority.P2
+    priority: Annotated[Priority, Field(strict=False), BeforeValidator(_priority)] = Priority.P2
     on_phone: bool = True
     case_ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")] | None = Field(
         default=None, description="Jeton de corrélation opaque du logiciel de régulation, sans identité"
