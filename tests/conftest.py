@@ -26,6 +26,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.migrate import migrate
 from adapters.redis import RedisBus
 from sas_matcher.ports import Announcement
+from tests.ledger_cases import Desk
 
 _NUMBERS = itertools.count()
 _LAST_REDIS_NUMBER = 15  # a server has 16 numbered databases unless told otherwise; 0 is left to whoever uses it
@@ -151,6 +152,12 @@ async def ledger(database_url: str, recorder: Recorder) -> AsyncIterator[Postgre
     opened = await PostgresLedger.connect(database_url, recorder)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def desk(ledger: PostgresLedger, database_url: str) -> Desk:
+    """A regulator, a practice and a matcher at the fixture's ledger."""
+    return await Desk(ledger, database_url).open()
 
 
 @pytest.fixture
