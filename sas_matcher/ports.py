@@ -297,7 +297,7 @@ class Bus(Protocol):
         ...
 
     async def begin_epoch(self, epoch: str) -> str:
-        """Start an epoch unless there is one."""
+        """Return the epoch in force, beginning this one after a wipe or a restart of the server."""
         ...
 
     async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:

@@ -208,13 +208,26 @@ class RedisBus:
         return None if value is None else _text(value)
 
     async def begin_epoch(self, epoch: str) -> str:
-        """Start an epoch unless one is there; returns the one in force."""
+        """Return the epoch in force; begins this one after a wipe, and when the server is not the process it was.
+
+        A server that was killed may have lost the last writes (its log is flushed every second), a replica that took
+        over may never have had them: history with a hole must not pass for whole.
+        """
         with answering():
-            await self.redis.set(keys.EPOCH, epoch, nx=True)
-        return await self.epoch() or epoch
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.mget(keys.EPOCH, keys.EPOCH_RUN)
+                pipe.info("server")
+                (known, run_before), server = await pipe.execute()
+            run = str(server["run_id"])
+            if known is not None and run_before is not None and _text(run_before) == run:
+                return _text(known)
+            await self.redis.mset({keys.EPOCH: epoch, keys.EPOCH_RUN: run})
+        return epoch
 
     async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
-        """Write a territory's live places (id, version, start, left, record JSON), then mark it ready."""
+        """Write a territory's live places (id, version, start, left, record JSON) afresh, then mark it ready."""
+        with answering():
+            await self.redis.delete(keys.ready(territory), *_mirror_keys(territory))
         for at in range(0, len(rows), 500):
             args: list[Any] = []
             for row in rows[at : at + 500]:

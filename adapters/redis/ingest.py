@@ -14,7 +14,6 @@ CONSUMER: Final = "ingest"
 _AT_ONCE: Final = 200
 REPLIES_LENGTH: Final = 5_000
 POISON_LENGTH: Final = 1_000
-_SHOWN: Final = 2_000  # bytes kept of a poison entry
 USER_PREFIX: Final = "sas-"
 
 
@@ -29,10 +28,14 @@ class RedisIngest:
     def __init__(self, bus: RedisBus) -> None:
         self._redis = bus.redis
         self._pending = True
+        self._owed: set[str] = set()
 
     async def take_changes(self, key_ids: Sequence[str], block_ms: int) -> dict[str, list[Entry]]:
         """Return entries by key id: first those that were delivered but never acknowledged, then new ones."""
         streams = {keys.ingest(key_id): key_id for key_id in key_ids}
+        # handed out and never answered: whoever took them failed half-way, so they are still to be done
+        self._pending = self._pending or bool(self._owed)
+        self._owed.clear()
         start = "0" if self._pending else ">"
         with answering():
             try:
@@ -46,11 +49,17 @@ class RedisIngest:
                     raise
                 await self._make_groups(list(streams))
                 return {}
-        taken = {
-            streams[name.decode()]: entries
-            for name, raw in stream_pairs(reply)
-            if (entries := read_entries(name.decode(), raw))
-        }
+        taken: dict[str, list[Entry]] = {}
+        for name, raw in stream_pairs(reply):
+            stream = name.decode()
+            # delivered once, then trimmed away by its own publisher (XADD … MAXLEN): nothing is left to be done
+            gone = [entry_id for entry_id, fields in raw if fields is None]
+            if gone:
+                with answering():
+                    await self._redis.xack(stream, GROUP, *gone)
+            if entries := read_entries(stream, [pair for pair in raw if pair[1] is not None]):
+                taken[streams[stream]] = entries
+        self._owed = set(taken)
         if self._pending and not taken:
             self._pending = False
         return taken
@@ -77,14 +86,16 @@ class RedisIngest:
                         *("entry", entry_id, "verdict", verdict),
                     )
                 for entry, reason in poison:
-                    text = entry.fields.get(b"change", b"")[:_SHOWN]
+                    # its length only: what was refused may hold what must never be stored (a patient's identity)
+                    size = len(entry.fields.get(b"change", b""))
                     pipe.execute_command(
                         *("XADD", keys.INGEST_POISON, "MAXLEN", "~", POISON_LENGTH, "*"),
-                        *("key", key_id, "entry", entry.id, "reason", reason, "change", text),
+                        *("key", key_id, "entry", entry.id, "reason", reason, "bytes", size),
                     )
                 pipe.execute_command("XACK", stream, GROUP, *ids)
                 pipe.execute_command("XDEL", stream, *ids)
                 await pipe.execute()
+        self._owed.discard(key_id)
 
     async def keep_users(self, hashes: Mapping[str, str]) -> None:
         """Make the missing users of these keys (key id → SHA-256 of the password, hex); drop all others of ours.

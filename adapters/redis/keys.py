@@ -10,6 +10,8 @@ from typing import Final
 from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
 
 EPOCH: Final = "sas:epoch"
+# The server process (run id) that the epoch began on.
+EPOCH_RUN: Final = "sas:epoch:run"
 # STREAM of changes of places.
 PLACES_LOG: Final = PLACES_STREAM
 # STREAM of requests to be matched.

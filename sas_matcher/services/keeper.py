@@ -57,13 +57,11 @@ class Keeper:
             pass
 
     async def keep_epoch(self) -> None:
-        """After a wipe, begin a new epoch and fill the mirror from the ledger, territory by territory."""
-        epoch = await self._bus.epoch()
-        if epoch is None:
-            epoch = await self._bus.begin_epoch(self._ids.uuid())
-            _log.warning("mirror.new_epoch", epoch=epoch)
+        """After a wipe or a restart of Redis begin a new epoch and fill the mirror afresh, territory by territory."""
+        epoch = await self._bus.begin_epoch(self._ids.uuid())
         if epoch == self._filled:
             return
+        _log.info("mirror.fill", epoch=epoch)
         now = self._clock.now()
         territories = await self._ledger.live_territories(now)
         ready = await self._bus.ready_for(territories)
