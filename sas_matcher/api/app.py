@@ -38,6 +38,8 @@ def create_app(
         # the documentation pages of FastAPI load scripts from elsewhere; ours come with the console
         docs_url=None,
         redoc_url=None,
+        # a redirect would be an answer without a key, and drops the body of a POST
+        redirect_slashes=False,
     )
     problems.install(app)
     openapi.install(app)

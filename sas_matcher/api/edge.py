@@ -1,9 +1,15 @@
-"""The outermost layer: trace id, size limit, security headers, timing. Pure ASGI, since it runs for every call."""
+"""The outermost layer: trace id, size limit, security headers, timing, last resort for errors.
+
+Pure ASGI, since it runs for every call.
+"""
 
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sas_matcher.api.metrics import HTTP
@@ -11,6 +17,8 @@ from sas_matcher.api.problems import problem
 
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024
+_BULKY: Final = frozenset({"/v1/slots", "/v1/slots/withdraw"})
+_FRAMES: Final = 8  # innermost calls that are logged of an unexpected error
 # strict by default: answers are data, pages bring their own policy
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -20,6 +28,9 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"permissions-policy", b"geolocation=(), camera=(), microphone=()"),
 )
+
+
+_log = structlog.get_logger(__name__)
 
 
 class _TooLargeError(Exception):
@@ -49,10 +60,12 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", trace.encode())]
+                own = {name for name, _ in message["headers"]}
+                ours = [header for header in _HEADERS if header[0] not in own]
+                message["headers"] = [*message["headers"], *ours, (b"x-request-id", trace.encode())]
             await send(message)
 
-        limit = BULK if scope["path"] == "/v1/slots" else SMALL
+        limit = BULK if scope["path"] in _BULKY else SMALL
         try:
             if _declared(scope) > limit:
                 await self._refuse(limit, trace, scope, receive, answer)
@@ -61,6 +74,13 @@ class Edge:
         except _TooLargeError:
             if not started:
                 await self._refuse(limit, trace, scope, receive, answer)
+        except ClientDisconnect:
+            status = 499  # nobody is there to answer; the number is nginx's
+        except Exception as error:
+            _unexpected(error, scope)
+            if not started:
+                text = "Une erreur inattendue a été consignée."
+                await problem(500, "internal", "Erreur interne", text, {}, trace)(scope, receive, answer)
         finally:
             route = scope.get("route")
             # never the raw path: ids must not become labels
@@ -73,6 +93,14 @@ class Edge:
         refusal = problem(413, "too_large", "Envoi trop volumineux", detail, {"limit_bytes": limit}, trace)
         refusal.headers["connection"] = "close"
         await refusal(scope, receive, send)
+
+
+def _unexpected(error: Exception, scope: Scope) -> None:
+    """Log where it happened; never the message or the values, which may hold what the caller sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    route = getattr(scope.get("route"), "path", "other")
+    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+    _log.error("api.unexpected", kind=type(error).__name__, route=route, where=where)
 
 
 def _declared(scope: Scope) -> int:

@@ -157,6 +157,10 @@ class Hub:
             except UnavailableError as away:
                 _log.warning("hub.bus_away", detail=away.detail)
                 await asyncio.sleep(0.2)
+            except Exception as broken:
+                # one entry that cannot be read must not silence all that follow; it is behind us already
+                _log.error("hub.unreadable", kind=type(broken).__name__, offset=self.position)
+                await asyncio.sleep(0.2)
 
     async def _begin(self) -> None:
         self.position = (await self._bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]

@@ -17,7 +17,7 @@ import structlog
 from sas_matcher.api.auth import caller_of
 from sas_matcher.api.problems import parse
 from sas_matcher.api.schemas import ChangeIn
-from sas_matcher.domain.errors import SasError, UnavailableError
+from sas_matcher.domain.errors import SasError, TooLargeError, UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.metrics import INGESTED
 from sas_matcher.ports import Clock, Entry, KeyRecord, Ledger
@@ -103,12 +103,19 @@ class Ingest:
                 except SasError as refused:
                     verdict = {"outcome": "rejected", "code": refused.code, "detail": refused.detail, **refused.extra}
                     poison.append((entry, refused.detail))
+                except Exception as unforeseen:
+                    # never let one entry come back for ever and stop all others with it
+                    _log.error("ingest.unforeseen", kind=type(unforeseen).__name__, entry=entry.id, key=record.id)
+                    verdict = {"outcome": "rejected", "code": "internal"}
+                    poison.append((entry, "Erreur interne : cette entrée n'a pas pu être traitée."))
             INGESTED.labels(verdict["outcome"]).inc()
             verdicts.append((entry.id, orjson.dumps(verdict).decode()))
         await self._bus.answer_changes(record.id, verdicts, poison)
 
     async def _change(self, publisher: Publisher, text: bytes) -> dict[str, Any]:
-        change = parse(ChangeIn, text[: LONGEST + 1] if len(text) > LONGEST else text)
+        if len(text) > LONGEST:
+            raise TooLargeError(f"Une entrée fait {LONGEST // 1024} Kio au plus.")
+        change = parse(ChangeIn, text)
         if change.slot is not None:
             return (await self._publishing.publish(publisher, [change.slot.model_dump()]))[0]
         return (await self._publishing.withdraw(publisher, [str(change.external_id)], None, "practice"))[0]

@@ -140,6 +140,8 @@ async def _own(request: Request, who: Caller, booking_id: str) -> str:
     if found is None or not who.owns(found["source"], found["professional"], found["structure"]):
         raise NotFoundError("Réservation introuvable pour cette clé.")
     document: str = found["document"]
+    if orjson.loads(document)["firm_at"] is None:
+        raise NotFoundError("Réservation introuvable pour cette clé.")
     return document
 
 

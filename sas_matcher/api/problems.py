@@ -1,10 +1,10 @@
 """Errors as ``application/problem+json`` (RFC 9457), in French, naming the field and the fix."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
@@ -14,14 +14,13 @@ from sas_matcher.domain.errors import InvalidInputError, SasError, VitalPriority
 
 PROBLEM: Final = "application/problem+json"
 TYPE_BASE: Final = "urn:sas-matcher:problem:"  # stable names; docs/api.md describes each
-_log = structlog.get_logger(__name__)
 M = TypeVar("M", bound=BaseModel)
 
 # pydantic error type → French message; {placeholders} come from the error's context
 _MESSAGES: Final = {
     "missing": "champ obligatoire absent",
     "extra_forbidden": "champ inconnu ; aucune donnée d'identité du patient n'est acceptée",
-    "json_invalid": "le corps n'est pas du JSON valide ({error})",
+    "json_invalid": "le corps n'est pas du JSON valide{where}",
     "json_type": "le corps doit être du JSON",
     "string_type": "doit être un texte",
     "string_too_long": "{max_length} caractères au plus",
@@ -54,6 +53,7 @@ _MESSAGES: Final = {
     "timezone_aware": "précisez le décalage horaire (par exemple +01:00)",
 }
 _MOST_ERRORS: Final = 50
+_PLACE = re.compile(r"line (\d+) column (\d+)")
 
 
 def french(error: Mapping[str, Any]) -> dict[str, str]:
@@ -62,7 +62,12 @@ def french(error: Mapping[str, Any]) -> dict[str, str]:
     if error["type"].startswith("sas_") or error["type"] == "vital_priority":
         return {"field": field, "message": error["msg"]}
     template = _MESSAGES.get(error["type"], "valeur incorrecte")
-    return {"field": field, "message": template.format_map({**error.get("ctx", {})})}
+    context = {name: str(value) for name, value in error.get("ctx", {}).items()}
+    if "expected" in context:
+        context["expected"] = context["expected"].replace(" or ", " ou ")
+    if place := _PLACE.search(context.get("error", "")):
+        context["where"] = f" : voyez ligne {place[1]}, colonne {place[2]}"
+    return {"field": field, "message": template.format_map({"where": "", **context})}
 
 
 def parse(model: type[M], body: bytes | str) -> M:
@@ -126,7 +131,7 @@ _HTTP_TEXT: Final[Mapping[int, tuple[str, str, str]]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Render every error of the app as a problem."""
+    """Render every error that is raised on purpose as a problem (``edge`` takes the others)."""
 
     @app.exception_handler(SasError)
     async def _known(request: Request, error: SasError) -> Response:
@@ -138,11 +143,6 @@ def install(app: FastAPI) -> None:
         answer = problem(error.status_code, code, title, detail, {}, _trace(request))
         answer.headers.update(error.headers or {})
         return answer
-
-    @app.exception_handler(Exception)
-    async def _unknown(request: Request, error: Exception) -> Response:
-        _log.error("api.unexpected", kind=type(error).__name__, route=request.scope.get("path"), exc_info=error)
-        return problem(500, "internal", "Erreur interne", "Une erreur inattendue a été consignée.", {}, _trace(request))
 
 
 def _trace(request: Request) -> str | None:

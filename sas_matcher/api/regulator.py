@@ -63,7 +63,8 @@ async def _replayed(request: Request, request_id: str, key_id: str) -> Response:
     waiting = services.hub.expect(request_id)
     try:
         document = await services.regulating.document(request_id, key_id)
-        if orjson.loads(document)["decision"] is None:
+        state = orjson.loads(document)
+        if state["status"] == "waiting" and state["decision"] is None:
             async with asyncio.timeout(WAIT_S):
                 document = (await waiting).decode()
     except TimeoutError:

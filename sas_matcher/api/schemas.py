@@ -4,6 +4,7 @@ The same models validate the API, the ingest stream and the CLI's files, and mak
 """
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -33,8 +34,8 @@ from sas_matcher.domain.vocabulary import (
 )
 
 MOST_SLOTS: Final = 10_000  # a day of a large editor's client; more goes in several calls
-_OFFSET = re.compile(r"(?:[zZ]|[+-]\d{2}:?\d{2})$")
-_RPPS = re.compile(r"8?\d{11}")
+_OFFSET = re.compile(r"(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})$")
+_RPPS = re.compile(r"8?[0-9]{11}")
 _FINESS = re.compile(r"1?[0-9][0-9AB][0-9]{7}")
 
 
@@ -49,6 +50,12 @@ def _with_offset(value: Any) -> Any:
     if not _OFFSET.search(value):
         # a bare local time happens twice or never when clocks change
         raise wrong("offset", "précisez le décalage horaire (par exemple +01:00) : une heure locale seule est ambiguë")
+    return value
+
+
+def _in_range(value: datetime) -> datetime:
+    if not 2000 <= value.year < 2100:
+        raise wrong("year", "l'année n'est pas entre 2000 et 2099")
     return value
 
 
@@ -79,14 +86,17 @@ def _priority(value: Any) -> Any:
 
 
 # not strict inside: after the check the value is a Python text, which strict mode would refuse
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_offset)]
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_offset), AfterValidator(_in_range)]
 Rpps = Annotated[str, StringConstraints(max_length=12), AfterValidator(_rpps)]
 Finess = Annotated[str, StringConstraints(max_length=10), AfterValidator(_finess)]
 Specialty = Annotated[str, StringConstraints(max_length=8), AfterValidator(_specialty)]
 Insee = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9AB][0-9]{3}$")]
 Latitude = Annotated[float, Field(ge=-25, le=52, description="Degrés, WGS 84 (France et outre-mer)")]
 Longitude = Annotated[float, Field(ge=-65, le=60, description="Degrés, WGS 84")]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=160, strip_whitespace=True)]
+# no control characters: PostgreSQL stores no NUL, and no screen shows the others
+Text = Annotated[
+    str, StringConstraints(min_length=1, max_length=160, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Phone = Annotated[str, StringConstraints(max_length=24, pattern=r"^\+?[0-9][0-9 .()-]{3,22}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
@@ -356,7 +366,7 @@ class Resume(Strict):
     """Where to go on."""
 
     epoch: Annotated[str, StringConstraints(max_length=64)]
-    offset: Annotated[str, StringConstraints(pattern=r"^\d{1,16}-\d{1,10}$")]
+    offset: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[0-9]{1,10}$")]
 
 
 class ChangeIn(Strict):

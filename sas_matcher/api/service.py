@@ -12,7 +12,7 @@ from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse, parse_query
 from sas_matcher.api.schemas import CommunesQuery, Nothing, OverviewQuery, SettingIn
 from sas_matcher.api.wire import caller, json, wire
-from sas_matcher.domain.errors import NotAllowedError, NotFoundError, UnavailableError
+from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError, UnavailableError
 from sas_matcher.domain.vocabulary import (
     DELAY_SPAN,
     PROFESSION_LABELS,
@@ -120,6 +120,8 @@ async def overview(request: Request) -> Response:
     query = parse_query(OverviewQuery, request)
     services = wire(request)
     if query.territory is not None:
+        if query.territory not in services.geography.territories:
+            raise InvalidInputError.of("territory", "n'est pas un département")
         if not who.sees_territory(query.territory):
             raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
         territories = [query.territory]

@@ -26,6 +26,7 @@ SILENCE_S: Final = 60.0  # three heartbeats without an answer
 RECHECK_S: Final = 60.0  # a revoked key loses its sockets within this
 PER_MINUTE: Final = 100  # messages a client may send (OWASP WebSocket cheat sheet)
 SEND_S: Final = 10.0  # a send that blocks longer is a dead or too slow reader
+CLOSE_S: Final = 2.0
 _PING: Final = b'{"type":"ping"}'
 _log = structlog.get_logger(__name__)
 
@@ -131,7 +132,10 @@ class Sockets:
         """Take pongs; anything else, or too much of it, ends the socket."""
         minute, count = self._clock.now().timestamp(), 0
         while True:
-            text = await asyncio.wait_for(socket.receive_text(), SILENCE_S)
+            try:
+                text = await asyncio.wait_for(socket.receive_text(), SILENCE_S)
+            except KeyError:
+                text = ""  # a binary message: no message of ours
             now = self._clock.now().timestamp()
             if now - minute > 60:
                 minute, count = now, 0
@@ -159,6 +163,7 @@ class Sockets:
     async def _close(socket: WebSocket, code: int) -> None:
         if socket.application_state is WebSocketState.CONNECTED:
             try:
-                await socket.close(code)
-            except RuntimeError:
+                # a reader that takes nothing does not take the close frame either: it must not hold us
+                await asyncio.wait_for(socket.close(code), CLOSE_S)
+            except (RuntimeError, TimeoutError):
                 _log.debug("ws.closed_already")

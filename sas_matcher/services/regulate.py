@@ -21,13 +21,19 @@ from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row, stable
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Ledger, Outcome
 from sas_matcher.services.match import DEFAULT_HOLD_S
+from sas_matcher.services.publish import ASTRAY_KM
+from sas_matcher.travel import haversine_km
 
 FALLBACK_RADIUS_KM: Final = 20.0  # where the national platform sets none (973, 976): its most common value
 BUCKET_HOURS: Final = ((0, 4), (4, 8), (8, 12), (12, 24), (24, 48), (48, 72))  # the national platform's six
 _CARDS: Final = 200
+_NO_SLOT: Final = 0  # the ledger counts from one
 _REFUSALS: Final = {
     "hold_ended": (HoldEndedError, "La réservation provisoire est terminée : demandez une nouvelle place."),
-    "slot_full": (SlotFullError, "Cette place vient d'être prise ; la vôtre est gardée s'il y en avait une."),
+    "slot_full": (
+        SlotFullError,
+        "Cette place est prise ou ne peut plus être atteinte à temps ; la vôtre est gardée s'il y en avait une.",
+    ),
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
     "too_early": (ConflictError, "Le créneau n'a pas encore commencé."),
     "not_found": (NotFoundError, "Introuvable pour cette clé."),
@@ -76,6 +82,13 @@ class Regulating:
                 raise InvalidInputError.of("lat", "ce point n'est pas en France ; vérifiez lat et lon")
         if wish["lat"] is not None and wish["insee"] is not None:
             lat, lon = round(wish["lat"], 3), round(wish["lon"], 3)
+            # the landmass is the commune's: a point elsewhere would be offered places across the sea
+            astray = float(haversine_km(lat, lon, commune.lat, commune.lon))
+            if astray > ASTRAY_KM and commune.territory != "973":
+                message = (
+                    f"ce point est à {astray:.0f} km de {commune.name} ({commune.code}) ; vérifiez insee, lat et lon"
+                )
+                raise InvalidInputError.of("lat", message)
         profession, specialty = wish["profession"], wish["specialty"]
         if specialty is not None:
             implied = SPECIALTIES[specialty][1]
@@ -106,9 +119,11 @@ class Regulating:
             "case_ref": wish["case_ref"],
         }
 
-    @staticmethod
-    def _territory(wanted: str | None, of_commune: str, allowed: Collection[str]) -> str:
+    def _territory(self, wanted: str | None, of_commune: str, allowed: Collection[str]) -> str:
         """Choose who decides: the wanted territory if it is the key's, else the patient's, else the key's only one."""
+        if wanted is not None and wanted not in self._geography.territories:
+            # no matcher would ever decide it
+            raise InvalidInputError.of("territory", f"{wanted} n'est pas un département")
         if "*" in allowed:
             return wanted or of_commune
         if wanted is not None:
@@ -138,9 +153,13 @@ class Regulating:
         if slot is None:
             raise NotFoundError("Créneau introuvable.")
         now = self._clock.now()
-        decision = self._chosen(row, slot, now)
         until = now + timedelta(seconds=await self._hold_seconds(row["territory"]))
-        arguments = (slot_id, self._ids.uuid(), until, decision)
+        try:
+            arguments = (slot_id, self._ids.uuid(), until, self._chosen(row, slot, now))
+        except SlotFullError:
+            # the ledger is asked all the same, for a slot that no one has: an answer already given under this
+            # Idempotency-Key stays what it was, and a new one is "no seat"
+            arguments = (_NO_SLOT, self._ids.uuid(), until, "{}")
         return accepted(await self._ledger.change_request("take", now, request_id, arguments, once))
 
     async def _hold_seconds(self, territory: str) -> int:

@@ -52,9 +52,9 @@ class Relay:
                 batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
                 try:
                     await self._bus.publish(batch)
-                except UnavailableError:
-                    # the outbox still has them: the sweep publishes them in order once Redis is back
-                    _log.warning("relay.bus_away", kept=len(batch) + len(self._queue))
+                except Exception as failure:
+                    # whatever it was, the outbox still has them: the sweep publishes them in order later
+                    _log.warning("relay.bus_away", kind=type(failure).__name__, kept=len(batch) + len(self._queue))
                     self._queue.clear()
                 else:
                     self._done.extend(a.id for a in batch)
