@@ -1,0 +1,388 @@
+"""Claims, fences and leases; idempotency; intake in groups."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from adapters.postgres.ledger import PostgresLedger
+from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
+from sas_matcher.ports import Idempotency
+from tests.conftest import Recorder
+from tests.ledger_cases import HOLD, KEY, NOW, SOURCE, TERRITORY, Desk, minutes, new_id, request_row, slot_row
+from tests.proxy import Proxy
+
+# -- claims -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_gives_each_seat_once_and_in_its_order(desk: Desk) -> None:
+    plage, single = await desk.publish(slot_row("a", capacity=2), slot_row("b"))
+    requests = [await desk.ask() for _ in range(6)]
+    wanted = [(r, plage) for r in requests[:3]] + [(r, single) for r in requests[3:5]] + [(requests[5], None)]
+    assert await desk.claims(*wanted) == ["held", "held", "seat_lost", "held", "seat_lost", "told"]
+    assert (await desk.left(plage), await desk.left(single)) == (0, 0)
+    seats = await desk.rows("select seat from booking where slot_id = $1 order by seat", plage)
+    assert [row["seat"] for row in seats] == [0, 1]
+
+
+async def test_a_freed_seat_of_a_plage_is_used_again(desk: Desk) -> None:
+    (plage,) = await desk.publish(slot_row("a", capacity=3))
+    held = [await desk.hold(plage) for _ in range(3)]
+    await desk.cancel(held[1][0])
+    request, booking = await desk.hold(plage)
+    assert (await desk.booking(booking))["seat"] == 1
+    assert await desk.claims((await desk.ask(), plage)) == ["seat_lost"]
+    assert await desk.status(request) == "held"
+
+
+async def test_a_request_claimed_twice_gets_one_place(desk: Desk) -> None:
+    one, two = await desk.publish(slot_row("a"), slot_row("b"))
+    request = await desk.ask()
+    assert await desk.claims((request, one), (request, two)) == ["held", "held"]
+    assert (await desk.document(request))["booking"]["slot_id"] == one
+    assert (await desk.left(one), await desk.left(two)) == (0, 1)
+    assert await desk.claims((request, two)) == ["not_waiting"]
+
+
+async def test_claims_on_what_is_not_there(desk: Desk) -> None:
+    (slot,) = await desk.publish(slot_row("a"))
+    assert await desk.claims((new_id(), slot)) == ["not_waiting"]
+    assert await desk.claims((await desk.ask(), 10**12)) == ["seat_lost"]
+
+
+@pytest.mark.parametrize(
+    ("change", "wish"),
+    [
+        ({"at": 0}, {}),
+        ({"at": 241}, {}),
+        ({"mode": "tele"}, {}),
+        ({"profession": "PED"}, {}),
+        ({"offers": ["ecg"]}, {"needs": ["ecg", "radio"]}),
+    ],
+    ids=["started", "after the deadline", "mode", "profession", "needs"],
+)
+async def test_a_slot_that_changed_since_the_matcher_looked_is_not_given(
+    desk: Desk, change: dict[str, Any], wish: dict[str, Any]
+) -> None:
+    (slot,) = await desk.publish(slot_row("a", offers=["ecg", "radio"]))
+    request = await desk.ask(**wish)
+    await desk.publish(slot_row("a", **({"offers": ["ecg", "radio"]} | change)))
+    assert await desk.claims((request, slot)) == ["seat_lost"]
+    await desk.publish(slot_row("a", offers=["ecg", "radio"]))
+    assert await desk.claims((request, slot)) == ["held"]
+
+
+async def test_a_lost_claim_tells_the_seats_as_they_are(desk: Desk) -> None:
+    """So the matcher that believed in a place learns at once."""
+    full, gone = await desk.publish(slot_row("a"), slot_row("b"))
+    await desk.firm(full)
+    await desk.withdraw("b")
+    _, told = await desk.claim_batch([(await desk.ask(), full), (await desk.ask(), gone)])
+    places = {a.type: orjson.loads(a.data) for a in told if a.stream == "places"}
+    assert [item[:2] for item in places["state"]] == [[full, 0]]
+    assert [item[0] for item in places["gone"]] == [gone]
+
+
+async def test_overlapping_slots_of_one_professional_are_alternatives(desk: Desk) -> None:
+    one, two, three, touching = await desk.publish(
+        slot_row("a", professional="81", lasts=30),
+        slot_row("b", at=75, lasts=30, professional="81"),
+        slot_row("c", at=80, lasts=30, professional="82"),
+        slot_row("d", at=90, lasts=15, professional="81"),
+    )
+    (elsewhere,) = await desk.publish(slot_row("x", at=85, professional="81"), source="other")
+    first, _ = await desk.hold(one)
+    assert [await desk.left(s) for s in (one, two, three, touching, elsewhere)] == [0, 0, 1, 1, 0]
+    assert await desk.claims((await desk.ask(), two), (await desk.ask(), elsewhere)) == ["seat_lost"] * 2
+    assert await desk.take(await desk.ask(), two) == "slot_full"
+    assert await desk.claims((await desk.ask(), touching), (await desk.ask(), three)) == ["held"] * 2
+    await desk.cancel(first)
+    # "d" is booked and overlaps "b", not "a"
+    assert [await desk.left(s) for s in (one, two)] == [1, 0]
+
+
+async def test_in_one_batch_overlapping_slots_go_to_the_first_only(desk: Desk) -> None:
+    one, two = await desk.publish(slot_row("a", professional="81"), slot_row("b", at=70, professional="81"))
+    assert await desk.claims((await desk.ask(), one), (await desk.ask(), two)) == ["held", "seat_lost"]
+
+
+async def test_plages_and_slots_without_a_professional_overlap_freely(desk: Desk) -> None:
+    plage, single, nobody, nobody_too = await desk.publish(
+        slot_row("a", professional="81", capacity=2),
+        slot_row("b", professional="81"),
+        slot_row("c", professional=None),
+        slot_row("d", professional=None),
+    )
+    wanted = [(await desk.ask(), slot) for slot in (plage, plage, single, nobody, nobody_too)]
+    assert await desk.claims(*wanted) == ["held"] * 5
+
+
+async def test_the_siblings_of_a_booked_slot_are_announced_with_it(desk: Desk, recorder: Recorder) -> None:
+    one, two = await desk.publish(slot_row("a", professional="81"), slot_row("b", at=70, professional="81"))
+    recorder.take()
+    request, _ = await desk.hold(one)
+    await desk.cancel(request)
+    states = [orjson.loads(a.data) for a in recorder.take() if a.type == "state"]
+    assert [[item[:2] for item in state] for state in states] == [[[one, 0], [two, 0]], [[one, 1], [two, 1]]]
+    versions = [item[2] for state in states for item in state]
+    assert len(set(versions)) == 4
+    assert max(versions[:2]) < min(versions[2:])
+
+
+# -- fences and leases --------------------------------------------------------------------------------------------
+
+
+async def test_an_old_fence_writes_nothing(desk: Desk, recorder: Recorder) -> None:
+    (slot,) = await desk.publish(slot_row("a"))
+    held, waiting = await desk.hold(slot), await desk.ask()
+    (other,) = await desk.publish(slot_row("b"))
+    recorder.take()
+    await desk.rows("update lease set until = clock_timestamp()")
+    newer = await desk.ledger.take_leases("second", [TERRITORY], 600)
+    assert newer[TERRITORY] > desk.fences[TERRITORY]
+    now = NOW + HOLD
+    with pytest.raises(FencedError):
+        # not even the expired hold that is in its way is lapsed
+        await desk.claim_batch([(waiting, other), (await desk.ask(), slot)], now)
+    assert (await desk.status(held[0]), await desk.status(waiting)) == ("held", "waiting")
+    assert {a.type for a in recorder.take()} == {"open"}
+    assert (await desk.claim_batch([(waiting, other)], now, newer))[0] == ["held"]
+
+
+@pytest.mark.parametrize("fences", [{}, {"01": 1}, {TERRITORY: -1}], ids=["none", "elsewhere", "never held"])
+async def test_a_claim_needs_the_fence_of_each_requests_territory(desk: Desk, fences: dict[str, int]) -> None:
+    (slot,) = await desk.publish(slot_row("a"))
+    request = await desk.ask()
+    if "01" in fences:
+        fences = await desk.ledger.take_leases("matcher", ["01"], 600)
+    with pytest.raises(FencedError):
+        await desk.claim_batch([(request, slot)], fences=fences)
+    assert await desk.status(request) == "waiting"
+
+
+async def test_a_lease_has_one_holder_until_it_ends(desk: Desk) -> None:
+    ledger = desk.ledger
+    mine = await ledger.take_leases("a", ["01", "38"], 600)
+    assert set(mine) == {"01", "38"}
+    assert await ledger.take_leases("b", ["01", "38"], 600) == {}
+    assert await ledger.take_leases("a", ["01", "38"], 600) == mine
+    assert set(await ledger.matched_territories()) == {"01", "38", TERRITORY}
+    await desk.rows("update lease set until = clock_timestamp() where territory = '01'")
+    assert set(await ledger.matched_territories()) == {"38", TERRITORY}
+    theirs = await ledger.take_leases("b", ["01", "38"], 600)
+    assert set(theirs) == {"01"}
+    assert theirs["01"] > max(mine.values())
+    assert set(await ledger.take_leases("a", ["01", "38"], 600)) == {"38"}
+    await ledger.drop_leases("a")
+    assert set(await ledger.take_leases("b", ["01", "38"], 600)) == {"01", "38"}
+
+
+async def test_a_lease_that_ended_comes_back_with_a_new_fence(desk: Desk) -> None:
+    """Somebody may have decided in between."""
+    await desk.rows("update lease set until = clock_timestamp()")
+    again = await desk.ledger.take_leases("matcher", [TERRITORY], 600)
+    assert again[TERRITORY] > desk.fences[TERRITORY]
+
+
+async def test_two_matchers_take_a_free_territory_at_once(desk: Desk) -> None:
+    taken = await asyncio.gather(*(desk.ledger.take_leases(f"m{n}", ["2A"], 600) for n in range(8)))
+    assert sum("2A" in fences for fences in taken) == 1
+
+
+async def test_a_matcher_loads_what_waits_and_what_is_live(desk: Desk) -> None:
+    one, two, three, past, gone = await desk.publish(
+        slot_row("a", professional="81"),
+        slot_row("b", at=70, professional="81"),
+        slot_row("c", capacity=3),
+        slot_row("d", at=0),
+        slot_row("e"),
+    )
+    await desk.withdraw("e")
+    await desk.hold(one)
+    await desk.hold(three)
+    waiting = await desk.ask()
+    await desk.ask(deadline=NOW)
+    await desk.ask(territory="01")
+    loaded = [row async for page in desk.ledger.live_places(NOW, None) for row in page]
+    assert {row[0]: row[6] for row in loaded} == {one: 0, two: 0, three: 2}
+    assert past not in {row[0] for row in loaded} and gone not in {row[0] for row in loaded}
+    assert [row async for page in desk.ledger.live_places(NOW, ["01"]) for row in page] == []
+    documents = await desk.ledger.waiting_requests(NOW, [TERRITORY])
+    assert [orjson.loads(text)["request_id"] for text in documents] == [waiting]
+    records = await desk.ledger.live_records(NOW, TERRITORY)
+    assert {row["id"]: row["left"] for row in records} == {one: 0, two: 0, three: 2}
+    assert await desk.ledger.live_territories(NOW) == [TERRITORY]
+
+
+# -- idempotency --------------------------------------------------------------------------------------------------
+
+
+async def test_the_same_key_gives_the_same_request(desk: Desk, recorder: Recorder) -> None:
+    once = Idempotency(KEY, "k1", b"body")
+    first = await desk.ledger.create_request(NOW, row := request_row(), once)
+    recorder.take()
+    again = await desk.ledger.create_request(NOW, request_row(), once)
+    assert (first.word, first.document, first.replayed) == ("created", row["id"], False)
+    assert (again.word, again.document, again.replayed) == ("replayed", row["id"], True)
+    assert recorder.take() == []
+    with pytest.raises(IdempotencyError):
+        await desk.ledger.create_request(NOW, request_row(), Idempotency(KEY, "k1", b"other"))
+    # keys of other callers are their own
+    await desk.rows(
+        "insert into api_key (id, secret_hash, name, role, source, created_at) values ('k', '', '', '', '', now())"
+    )
+    other = await desk.ledger.create_request(NOW, request_row(), Idempotency("k", "k1", b"other"))
+    assert other.word == "created"
+    assert len(await desk.rows("select from request")) == 2
+
+
+async def test_a_replayed_change_gives_the_first_answer_and_changes_nothing(desk: Desk, recorder: Recorder) -> None:
+    (slot,) = await desk.publish(slot_row("a"))
+    request, booking = await desk.hold(slot)
+    once = Idempotency(KEY, "k1", b"body")
+    first = await desk.ledger.change_request("confirm", NOW, request, (None,), once)
+    await desk.cancel(request)
+    recorder.take()
+    again = await desk.ledger.change_request("confirm", NOW + minutes(9), request, (None,), once)
+    assert again == (first.word, first.document, True)
+    assert orjson.loads(again.document or "")["status"] == "firm"
+    assert (await desk.status(request), recorder.take()) == ("cancelled", [])
+    with pytest.raises(IdempotencyError):
+        await desk.ledger.change_request("confirm", NOW, request, (None,), Idempotency(KEY, "k1", b"other"))
+    refusal = Idempotency(SOURCE, "k1", b"body")
+    conflict = await desk.ledger.change_booking("refuse", NOW, booking, ("x", True), refusal)
+    assert conflict.word == "conflict"
+    assert await desk.ledger.change_booking("refuse", NOW, booking, ("x", True), refusal) == (*conflict[:2], True)
+
+
+async def test_a_key_of_a_creation_is_no_key_of_a_change(desk: Desk) -> None:
+    (slot,) = await desk.publish(slot_row("a"))
+    request, _ = await desk.hold(slot)
+    await desk.ledger.create_request(NOW, request_row(), Idempotency(KEY, "k1", b"body"))
+    with pytest.raises(IdempotencyError):
+        await desk.ledger.change_request("confirm", NOW, request, (None,), Idempotency(KEY, "k1", b"body"))
+    await desk.ledger.change_request("confirm", NOW, request, (None,), Idempotency(KEY, "k2", b"body"))
+    with pytest.raises(IdempotencyError):
+        await desk.ledger.create_request(NOW, request_row(), Idempotency(KEY, "k2", b"body"))
+    assert await desk.status(request) == "firm"
+
+
+async def test_duplicates_at_the_same_moment_act_once(desk: Desk, recorder: Recorder) -> None:
+    rows = [request_row() for _ in range(20)]
+    once = Idempotency(KEY, "k1", b"body")
+    outcomes = await asyncio.gather(*(desk.ledger.create_request(NOW, row, once) for row in rows))
+    assert sorted(o.word for o in outcomes) == ["created"] + ["replayed"] * 19
+    assert len({o.document for o in outcomes}) == 1
+    (slot,) = await desk.publish(slot_row("a"))
+    request, _ = await desk.hold(slot)
+    recorder.take()
+    once = Idempotency(KEY, "k2", b"body")
+    confirmed = await asyncio.gather(
+        *(desk.ledger.change_request("confirm", NOW, request, (None,), once) for _ in range(20))
+    )
+    assert {o.word for o in confirmed} == {"firm"}
+    assert sum(not o.replayed for o in confirmed) == 1
+    assert len({o.document for o in confirmed}) == 1
+    assert [a.type for a in recorder.take()] == ["request.firm", "booking.firm"]
+
+
+async def test_a_change_that_failed_leaves_its_key_free(desk: Desk) -> None:
+    once = Idempotency(KEY, "k1", b"body")
+    with pytest.raises(asyncpg.PostgresError):
+        await desk.ledger.change_booking("outcome", NOW, "no uuid", ("fulfilled",), once)
+    (slot,) = await desk.publish(slot_row("a"))
+    request, _ = await desk.hold(slot)
+    assert (await desk.ledger.change_request("confirm", NOW, request, (None,), once)).word == "firm"
+
+
+async def test_old_keys_are_forgotten(desk: Desk) -> None:
+    once = Idempotency(KEY, "k1", b"body")
+    await desk.ledger.create_request(NOW, request_row(), once)
+    await desk.ledger.forget_idempotency(NOW)
+    assert (await desk.ledger.create_request(NOW, request_row(), once)).word == "replayed"
+    await desk.ledger.forget_idempotency(NOW + timedelta(microseconds=1))
+    assert (await desk.ledger.create_request(NOW, request_row(), once)).word == "created"
+
+
+# -- intake, listing, away ----------------------------------------------------------------------------------------
+
+
+async def test_one_bad_request_does_not_fail_its_neighbours(desk: Desk) -> None:
+    rows = [request_row() for _ in range(30)]
+    rows[7]["key"] = "nobody"
+    rows[11]["profession"] = None
+    outcomes = await asyncio.gather(
+        *(desk.ledger.create_request(NOW, row, Idempotency(row.pop("key", KEY), new_id(), b"body")) for row in rows),
+        return_exceptions=True,
+    )
+    failed = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, asyncpg.IntegrityConstraintViolationError)]
+    assert failed == [7, 11]
+    assert len(await desk.rows("select from request")) == 28
+
+
+async def test_requests_that_came_together_keep_their_own_time_and_page_completely(desk: Desk) -> None:
+    count = 45
+    await asyncio.gather(*(desk.ask(NOW + timedelta(seconds=n)) for n in range(count)))
+    seen: list[str] = []
+    before = None
+    while page := await desk.ledger.requests_of_key(KEY, None, before, 20):
+        documents = [orjson.loads(text) for text in page]
+        seen += [document["created_at"] for document in documents]
+        rows = await desk.rows("select created_at from request where id = $1", documents[-1]["request_id"])
+        before = rows[0]["created_at"]
+    assert len(seen) == len(set(seen)) == count
+    assert seen == sorted(seen, reverse=True)
+    assert await desk.ledger.requests_of_key(KEY, ["held"], None, 20) == []
+
+
+async def test_a_database_that_is_away_is_told_as_such_until_it_is_back(desk: Desk, recorder: Recorder) -> None:
+    async with Proxy(desk.url) as proxy:
+        ledger = await PostgresLedger.connect(proxy.url, recorder, size=2)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            ledger.ping,
+            lambda: ledger.create_request(NOW, request_row(), Idempotency(KEY, "k", b"")),
+            lambda: _drain(ledger),
+        ]
+        for first in range(len(calls)):
+            await ledger.ping()
+            await proxy.cut()
+            for call in calls[first:] + calls[:first]:
+                with pytest.raises(UnavailableError):
+                    await call()
+            await proxy.mend()
+        for call in calls:
+            await call()
+        await ledger.close()
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_by_its_key(desk: Desk, recorder: Recorder) -> None:
+    """The caller heard "unavailable"; the same key tells that the request exists, and nothing exists twice."""
+    async with Proxy(desk.url) as proxy:
+        ledger = await PostgresLedger.connect(proxy.url, recorder, size=1)
+        await ledger.create_request(NOW, request_row(), Idempotency(KEY, "warm", b"body"))
+        once = Idempotency(KEY, "k1", b"body")
+        proxy.mute = True
+        lost = asyncio.create_task(ledger.create_request(NOW, row := request_row(), once))
+        while not await desk.rows("select from request where id = $1", row["id"]):  # noqa: ASYNC110 - the server tells
+            await asyncio.sleep(0.01)
+        await proxy.cut()
+        with pytest.raises(UnavailableError):
+            await lost
+        proxy.mute = False
+        await proxy.mend()
+        again = await ledger.create_request(NOW, request_row(), once)
+        assert (again.word, again.document) == ("replayed", row["id"])
+        # nobody announced it: the sweep will
+        assert row["id"] in {a.aggregate for a in await ledger.leftovers(NOW, 10)} - {
+            a.aggregate for a in recorder.heard
+        }
+        await ledger.close()
+
+
+async def _drain(ledger: PostgresLedger) -> None:
+    async for _ in ledger.live_places(NOW, None):
+        pass
