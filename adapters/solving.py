@@ -2,9 +2,11 @@
 
 import asyncio
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from adapters.system import end_with_parent
 from sas_matcher.services.match import SolveTimeoutError
 from solver import Plan, Problem, solve
 
@@ -17,7 +19,9 @@ class ProcessSolver:
 
     @staticmethod
     def _fresh() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        # it holds the pipe it waits on, so without this it would wait for ever when the core is killed
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),))
 
     async def warm(self) -> None:
         """Start the worker before it is needed."""

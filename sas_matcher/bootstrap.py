@@ -1,8 +1,6 @@
 """The one place that wires adapters to services: an API worker, and the core (matcher, relay, ingest)."""
 
 import asyncio
-import ctypes
-import os
 import signal
 import socket
 import sys
@@ -41,7 +39,6 @@ from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 
 
 class Stores(NamedTuple):
@@ -163,8 +160,13 @@ class _Meter:
         metrics.WAITING.set(waiting)
 
 
-async def core(settings: Settings) -> None:
-    """Run the matcher, the sweep, the housekeeping and the ingest until cancelled."""
+async def core(settings: Settings, holder: str) -> None:
+    """Run the matcher, the sweep, the housekeeping and the ingest until cancelled.
+
+    Args:
+        settings: as for every process.
+        holder: the name its leases are under; whoever had the same name before must be dead.
+    """
     geography = Gazetteer.load()
 
     @cache
@@ -180,7 +182,7 @@ async def core(settings: Settings) -> None:
             bus=reader,
             clock=stores.clock,
             ids=stores.ids,
-            holder=f"{socket.gethostname()}:{os.getpid()}:{stores.ids.key_id()}",
+            holder=holder,
             territories=territories_of(settings, geography),
             zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
             landmass_of=landmass_of,
@@ -201,15 +203,6 @@ async def core(settings: Settings) -> None:
 
 
 # -- processes ---------------------------------------------------------------------------------------------------
-
-
-def die_with_parent() -> None:
-    """Ask for SIGTERM when the parent dies (Linux), so that a killed service leaves no worker behind."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_api(settings: Settings, listening: socket.socket | None) -> None:
@@ -235,15 +228,15 @@ def run_api(settings: Settings, listening: socket.socket | None) -> None:
     uvicorn.Server(config).run(sockets=[listening] if listening is not None else None)
 
 
-def run_core(settings: Settings) -> None:
-    """Run the core in this process until a signal."""
+def run_core(settings: Settings, holder: str) -> None:
+    """Run the core in this process until a signal (see ``core``)."""
 
     async def until_signal() -> None:
         work = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: work.cancel() if work is not None else None)
-        await core(settings)
+        await core(settings, holder)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

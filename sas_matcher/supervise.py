@@ -1,7 +1,7 @@
 """The parent of a whole service: embedded servers where no URL is given, one core, API workers; restarted if they die.
 
 The parent listens on the port itself and hands the socket down: connections wait in its backlog while a worker is
-replaced. Its children die with it (``die_with_parent``), the embedded servers too.
+replaced. Its children die with it (``end_with_parent``), the embedded servers too.
 """
 
 import os
@@ -22,6 +22,7 @@ import structlog
 
 from adapters.embedded import EmbeddedServers
 from adapters.postgres.migrate import migrate_now
+from adapters.system import SystemIds
 from sas_matcher.config import ConfigError, Settings
 
 _log = structlog.get_logger(__name__)
@@ -139,13 +140,15 @@ class Service:
             **self.settings.to_environment(),
             "PROMETHEUS_MULTIPROC_DIR": str(folder),
         }
-        base = [sys.executable, "-m", "sas_matcher.worker"]
+        base, parent = [sys.executable, "-m", "sas_matcher.worker"], str(os.getpid())
         if self._only != "api":
-            self.children.append(Child("core", [*base, "core"], environment, None))
+            # the same name for each core that we start in turn: the next takes over from the last at once
+            holder = f"{socket.gethostname()}:{parent}:{SystemIds().key_id()}"
+            self.children.append(Child("core", [*base, "core", parent, holder], environment, None))
         if listening is not None:
             fd = listening.fileno()
             for number in range(self.settings.api_workers):
-                self.children.append(Child(f"api-{number}", [*base, "api", str(fd)], environment, fd))
+                self.children.append(Child(f"api-{number}", [*base, "api", parent, str(fd)], environment, fd))
 
     def look(self) -> None:
         """Start what has died: servers first, they are what the rest waits for."""

@@ -1,22 +1,26 @@
-"""Entry of the child processes: ``python -m sas_matcher.worker core`` or ``… api FD``."""
+"""Entry of the child processes: ``python -m sas_matcher.worker core PARENT HOLDER`` or ``… api PARENT FD``."""
 
 import os
 import socket
 import sys
 
-from sas_matcher.bootstrap import die_with_parent, run_api, run_core, set_up_logging
-from sas_matcher.config import Settings
+from adapters.system import end_with_parent
 
 
 def main(arguments: list[str]) -> None:
     """Run one part of the service as its parent's environment says."""
-    die_with_parent()
+    part, parent, rest = arguments
+    end_with_parent(int(parent))
+    # only now: these imports take a second, in which the parent may die
+    from sas_matcher.bootstrap import run_api, run_core, set_up_logging  # noqa: PLC0415
+    from sas_matcher.config import Settings  # noqa: PLC0415
+
     settings = Settings.of_environment(os.environ)
     set_up_logging(settings.log_level)
-    if arguments[0] == "core":
-        run_core(settings)
+    if part == "core":
+        run_core(settings, rest)
     else:
-        run_api(settings, socket.socket(fileno=int(arguments[1])))
+        run_api(settings, socket.socket(fileno=int(rest)))
 
 
 if __name__ == "__main__":

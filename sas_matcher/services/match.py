@@ -200,6 +200,8 @@ class Matcher:
                 await asyncio.sleep(0.2)
 
     async def _start(self) -> None:
+        # a predecessor of this name was killed: its leases end now, not when they expire, and ours have new fences
+        await self._ledger.drop_leases(self._holder)
         # positions before the snapshot: what changes meanwhile is read again, and versions make that harmless
         self._epoch = await self._bus.epoch()
         self._positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
