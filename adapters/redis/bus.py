@@ -19,6 +19,7 @@ from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports import Announcement, Entry, entry_order
 
 _SCRIPT: Final = files("adapters.redis").joinpath("apply_places.lua").read_text(encoding="utf-8")
+_BEGIN_EPOCH: Final = files("adapters.redis").joinpath("begin_epoch.lua").read_text(encoding="utf-8")
 _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # Lengths after which old entries go; a reader that was away longer is told of a gap and reads the ledger.
 PLACES_LOG_LENGTH: Final = 2_000
@@ -214,15 +215,10 @@ class RedisBus:
         over may never have had them: history with a hole must not pass for whole.
         """
         with answering():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.mget(keys.EPOCH, keys.EPOCH_RUN)
-                pipe.info("server")
-                (known, run_before), server = await pipe.execute()
+            server = await self.redis.info("server")
             run = str(server["run_id"])
-            if known is not None and run_before is not None and _text(run_before) == run:
-                return _text(known)
-            await self.redis.mset({keys.EPOCH: epoch, keys.EPOCH_RUN: run})
-        return epoch
+            # one script: of several keepers that find no epoch, all follow the first
+            return _text(await self.redis.eval(_BEGIN_EPOCH, 2, keys.EPOCH, keys.EPOCH_RUN, epoch, run))
 
     async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
         """Write a territory's live places (id, version, start, left, record JSON) afresh, then mark it ready."""

@@ -1,0 +1,324 @@
+"""The bus and mirror on every server of the family: Valkey from the wheel, and Debian's Redis where it is installed."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from adapters.embedded import ValkeyServer, start_valkey
+from adapters.redis import RedisBus, keys
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Announcement
+from tests.ledger_cases import NOW
+
+DEBIAN_REDIS = Path("/usr/bin/redis-server")
+START = int(NOW.timestamp()) + 3600
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    """A server of this module's own, that tests may kill."""
+    binary = None
+    if request.param == "redis":
+        if not DEBIAN_REDIS.exists():
+            pytest.skip(f"NOT TESTED ON REDIS ITSELF: {DEBIAN_REDIS} is not installed (Debian: redis-server)")
+        binary = DEBIAN_REDIS
+    folder = Path(tempfile.mkdtemp(prefix="sas-test-"))
+    started = start_valkey(folder / "s", durable=False, binary=binary)
+    yield started
+    started.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def bus(server: ValkeyServer) -> AsyncIterator[RedisBus]:
+    """A bus on a flushed server."""
+    opened = RedisBus.connect(server.url)
+    await opened.redis.flushall()
+    await opened.redis.script_flush()
+    yield opened
+    await opened.close()
+
+
+def said(stream: str, kind: str, data: Any, *, number: int = 1, version: int = 0) -> Announcement:
+    """Return an announcement of territory 69."""
+    text = data if isinstance(data, str) else orjson.dumps(data).decode()
+    return Announcement(number, NOW, "69", stream, kind, "r1", version, "key", ("src:a", "p:8"), text)
+
+
+def published(slot: int, version: int, left: int, label: str = "", start: int = 3600) -> Announcement:
+    """Return a published place."""
+    when = f"2026-11-23T{8 + start // 3600:02}:00:00+00:00"
+    record = {"slot_id": slot, "start": when, "label": label, "version": version}
+    return said("places", "published", [[record, left]])
+
+
+def state(slot: int, version: int, left: int) -> Announcement:
+    """Return the seats left of a place."""
+    return said("places", "state", [[slot, left, version]])
+
+
+def gone(slot: int, version: int) -> Announcement:
+    """Return a place withdrawn."""
+    return said("places", "gone", [[slot, version]])
+
+
+async def mirror(bus: RedisBus) -> dict[int, tuple[str, int, int]]:
+    """Return what a reader of the mirror sees: {slot: (label, record version, seats left)}."""
+    records = await bus.redis.hgetall(keys.places("69"))
+    left = await bus.redis.hgetall(keys.left("69"))
+    starts = await bus.redis.zrange(keys.by_start("69"), 0, -1)
+    assert set(starts) == set(records)
+    seen = {}
+    for slot, text in records.items():
+        record = orjson.loads(text)
+        seen[int(slot)] = (record["label"], record["version"], int(left[slot].split()[0]))
+    return seen
+
+
+# -- streams ------------------------------------------------------------------------------------------------------
+
+
+async def test_each_stream_carries_what_its_readers_need(bus: RedisBus) -> None:
+    tails = await bus.tails([EVENTS_STREAM, REQUESTS_STREAM, PLACES_STREAM])
+    assert set(tails.values()) == {"0-0"}
+    events = [said("events", "request.held", {"n": n}, number=n, version=n) for n in range(3)]
+    await bus.publish([*events, said("requests", "open", "{}", version=4), published(1, 5, 2)])
+    entries = await bus.read(tails, block_ms=100)
+    assert [(e.stream, e.fields[b"type"]) for e in entries if e.stream != PLACES_STREAM] == [
+        (EVENTS_STREAM, b"request.held")
+    ] * 3 + [(REQUESTS_STREAM, b"open")]
+    event = entries[1].fields
+    assert {name.decode(): value.decode() for name, value in event.items()} == {
+        "territory": "69",
+        "id": "1",
+        "type": "request.held",
+        "aggregate": "r1",
+        "version": "1",
+        "owner": "key",
+        "audience": "src:a p:8",
+        "data": '{"n":1}',
+    }
+    request = entries[3].fields
+    assert (request[b"request"], request[b"version"], request[b"territory"]) == (b"r1", b"4", b"69")
+    place = entries[4].fields
+    assert (place[b"kind"], place[b"territory"]) == (b"published", b"69")
+    assert orjson.loads(place[b"data"])[0][1] == 2
+    last = {e.stream: e.id for e in entries}
+    assert await bus.tails(tails) == last
+    assert await bus.read(last, block_ms=1) == []
+
+
+async def test_a_reader_waits_for_what_comes(bus: RedisBus) -> None:
+    reading = asyncio.create_task(bus.read({EVENTS_STREAM: "0-0"}, block_ms=2000))
+    await asyncio.sleep(0.05)
+    other = RedisBus(bus.redis)
+    await other.publish([said("events", "x", "{}")])
+    assert len(await reading) == 1
+
+
+async def test_a_range_is_open_at_its_start_and_closed_at_its_end(bus: RedisBus) -> None:
+    await bus.publish([said("events", "x", "{}", number=n) for n in range(5)])
+    entries = await bus.read({EVENTS_STREAM: "0-0"}, block_ms=1)
+    ids = [e.id for e in entries]
+    assert [e.id for e in await bus.range(EVENTS_STREAM, ids[0], ids[3], 10)] == ids[1:4]
+    assert [e.id for e in await bus.range(EVENTS_STREAM, "0-0", "+", 2)] == ids[:2]
+
+
+async def test_a_gap_is_known(bus: RedisBus) -> None:
+    assert await bus.has_all_since(EVENTS_STREAM, "0-0")
+    assert not await bus.has_all_since(EVENTS_STREAM, "5-0")
+    await bus.publish([said("events", "x", "{}", number=n) for n in range(6)])
+    ids = [e.id for e in await bus.read({EVENTS_STREAM: "0-0"}, block_ms=1)]
+    assert await bus.has_all_since(EVENTS_STREAM, "0-0")
+    assert all([await bus.has_all_since(EVENTS_STREAM, entry) for entry in ids])
+    assert not await bus.has_all_since(EVENTS_STREAM, "99999999999999-0")
+    await bus.redis.xtrim(EVENTS_STREAM, maxlen=3, approximate=False)
+    known = [await bus.has_all_since(EVENTS_STREAM, entry) for entry in ids]
+    assert known == [False, False, False, True, True, True]
+    await bus.redis.delete(EVENTS_STREAM)
+    assert not await bus.has_all_since(EVENTS_STREAM, ids[-1])
+
+
+async def test_the_log_is_bounded(bus: RedisBus) -> None:
+    for _ in range(5):
+        await bus.publish([state(1, 1, 1)] * 1000)
+    assert 2_000 <= await bus.redis.xlen(PLACES_STREAM) < 2_200
+
+
+async def test_nothing_to_publish_is_fine(bus: RedisBus) -> None:
+    await bus.publish([])
+    assert await bus.ready_for([]) == []
+
+
+# -- the mirror ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_place_lives_in_the_mirror(bus: RedisBus) -> None:
+    await bus.publish([published(1, 10, 3, "a"), published(2, 11, 1, "b"), state(1, 12, 2)])
+    assert await mirror(bus) == {1: ("a", 10, 2), 2: ("b", 11, 1)}
+    assert await bus.redis.zscore(keys.by_start("69"), "1") == START
+    await bus.publish([published(1, 13, 5, "a2"), gone(2, 14)])
+    assert await mirror(bus) == {1: ("a2", 13, 5)}
+
+
+HISTORIES: list[tuple[list[Announcement], dict[int, tuple[str, int, int]]]] = [
+    ([published(1, 1, 2), state(1, 2, 1), state(1, 3, 0)], {1: ("", 1, 0)}),
+    ([published(1, 1, 2, "old"), state(1, 2, 1), published(1, 3, 4, "new")], {1: ("new", 3, 4)}),
+    ([published(1, 1, 2, "old"), published(1, 2, 4, "new"), state(1, 3, 3)], {1: ("new", 2, 3)}),
+    ([published(1, 1, 2), state(1, 2, 1), gone(1, 3)], {}),
+    ([published(1, 1, 2), gone(1, 3), state(1, 4, 1)], {}),
+    ([published(1, 1, 2, "old"), gone(1, 2), published(1, 3, 1, "again"), state(1, 4, 0)], {1: ("again", 3, 0)}),
+]
+
+
+@pytest.mark.parametrize(("history", "end"), HISTORIES)
+async def test_whatever_comes_late_or_twice_the_end_is_the_same(
+    bus: RedisBus, history: list[Announcement], end: dict[int, tuple[str, int, int]]
+) -> None:
+    """Writers publish by themselves, a crashed one's news come a second later: every order must end alike."""
+    for order in permutations(history):
+        await bus.redis.flushdb()
+        await bus.publish(order)
+        assert await mirror(bus) == end, [(a.type, a.data) for a in order]
+        await bus.publish(order[:2])
+        assert await mirror(bus) == end
+
+
+async def test_news_during_a_rebuild_win_over_its_snapshot(bus: RedisBus) -> None:
+    rows = [
+        {"id": n, "version": n, "left": 1, "start": START, "record": orjson.dumps({"label": "", "version": n})}
+        for n in range(1, 4)
+    ]
+    fill = bus.fill("69", "e1", rows)
+    await asyncio.gather(fill, bus.publish([state(1, 10, 0)]), bus.publish([gone(2, 11)]))
+    assert await bus.ready_for(["69", "01"]) == ["e1", None]
+    await bus.publish([state(1, 10, 0), gone(2, 11)])
+    assert await mirror(bus) == {1: ("", 1, 0), 3: ("", 3, 1)}
+
+
+async def test_a_rebuild_drops_what_is_no_longer_there(bus: RedisBus) -> None:
+    await bus.publish([published(1, 5, 1), published(2, 6, 1)])
+    await bus.fill(
+        "69", "e2", [{"id": 2, "version": 6, "left": 0, "start": START, "record": b'{"label":"","version":6}'}]
+    )
+    assert await mirror(bus) == {2: ("", 6, 0)}
+
+
+async def test_a_large_territory_is_filled_in_portions(bus: RedisBus) -> None:
+    rows = [
+        {"id": n, "version": n, "left": 1, "start": START, "record": b'{"label":"","version":1}'}
+        for n in range(1, 1202)
+    ]
+    await bus.fill("69", "e1", rows)
+    assert len(await mirror(bus)) == 1201
+
+
+async def test_started_places_are_dropped(bus: RedisBus) -> None:
+    await bus.publish([published(1, 1, 1, start=3600), published(2, 2, 1, start=7200)])
+    assert await bus.drop_past("69", START) == 0
+    assert await bus.drop_past("69", START + 1) == 1
+    assert set(await mirror(bus)) == {2}
+    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"2"}
+
+
+async def test_traces_of_withdrawn_places_are_forgotten_in_the_end(bus: RedisBus) -> None:
+    await bus.publish(
+        [published(1, 1, 1), gone(1, 2), state(7, 3, 1), published(8, 4, 1), gone(8, 5), published(8, 6, 1)]
+    )
+    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"1", b"7", b"8"}
+    scores: dict[Any, float] = dict(await bus.redis.zrange(keys.traces("69"), 0, -1, withscores=True))  # type: ignore[arg-type]
+    assert set(scores) == {b"1", b"7"}
+    assert all(time.time() + 3500 < score < time.time() + 3700 for score in scores.values())
+    await bus.redis.zadd(keys.traces("69"), dict.fromkeys(scores, 1.0))
+    await bus.publish([state(8, 7, 0)])
+    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"8"}
+    assert await bus.redis.exists(keys.traces("69")) == 0
+
+
+async def test_a_territory_shares_one_cluster_slot(bus: RedisBus) -> None:
+    names = [make("69") for make in (keys.places, keys.left, keys.by_start, keys.traces, keys.ready)]
+    assert len({name[name.index("{") : name.index("}")] for name in names}) == 1
+
+
+# -- wipes, restarts, failures ------------------------------------------------------------------------------------
+
+
+async def test_an_epoch_lasts_until_a_wipe(bus: RedisBus) -> None:
+    assert await bus.epoch() is None
+    assert await bus.begin_epoch("e1") == "e1"
+    assert await bus.begin_epoch("e2") == "e1"
+    assert await bus.epoch() == "e1"
+    await bus.redis.flushall()
+    assert await bus.epoch() is None
+    begun = await asyncio.gather(*(bus.begin_epoch(f"k{n}") for n in range(20)))
+    assert set(begun) == {await bus.epoch()}
+
+
+async def test_a_wipe_costs_the_script_and_nothing_else(bus: RedisBus) -> None:
+    await bus.publish([published(1, 1, 1)])
+    await bus.redis.flushall()
+    await bus.redis.script_flush()
+    await bus.publish([published(1, 2, 1), said("events", "x", "{}"), state(1, 3, 0), published(2, 4, 1)])
+    assert await mirror(bus) == {1: ("", 2, 0), 2: ("", 4, 1)}
+    assert await bus.redis.xlen(PLACES_STREAM) == 3
+    assert await bus.redis.xlen(EVENTS_STREAM) == 1
+
+
+def _calls(bus: RedisBus) -> list[Callable[[], Awaitable[object]]]:
+    return [
+        bus.ping,
+        lambda: bus.publish([said("events", "x", "{}")]),
+        lambda: bus.read({EVENTS_STREAM: "0-0"}, block_ms=1),
+        lambda: bus.range(EVENTS_STREAM, "0-0", "+", 1),
+        lambda: bus.tails([EVENTS_STREAM]),
+        lambda: bus.has_all_since(EVENTS_STREAM, "0-0"),
+        bus.epoch,
+        lambda: bus.begin_epoch("e"),
+        lambda: bus.fill("69", "e", []),
+        lambda: bus.ready_for(["69"]),
+        lambda: bus.drop_past("69", 0),
+    ]
+
+
+async def test_a_server_that_is_away_is_told_as_such_and_used_when_it_is_back(
+    bus: RedisBus, server: ValkeyServer
+) -> None:
+    await bus.begin_epoch("before")
+    server.kill()
+    try:
+        for call in _calls(bus):
+            with pytest.raises(UnavailableError):
+                await call()
+    finally:
+        server.start()
+    for call in _calls(bus):
+        await call()
+    assert await bus.epoch() == "e"
+
+
+async def test_a_server_that_takes_no_writes_counts_as_away(bus: RedisBus) -> None:
+    await bus.publish([published(1, 1, 1)])
+    await bus.redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(UnavailableError):
+            await bus.publish([said("events", "x", "{}")])
+        with pytest.raises(UnavailableError):
+            await bus.publish([state(1, 2, 0)])
+    finally:
+        await bus.redis.config_set("maxmemory", "0")
+    await bus.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(UnavailableError):
+            await bus.publish([said("events", "x", "{}")])
+    finally:
+        await bus.redis.execute_command("REPLICAOF", "NO", "ONE")
+    await bus.publish([state(1, 3, 0)])
+    assert await mirror(bus) == {1: ("", 1, 0)}
