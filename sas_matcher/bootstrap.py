@@ -1,6 +1,7 @@
 """The one place that wires adapters to services: an API worker, and the core (matcher, relay, ingest)."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -52,15 +53,21 @@ class Stores(NamedTuple):
 
 
 def set_up_logging(level: str) -> None:
-    """Write one JSON line an event to stderr. Nothing here ever logs bodies, keys or coordinates."""
+    """Write one JSON line an event to stderr, those of libraries too. Nothing ever logs bodies, keys or coordinates."""
+    # tracebacks without the values of variables, which hold what was sent
+    frames = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        frames,
+    ]
+    lines = structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=lines, foreign_pre_chain=processors))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*processors, lines],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -220,6 +227,7 @@ def run_api(settings: Settings, listening: socket.socket | None) -> None:
         ws_per_message_deflate=False,
         lifespan="on",
         access_log=False,
+        log_config=None,
         log_level="warning",
         server_header=False,
         backlog=4096,
