@@ -1,0 +1,1 @@
+"""Load tests with Locust: the users of both sides, seen through HTTP and websockets only."""
