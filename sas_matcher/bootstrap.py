@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -30,6 +31,7 @@ from sas_matcher.api.ingest import Ingest
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
 from sas_matcher.config import ConfigError, Settings
+from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.ports import KeyRecord
@@ -39,6 +41,8 @@ from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
 
+_PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
+_AGAIN_S: Final = 0.1
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -74,21 +78,51 @@ def set_up_logging(level: str) -> None:
     )
 
 
+def _vital(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    """Run beside the rest; a process in which it failed serves nobody well: it ends, and another one starts."""
+
+    def look(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            structlog.get_logger(__name__).error("process.task_failed", exc_info=failure)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(look)
+    return task
+
+
+async def _open_ledger(settings: Settings, relay: Relay, patience: float) -> PostgresLedger:
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + patience
+    while True:
+        try:
+            return await PostgresLedger.connect(settings.database_url, relay, size=settings.pool)
+        except UnavailableError:
+            if clock() >= deadline:
+                raise
+            await asyncio.sleep(_AGAIN_S)
+
+
 @asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+async def open_stores(settings: Settings, patience: float = 0.0) -> AsyncIterator[Stores]:
     """Open ledger, bus and relay; the relay publishes for as long as the context lasts.
+
+    Args:
+        settings: name the stores.
+        patience: seconds to wait for a ledger that is away.
 
     Raises:
         ConfigError: an address is missing.
+        UnavailableError: the ledger is away.
     """
     if not settings.database_url or not settings.redis_url:
         raise ConfigError("Il manque SAS_DATABASE_URL ou SAS_REDIS_URL.")
     clock, ids = SystemClock(), SystemIds()
     bus = RedisBus.connect(settings.redis_url)
     relay = Relay(bus, clock)
-    ledger = await PostgresLedger.connect(settings.database_url, relay, size=settings.pool)
+    ledger = await _open_ledger(settings, relay, patience)
     relay.ledger = ledger
-    publishing = asyncio.create_task(relay.run())
+    publishing = _vital(relay.run())
     try:
         yield Stores(ledger, bus, relay, clock, ids)
     finally:
@@ -119,7 +153,7 @@ def api(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def open_wire() -> AsyncIterator[tuple[Wire, Sockets]]:
-        async with open_stores(settings) as stores:
+        async with open_stores(settings, _PATIENCE_S) as stores:
             # a bus of its own: the hub's blocking reads must not hold a connection that others wait for
             reader = RedisBus.connect(settings.redis_url)
             hub = Hub(reader, stores.ledger, stores.clock)
@@ -137,9 +171,9 @@ def api(settings: Settings) -> FastAPI:
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 territories=territories_of(settings, geography),
             )
-            following = asyncio.create_task(hub.run())
+            following = _vital(hub.run())
             try:
-                await asyncio.wait_for(hub.started.wait(), 10)
+                await asyncio.wait_for(hub.started.wait(), _PATIENCE_S)
                 yield wire, Sockets(hub, gate, tickets, stores.clock, settings.origins, settings.sockets)
             finally:
                 following.cancel()
@@ -181,7 +215,7 @@ async def core(settings: Settings, holder: str) -> None:
         commune = geography.by_code(insee)
         return 0 if commune is None else commune.landmass
 
-    async with open_stores(settings) as stores:
+    async with open_stores(settings, _PATIENCE_S) as stores:
         reader, intake = RedisBus.connect(settings.redis_url), RedisBus.connect(settings.redis_url)
         solver = ProcessSolver()
         matcher = Matcher(

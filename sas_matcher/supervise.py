@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from adapters.embedded import EmbeddedServers
+from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from adapters.postgres.migrate import migrate_now
 from adapters.system import SystemIds
 from sas_matcher.config import ConfigError, Settings
@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 _STOP_S: Final = 8.0
 _LOOK_S: Final = 0.1
 _CALM_S: Final = 10.0  # a child that lived this long starts again at once
+_SERVER_PAUSE_S: Final = 0.5
 _BACKOFF_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -104,6 +105,7 @@ class Service:
         self._stack = ExitStack()
         self.children: list[Child] = []
         self.servers: EmbeddedServers | None = None
+        self._next_server = 0.0
         self._stopping = False
 
     def __enter__(self) -> "Service":
@@ -151,15 +153,21 @@ class Service:
                 self.children.append(Child(f"api-{number}", [*base, "api", parent, str(fd)], environment, fd))
 
     def look(self) -> None:
-        """Start what has died: servers first, they are what the rest waits for."""
-        if self.servers is not None:
-            for server in (self.servers.postgres, self.servers.valkey):
-                if not server.alive():
-                    _log.warning("service.server_ended", server=type(server).__name__)
-                    server.restart()
+        """Start what has died. Workers first: they load while a server recovers, and wait for it."""
         now = time.monotonic()
         for child in self.children:
             child.look(now)
+        if self.servers is None:
+            return
+        for server in (self.servers.valkey, self.servers.postgres):  # the quicker one first
+            if not server.alive() and now >= self._next_server:
+                _log.warning("service.server_ended", server=server.NAME)
+                try:
+                    server.restart()
+                except EmbeddedServerError as failure:
+                    # it may have been killed again while it started: tried again for as long as we live
+                    self._next_server = time.monotonic() + _SERVER_PAUSE_S
+                    _log.error("service.server_not_back", server=server.NAME, detail=str(failure))
 
     def watch(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep everything running until a signal, or until ``until`` says so."""

@@ -125,14 +125,19 @@ class PostgresLedger:
 
     @classmethod
     async def connect(cls, dsn: str, publisher: Publisher, *, size: int = 12) -> "PostgresLedger":
-        """Open a pool; the session speaks UTC and never plans with JIT (our queries are short)."""
-        pool = await asyncpg.create_pool(
-            dsn,
-            min_size=min(2, size),
-            max_size=size,
-            command_timeout=30,
-            server_settings={"timezone": "UTC", "jit": "off", "application_name": "sas_matcher"},
-        )
+        """Open a pool; the session speaks UTC and never plans with JIT (our queries are short).
+
+        Raises:
+            UnavailableError: the server is not there, or not yet.
+        """
+        with _answering():
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=min(2, size),
+                max_size=size,
+                command_timeout=30,
+                server_settings={"timezone": "UTC", "jit": "off", "application_name": "sas_matcher"},
+            )
         return cls(pool, publisher)
 
     async def close(self) -> None:
