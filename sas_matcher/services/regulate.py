@@ -185,7 +185,8 @@ class Regulating:
             tier=Tier(row["tier"]),
             created_at=row["created_at"].timestamp(),
             deadline=row["deadline"].timestamp(),
-            radius_km=KM_PER_DEGREE * 180,
+            # just far enough: looking further costs time
+            radius_km=1.0 + float(haversine_km(row["lat"], row["lon"], record["lat"], record["lon"])),
             needs=(),
             mt=row["mt"],
             version=row["version"],
