@@ -4,10 +4,13 @@ Places are partitioned by (profession, mode, square of half a degree), each part
 request reads a handful of short slices: the cost of a decision hardly depends on how many places France has.
 Téléconsultation has no distance and lives in one partition per profession. What a person would read of a place (names,
 address, phone) is kept once per site as ready JSON, not once per slot.
+
+News may come in any order (a writer that crashed is published later): what is older than what is known changes nothing.
+The seats left have a version of their own, as a record may come after the state that followed it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 
 CELL_DEGREES: Final = 0.5  # 55 km north-south: a radius of 50 km touches 3 × 4 squares in France
 KM_PER_DEGREE: Final = math.pi * EARTH_RADIUS_KM / 180
+SLACK: Final = 1 + 1e-9  # boxes around a circle must not lose its rim to rounding
+TRACES: Final = 10_000  # slots remembered only to refuse older news: minutes at 33 publications a second
 
 _ROW = np.dtype(
     [
@@ -39,6 +44,7 @@ _ROW = np.dtype(
         ("landmass", np.int16),
         ("walkin", np.bool_),
         ("version", np.int64),
+        ("seats_version", np.int64),
         ("key", np.uint64),
     ]
 )
@@ -69,8 +75,8 @@ class Names:
         return self._numbers.setdefault(name, len(self._numbers))
 
     def known(self, name: str) -> int:
-        """Return the number of a name, or −1 if no place ever bore it."""
-        return self._numbers.get(name, -1)
+        """Return the number of a name, or −2 if no place ever bore it (−1 in a row says that it bears none)."""
+        return self._numbers.get(name, -2)
 
     def names(self) -> list[str]:
         """Return the names in the order of their numbers."""
@@ -158,27 +164,24 @@ class Partition:
 
     def insert(self, rows: npt.NDArray[Any]) -> None:
         """Add rows (structured, any order), keeping the order by start and then by slot id."""
-        rows = rows[np.lexsort((rows["slot_id"], rows["start"]))]
-        at = self._data["start"][: self.size].searchsorted(rows["start"], "right")
         new_size = self.size + len(rows)
         room = len(self._data["start"])
-        if new_size > room:
-            room = max(16, 2 * room, new_size)
-        target = at + np.arange(len(rows))
-        if len(rows) == 1 and room == len(self._data["start"]):
+        if len(rows) == 1 and new_size <= room:
             # the common case: shift the tail by one, in place
-            position = int(target[0])
+            start, slot_id = rows["start"][0], rows["slot_id"][0]
+            starts = self._data["start"][: self.size]
+            low, high = starts.searchsorted(start, "left"), starts.searchsorted(start, "right")
+            position = int(low + self._data["slot_id"][low:high].searchsorted(slot_id))
             for name, column in self._data.items():
                 column[position + 1 : new_size] = column[position : self.size]
                 column[position] = rows[name][0]
         else:
-            kept = np.ones(new_size, np.bool_)
-            kept[target] = False
-            for name, column in self._data.items():
-                grown = np.empty(room, column.dtype)
-                grown[:new_size][kept] = column[: self.size]
-                grown[:new_size][target] = rows[name]
-                self._data[name] = grown
+            room = room if new_size <= room else max(16, 2 * room, new_size)
+            joined = {name: np.concatenate((column[: self.size], rows[name])) for name, column in self._data.items()}
+            order = np.lexsort((joined["slot_id"], joined["start"]))
+            for name, column in joined.items():
+                self._data[name] = np.empty(room, column.dtype)
+                self._data[name][:new_size] = column[order]
         self.size = new_size
 
     def remove(self, row: int) -> None:
@@ -210,6 +213,8 @@ class Market:
         self._sites: list[bytes] = []
         self._site_number: dict[bytes, int] = {}
         self._modes_of: dict[str, set[str]] = {}
+        # slot → (version it went with, seats left, version of those), for slots that are not here
+        self._traces: dict[int, tuple[int, int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._where)
@@ -224,31 +229,56 @@ class Market:
         return (math.floor(lat / CELL_DEGREES), math.floor(lon / CELL_DEGREES))
 
     def put(self, places: Iterable[PlaceRow]) -> list[int]:
-        """Add or replace places; an older version than the one held is ignored. Returns the slot ids taken in."""
-        grouped: dict[tuple[str, str, int, int], dict[int, PlaceRow]] = {}
+        """Add or replace places; what is older than what is known is ignored. Returns the slot ids taken in."""
+        newest: dict[int, PlaceRow] = {}
         for place in places:
-            known = self._where.get(place.slot_id)
-            if known is not None:
-                partition = self._partitions[known]
-                row = partition.find(place.slot_id)
-                if partition.column("version")[row] > place.version:
-                    continue
-                partition.remove(row)
-                del self._where[place.slot_id]
-            cell = self._cell(place.mode, place.lat, place.lon)
-            key = (place.profession, place.mode, *cell)
-            grouped.setdefault(key, {})[place.slot_id] = place
+            if place.slot_id not in newest or newest[place.slot_id].version <= place.version:
+                newest[place.slot_id] = place
+        grouped: dict[tuple[str, str, int, int], list[tuple[Any, ...]]] = {}
         taken: list[int] = []
-        for key, members in grouped.items():
-            partition = self._partitions.setdefault(key, Partition())
+        for slot_id, place in newest.items():
+            version, left, seats_version = self._known(slot_id)
+            if version > place.version:
+                continue
+            if seats_version <= place.version:
+                left, seats_version = place.left, place.version
+            self._forget(slot_id)
+            key = (place.profession, place.mode, *self._cell(place.mode, place.lat, place.lon))
+            grouped.setdefault(key, []).append(self._pack(place, left, seats_version))
+            self._where[slot_id] = key
+            taken.append(slot_id)
+        for key, rows in grouped.items():
             self._modes_of.setdefault(key[0], set()).add(key[1])
-            partition.insert(np.array([self._pack(place) for place in members.values()], _ROW))
-            for slot_id in members:
-                self._where[slot_id] = key
-            taken.extend(members)
+            self._partitions.setdefault(key, Partition()).insert(np.array(rows, _ROW))
         return taken
 
-    def _pack(self, place: PlaceRow) -> tuple[Any, ...]:
+    def _known(self, slot_id: int) -> tuple[int, int, int]:
+        """Return what is known of a slot, here or gone: version, seats left, version of those (−1 for nothing)."""
+        located = self.find(slot_id)
+        if located is None:
+            return self._traces.get(slot_id, (-1, 0, -1))
+        part, row = located
+        return (
+            int(part.column("version")[row]),
+            int(part.column("left")[row]),
+            int(part.column("seats_version")[row]),
+        )
+
+    def _forget(self, slot_id: int) -> None:
+        located = self.find(slot_id)
+        if located is not None:
+            part, row = located
+            part.remove(row)
+            del self._where[slot_id]
+        self._traces.pop(slot_id, None)
+
+    def _trace(self, slot_id: int, known: tuple[int, int, int]) -> None:
+        self._traces.pop(slot_id, None)
+        self._traces[slot_id] = known
+        if len(self._traces) > TRACES:
+            del self._traces[next(iter(self._traces))]
+
+    def _pack(self, place: PlaceRow, left: int, seats_version: int) -> tuple[Any, ...]:
         site = self._site_number.get(place.site)
         if site is None:
             site = self._site_number[place.site] = len(self._sites)
@@ -263,7 +293,7 @@ class Market:
             place.lat,
             place.lon,
             offers,
-            place.left,
+            left,
             place.capacity,
             -1 if place.professional is None else self.professionals.number(place.professional),
             -1 if place.specialty is None else self.specialties.number(place.specialty),
@@ -271,32 +301,31 @@ class Market:
             place.landmass,
             place.walkin,
             place.version,
+            seats_version,
             place.key,
         )
 
     def set_left(self, slot_id: int, left: int, version: int) -> bool:
-        """Take in the seats left of a slot; False if unknown here or not newer."""
-        key = self._where.get(slot_id)
-        if key is None:
+        """Take in the seats left of a slot; False if it is not here or this is not newer."""
+        located = self.find(slot_id)
+        if located is None:
+            known_version, _, seats_version = self._known(slot_id)
+            if seats_version < version:
+                self._trace(slot_id, (known_version, left, version))
             return False
-        partition = self._partitions[key]
-        row = partition.find(slot_id)
-        if partition.column("version")[row] >= version:
+        part, row = located
+        if part.column("seats_version")[row] >= version:
             return False
-        partition.column("left")[row] = left
-        partition.column("version")[row] = version
+        part.column("left")[row] = left
+        part.column("seats_version")[row] = version
         return True
 
     def discard(self, slot_id: int, version: int) -> None:
         """Forget a slot, unless it is known in a newer version."""
-        key = self._where.get(slot_id)
-        if key is None:
-            return
-        partition = self._partitions[key]
-        row = partition.find(slot_id)
-        if partition.column("version")[row] <= version:
-            partition.remove(row)
-            del self._where[slot_id]
+        known_version, left, seats_version = self._known(slot_id)
+        if known_version <= version:
+            self._forget(slot_id)
+            self._trace(slot_id, (version, left, seats_version))
 
     def drop_before(self, start: int) -> int:
         """Forget slots that start before an instant; returns how many."""
@@ -309,11 +338,8 @@ class Market:
 
     def left_of(self, slot_id: int) -> int:
         """Return the seats left of a slot as known here (0 if unknown)."""
-        key = self._where.get(slot_id)
-        if key is None:
-            return 0
-        partition = self._partitions[key]
-        return int(partition.column("left")[partition.find(slot_id)])
+        located = self.find(slot_id)
+        return 0 if located is None else int(located[0].column("left")[located[1]])
 
     def find(self, slot_id: int) -> tuple[Partition, int] | None:
         """Return the partition and row of a slot."""
@@ -337,21 +363,31 @@ class Market:
 
     def near(self, profession: str, mode: str, lat: float, lon: float, radius_km: float) -> Iterator[Partition]:
         """Yield the partitions that a circle may touch (all of the country for téléconsultation)."""
-        if mode == Mode.TELE:
-            partition = self._partitions.get((profession, mode, 0, 0))
-            if partition is not None:
+        for key in self._keys_near(profession, mode, lat, lon, radius_km):
+            partition = self._partitions.get(key)
+            if partition is not None and partition.size:
                 yield partition
-            return
-        d_lat = radius_km / KM_PER_DEGREE
+
+    def _keys_near(
+        self, profession: str, mode: str, lat: float, lon: float, radius_km: float
+    ) -> Collection[tuple[str, str, int, int]]:
+        if mode == Mode.TELE:
+            return ((profession, mode, 0, 0),)
+        d_lat = SLACK * radius_km / KM_PER_DEGREE
         # meridians converge: a kilometre is more degrees of longitude, most at the circle's far side
-        d_lon = radius_km / (KM_PER_DEGREE * math.cos(math.radians(min(89.0, abs(lat) + d_lat))))
-        rows = range(math.floor((lat - d_lat) / CELL_DEGREES), math.floor((lat + d_lat) / CELL_DEGREES) + 1)
-        columns = range(math.floor((lon - d_lon) / CELL_DEGREES), math.floor((lon + d_lon) / CELL_DEGREES) + 1)
-        for row in rows:
-            for column in columns:
-                partition = self._partitions.get((profession, mode, row, column))
-                if partition is not None and partition.size:
-                    yield partition
+        d_lon = d_lat / math.cos(math.radians(min(89.0, abs(lat) + d_lat)))
+        south, north = math.floor((lat - d_lat) / CELL_DEGREES), math.floor((lat + d_lat) / CELL_DEGREES)
+        west, east = math.floor((lon - d_lon) / CELL_DEGREES), math.floor((lon + d_lon) / CELL_DEGREES)
+        if (north - south + 1) * (east - west + 1) <= len(self._partitions):
+            return [
+                (profession, mode, row, column) for row in range(south, north + 1) for column in range(west, east + 1)
+            ]
+        # a circle of more squares than there are any places in: look at those instead
+        return [
+            key
+            for key in self._partitions
+            if key[:2] == (profession, mode) and south <= key[2] <= north and west <= key[3] <= east
+        ]
 
     def modes_of(self, profession: str) -> set[str]:
         """Return the modes in which a profession has ever had a place here."""

@@ -1,0 +1,177 @@
+"""The market of live places: what it holds, in which order, and what news change."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sas_matcher.matching import market as module
+from sas_matcher.matching.market import Market, Partition, place_row, site_json, stable_key
+from tests.matching_cases import LYON, market_of, place
+
+
+def parts_of(market: Market) -> list[Partition]:
+    return list(market._partitions.values())
+
+
+def test_rows_are_sorted_by_start_then_slot_one_by_one_as_all_at_once() -> None:
+    places = [place(n, start_min=30 * (n * 7 % 5)) for n in range(1, 60)]
+    at_once, one_by_one = market_of(places), Market()
+    for row in places[::-1]:
+        one_by_one.put([row])
+    for market in (at_once, one_by_one):
+        (part,) = parts_of(market)
+        keys = list(zip(part.column("start").tolist(), part.column("slot_id").tolist(), strict=True))
+        assert keys == sorted(keys) and len(keys) == len(market) == 59
+
+
+def test_a_window_holds_both_its_ends() -> None:
+    (part,) = parts_of(market_of(place(n, start_min=n) for n in range(1, 6)))
+    starts = part.column("start")
+    assert part.window(int(starts[1]), int(starts[3])) == slice(1, 4)
+    assert part.window(int(starts[1]) + 1, int(starts[3]) - 1) == slice(2, 3)
+
+
+def test_a_newer_record_moves_the_place_and_an_older_one_does_not() -> None:
+    market = market_of([place(1, version=5)])
+    assert market.put([place(1, version=4, mode="tele")]) == []
+    assert market.mode_of(1) == "cabinet"
+    assert market.put([place(1, version=6, mode="visite", profession="IDE")]) == [1]
+    assert (market.mode_of(1), market.profession_of(1), len(market)) == ("visite", "IDE", 1)
+    assert not list(market.near("MG", "cabinet", *LYON, 30))
+
+
+def test_of_one_slot_twice_in_one_call_the_newest_counts() -> None:
+    market = Market()
+    assert market.put([place(1, version=2, lat=48.0), place(1, version=1), place(1, version=2, lat=43.0)]) == [1]
+    located = market.find(1)
+    assert located is not None and located[0].column("lat").tolist() == [43.0]
+    assert sum(part.size for part in parts_of(market)) == 1
+
+
+def test_seats_older_than_known_are_refused() -> None:
+    market = market_of([place(1, version=5, left=2)])
+    assert not market.set_left(1, 0, 5)
+    assert market.left_of(1) == 2
+    assert market.set_left(1, 1, 7)
+    assert not market.set_left(1, 2, 6)
+    assert market.left_of(1) == 1
+    assert not market.set_left(99, 1, 1)
+    assert market.left_of(99) == 0
+
+
+def test_a_record_that_comes_after_the_state_that_followed_it_keeps_the_state() -> None:
+    """Two writers publish at once: the seats are the newest, and so is the hour."""
+    market = market_of([place(1, version=5, left=1)])
+    assert market.set_left(1, 0, 9)
+    assert market.put([place(1, start_min=90, version=8, left=1)]) == [1]
+    assert market.left_of(1) == 0
+    located = market.find(1)
+    assert located is not None and located[0].column("start")[0] == place(1, start_min=90).start
+
+
+def test_what_is_gone_does_not_come_back_by_old_news() -> None:
+    market = market_of([place(1, version=5)])
+    market.discard(1, 8)
+    assert 1 not in market
+    assert market.put([place(1, version=7)]) == []
+    assert 1 not in market
+    assert market.put([place(1, version=9)]) == [1]
+    market.discard(1, 8)
+    assert 1 in market
+
+
+def test_gone_and_seats_may_be_heard_before_the_record() -> None:
+    market = Market()
+    market.discard(1, 8)
+    market.set_left(2, 0, 8)
+    assert market.put([place(1, version=7), place(2, version=7, left=1)]) == [2]
+    assert market.left_of(2) == 0
+
+
+def test_traces_of_what_is_not_here_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRACES", 3)
+    market = Market()
+    for slot_id in range(10):
+        market.discard(slot_id, 8)
+    assert len(market._traces) == 3
+    assert market.put([place(9, version=7), place(6, version=7)]) == [6]
+
+
+def test_what_has_started_is_dropped_everywhere() -> None:
+    market = market_of(place(n, start_min=n, lat=44.0 + n % 3) for n in range(10))
+    assert market.drop_before(place(0, start_min=6).start) == 6
+    assert sorted(n for n in range(10) if n in market) == [6, 7, 8, 9]
+    assert sum(part.size for part in parts_of(market)) == 4
+    assert market.drop_before(place(0, start_min=6).start) == 0
+    assert market.set_left(7, 0, 5) and market.left_of(7) == 0
+
+
+def test_near_looks_at_few_squares() -> None:
+    places = [
+        place(100 * i + j, lat=42 + 0.5 * i + 0.25, lon=-4 + 0.5 * j + 0.25) for i in range(18) for j in range(24)
+    ]
+    assert len(list(market_of(places).near("MG", "cabinet", *LYON, 30))) <= 9
+    assert not list(market_of(places).near("PED", "cabinet", *LYON, 30))
+    assert not list(market_of(places).near("MG", "visite", *LYON, 30))
+
+
+def test_a_circle_around_the_world_looks_at_what_exists() -> None:
+    """The regulator's free choice prices a place at any distance."""
+    market = market_of([place(1, lat=-21.1, lon=55.5), place(2, lat=16.2, lon=-61.5), place(3, mode="tele")])
+    found = market.near("MG", "cabinet", *LYON, math.pi * 6371)
+    assert sorted(int(part.column("slot_id")[0]) for part in found) == [1, 2]
+
+
+def test_tele_has_one_partition_whatever_the_distance() -> None:
+    market = market_of([place(1, mode="tele", lat=-21.1, lon=55.5), place(2, mode="tele")])
+    (part,) = market.near("MG", "tele", *LYON, 1)
+    assert part.size == 2
+
+
+def test_offers_specialties_and_names() -> None:
+    market = market_of(
+        [place(1, offers=("ecg",)), place(2, offers=("lsf", "ecg"), specialty="SM40", professional=None)]
+    )
+    assert market.need_mask(("lsf",)) == 2 and market.need_mask(("ecg", "lsf")) == 3 and market.need_mask(()) == 0
+    assert market.need_mask(("echo",)) is None
+    assert market.offers.names() == ["ecg", "lsf"]
+    located = market.find(2)
+    assert located is not None
+    part, row = located
+    # what nobody ever bore is not what is borne by nobody
+    assert part.column("professional")[row] == -1 != market.professionals.known("unknown")
+    assert market.modes_of("MG") == {"cabinet"} and market.modes_of("DENT") == set()
+
+
+def test_places_of_one_site_share_its_json() -> None:
+    site = site_json(list(range(11)))
+    market = market_of([place(1, site=site), place(2, site=site), place(3)])
+    numbers = parts_of(market)[0].column("site").tolist()
+    assert numbers[0] == numbers[1] != numbers[2]
+    assert market.site(numbers[0]) == site
+
+
+def test_a_record_of_the_ledger_becomes_a_row() -> None:
+    record = {
+        "slot_id": 7, "territory": "69", "professional": "9900", "professional_name": "Dr F", "structure": None,
+        "structure_name": None, "source_kind": "liberal", "lat": 45.0, "lon": 4.0, "insee": "69123", "label": "Cabinet",
+        "phone": None, "offers": ["pmr"], "capacity": 3, "specialty": "SM54", "profession": "MG", "mode": "cabinet",
+        "booking_kind": "walkin", "landmass": 1, "version": 12,
+    }  # fmt: skip
+    row = place_row(record, 2, 100, 200)
+    assert (row.slot_id, row.left, row.capacity, row.start, row.end, row.version) == (7, 2, 3, 100, 200, 12)
+    assert row.walkin and row.offers == ("pmr",) and row.specialty is None and b'"69123"' in row.site
+
+
+def test_stable_keys_are_those_of_fnv1a() -> None:
+    """Reference values of the 64-bit FNV-1a hash."""
+    assert stable_key("") == 0xCBF29CE484222325
+    assert stable_key("a") == 0xAF63DC4C8601EC8C
+    assert stable_key("foobar") == 0x85944171F73967E8
+
+
+def test_columns_write_the_market() -> None:
+    market = market_of([place(1)])
+    parts_of(market)[0].column("left")[:] = np.int32(0)
+    assert market.left_of(1) == 0
