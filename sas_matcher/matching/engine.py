@@ -1,19 +1,24 @@
 """From open requests and live places to picks: candidates, one joint solve, what each pick was chosen over.
 
 The order of the requests in a batch never matters: ties break on stable public ids (see ``solver``). Everything here is
-synchronous and pure but for reading the market; the seats that a batch takes are written by the caller once the ledger
+pure but for reading the market, and runs without a loop of events: ``decide`` is a generator that hands out the
+problems to be solved and pauses now and then. The seats that a batch takes are written by the caller once the ledger
 has said yes.
 """
 
-from collections.abc import Sequence
+import heapq
+import math
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
-from sas_matcher.matching.market import KM_PER_DEGREE, Floats, Ints, Market, Partition
+from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.travel import haversine_km, travel_min
 from solver import Plan, Problem, request_utilities, slot_prices, spread_selection
@@ -23,6 +28,7 @@ SPREAD: Final = 16
 ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
 ALTERNATIVES: Final = 4
 UNITS_PER_MIN: Final = 10  # costs are tenths of a minute
+BREATH: Final = 50  # requests looked at between two pauses: about 1 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Candidates:
 
     ``travel_min`` is 0 for téléconsultation; ``cost`` in tenths of a minute; ``allowed`` marks the rows that may be
     picked without being asked for (all, or the médecin traitant's only); ``picked`` holds the rows listed for the
-    solve (CHEAPEST + SPREAD at first, more where ``widen`` finds that the rest may help).
+    solve: the CHEAPEST in order, then SPREAD, then more where ``Bids.lengthen`` finds that the rest may help.
     """
 
     slot_id: Ints
@@ -94,7 +100,7 @@ class Pick:
 
 def _rows(market: Market, part: Partition, request: OpenRequest, need: int, now: float, tele: bool) -> Ints:
     """Rows of a partition that pass every filter but distance and lead; the cheap box test comes first."""
-    window = part.window(int(max(now, request.created_at)), int(request.deadline))
+    window = part.window(math.ceil(max(now, request.created_at)), math.floor(request.deadline))
     if window.start >= window.stop:
         return np.empty(0, np.intp)
     keep = part.column("left")[window] > 0
@@ -103,10 +109,9 @@ def _rows(market: Market, part: Partition, request: OpenRequest, need: int, now:
     if request.specialty is not None:
         keep &= part.column("specialty")[window] == market.specialties.known(request.specialty)
     if not tele:
-        reach = request.radius_km / KM_PER_DEGREE
-        keep &= np.abs(part.column("lat")[window] - request.lat) <= reach
+        keep &= np.abs(part.column("lat")[window] - request.lat) <= SLACK * request.radius_km / KM_PER_DEGREE
         keep &= part.column("landmass")[window] == request.landmass
-    rows: Ints = np.flatnonzero(keep) + window.start
+    rows: Ints = keep.nonzero()[0] + window.start
     if request.not_slots and rows.size:
         rows = rows[~np.isin(part.column("slot_id")[rows], list(request.not_slots))]
     if request.not_professionals and rows.size:
@@ -125,68 +130,50 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
     tier = terms.tiers[request.tier]
     mt = market.professionals.known(request.mt) if request.mt is not None else -2
     need = market.need_mask(request.needs)
-    parts: list[tuple[Partition, Ints, Floats]] = []
-    for mode in request.modes if need is not None else ():
+    parts: list[tuple[Partition, Ints]] = []
+    away = 0  # rows with a distance; those without come last
+    for mode in sorted(set(request.modes), key=Mode.TELE.__eq__) if need is not None else ():
         tele = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, request.radius_km):
             rows = _rows(market, part, request, need or 0, now, tele)
-            if not rows.size:
-                continue
-            if tele:
-                km = np.zeros(rows.size)
-            else:
-                km = haversine_km(request.lat, request.lon, part.column("lat")[rows], part.column("lon")[rows])
-                inside = km <= request.radius_km
-                rows, km = rows[inside], km[inside]
-            travel = np.zeros(rows.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
-            in_time = part.column("start")[rows] - now >= 60 * travel
-            rows, km, travel = rows[in_time], km[in_time], travel[in_time]
             if rows.size:
-                parts.append((part, rows, np.stack((km, travel))))
-    if not parts:
-        empty = np.empty(0, np.int64)
-        none = np.empty(0)
-        return Candidates(
-            empty,
-            empty.astype(np.uint64),
-            empty,
-            none,
-            none,
-            np.empty(0, np.bool_),
-            empty,
-            empty,
-            np.empty(0, np.bool_),
-            np.empty(0, np.intp),
-        )
+                parts.append((part, rows))
+                away += 0 if tele else rows.size
 
-    def column(name: str) -> npt.NDArray[np.int64]:
-        if len(parts) == 1:
-            only: npt.NDArray[np.int64] = parts[0][0].column(name)[parts[0][1]]
-            return only
-        return np.concatenate([part.column(name)[rows] for part, rows, _ in parts])
+    def column(name: str) -> npt.NDArray[Any]:
+        columns = [part.column(name)[rows] for part, rows in parts]
+        return np.concatenate(columns) if columns else np.empty(0, np.int64)
 
-    km, travel = np.concatenate([trip for _, _, trip in parts], axis=1)
     start = column("start")
-    is_mt = column("professional") == mt
+    km, travel = np.zeros(start.size), np.zeros(start.size)
+    km[:away] = haversine_km(request.lat, request.lon, column("lat")[:away], column("lon")[:away])
+    travel[:away] = travel_min(km[:away], terms.base_min, terms.min_per_km)
+    # télé has no distance, which is within any radius
+    fit = ((km <= request.radius_km) & (start - now >= 60 * travel)).nonzero()[0]
+    start, km, travel = start[fit], km[fit], travel[fit]
+    is_mt = column("professional")[fit] == mt
     # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
     allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
     wait_min = (start - request.created_at) / 60
     minutes = travel + tier.wait_weight * wait_min - terms.mt_bonus_min * is_mt
     cost = np.rint(UNITS_PER_MIN * minutes).astype(np.int64)
-    rows = np.flatnonzero(allowed)
-    picked = rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]
     return Candidates(
-        slot_id=column("slot_id"),
-        key=column("key").astype(np.uint64),
+        slot_id=column("slot_id")[fit],
+        key=column("key")[fit].astype(np.uint64),
         start=start,
         km=km,
         travel_min=travel,
         is_mt=is_mt,
         cost=cost,
-        left=column("left").astype(np.int64),
+        left=column("left")[fit].astype(np.int64),
         allowed=allowed,
-        picked=picked,
+        picked=_short_list(cost, allowed),
     )
+
+
+def _short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    rows = among.nonzero()[0]
+    return rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]
 
 
 def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms) -> tuple[Problem, Ints]:
@@ -209,71 +196,199 @@ def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], 
     return problem, unique
 
 
-def widen(problem: Problem, slot_ids: Ints, plan: Plan, found: Sequence[Candidates]) -> tuple[list[Candidates], int]:
-    """Price every candidate left out of the solve; list those that might improve the plan.
+Work: TypeAlias = Generator[Problem | None, Plan | None, list[Pick]]
 
-    Everyone's cheapest places are the same places, so short lists lose requests in a burst (20 % in the matching
-    study). At the slot prices of the plan, an omitted place helps only if its cost and price together are below what
-    the request costs now; a place outside the problem is free.
+
+def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms, late: Callable[[], bool]) -> Work:
+    """Choose the best for a batch as a whole: work that pauses for whoever runs it.
+
+    Solves on short lists, then lengthens them where a place left out may help, until the plan is proven optimal over
+    all feasible pairs. Yields a problem to be sent its plan (or None: it could not be had in time), and None from time
+    to time so that others may run. When ``late`` says so the loop ends with what it has and the proven bound of what
+    that may miss. Nobody is left without a place while one that is worth it is free.
 
     Returns:
-        The candidates with longer lists, and the proven bound of what the plan may miss (tenths of a minute): 0 means
-        that the plan is optimal over all feasible pairs, and that nothing was added.
+        One pick per request, with alternatives that the batch leaves free and reason codes. ``gap`` is in tenths of a
+        minute: 0 when optimal, −1 when unknown (method ``greedy``: no plan came in time).
     """
-    prices = slot_prices(problem, plan)
-    utilities = request_utilities(problem, prices).tolist()
-    gap = 0
-    wider = list(found)
-    for number, candidates in enumerate(found):
-        omitted = candidates.allowed.copy()
+    found = list(found)
+    chosen = [-1] * len(batch)
+    method, gap = "greedy", -1
+    while True:
+        problem, slot_ids = build_problem(batch, found, terms)
+        plan = yield problem
+        if plan is None:
+            break
+        chosen, method, gap = _chosen_rows(plan, found), plan.method, 0
+        if len(batch) == 1:
+            break
+        yield None
+        bids = Bids.of(problem, slot_ids, plan)
+        longer = False
+        for number, candidates in enumerate(found):
+            found[number], missed = bids.lengthen(number, candidates)
+            longer |= found[number] is not candidates
+            gap += missed
+            if number % BREATH == BREATH - 1:
+                yield None
+        if not longer or late():
+            break
+    if gap != 0:
+        gained = yield from _fill(batch, found, terms, chosen)
+        gap = -1 if gap < 0 else gap - gained
+    return (yield from _picks(batch, found, chosen, method, gap))
+
+
+def _chosen_rows(plan: Plan, found: Sequence[Candidates]) -> list[int]:
+    """The candidate row that each request got, −1 for none."""
+    rows, offset = [], 0
+    for arc, candidates in zip(plan.arc.tolist(), found, strict=True):
+        rows.append(int(candidates.picked[arc - offset]) if arc >= 0 else -1)
+        offset += len(candidates.picked)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Bids:
+    """What the places of a solved problem are worth, and what each request can have at these prices.
+
+    Everyone's cheapest places are the same places, so short lists lose requests in a burst (20 % in the matching
+    study). At the prices of an optimal plan an omitted place helps only if its cost and price together are below what
+    the request costs now; a place outside the problem is free.
+    """
+
+    slot_ids: Ints
+    prices: Ints
+    utilities: list[int]
+    unserved: list[bool]
+
+    @classmethod
+    def of(cls, problem: Problem, slot_ids: Ints, plan: Plan) -> "Bids":
+        """Read prices from a problem of ``build_problem`` and its optimal plan."""
+        prices = slot_prices(problem, plan)
+        return cls(slot_ids, prices, request_utilities(problem, prices).tolist(), (plan.arc < 0).tolist())
+
+    def lengthen(self, number: int, candidates: Candidates) -> tuple[Candidates, int]:
+        """List the omitted places that may improve the plan for one request.
+
+        Returns:
+            The same object when there is none, else a longer list; and how much the request may gain by them at the
+            most (tenths of a minute). The sum over all requests bounds what the plan misses.
+        """
+        utility = self.utilities[number]
+        if self.unserved[number] and not candidates.allowed.all():
+            # the médecin traitant's place went to someone more urgent: now the others are as good
+            everyone = np.ones(len(candidates), np.bool_)
+            rows = np.union1d(candidates.picked, _short_list(candidates.cost, everyone))
+            return replace(candidates, allowed=everyone, picked=rows), max(1, utility - int(candidates.cost.min()))
+        omitted = candidates.allowed & (candidates.cost < utility)
         omitted[candidates.picked] = False
-        rows = np.flatnonzero(omitted & (candidates.cost < utilities[number]))
+        rows = omitted.nonzero()[0]
         if not rows.size:
-            continue
-        at = np.minimum(slot_ids.searchsorted(candidates.slot_id[rows]), len(slot_ids) - 1)
-        price = np.where(slot_ids[at] == candidates.slot_id[rows], prices[at], 0)
-        reduced = candidates.cost[rows] + price - utilities[number]
-        helpful = reduced < 0
-        if helpful.any():
-            gap -= int(reduced.min())
-            best = rows[helpful][np.argsort(reduced[helpful], kind="stable")[:ADDED]]
-            wider[number] = replace(candidates, picked=np.concatenate((candidates.picked, best)))
-    return wider, gap
+            return candidates, 0
+        at = np.minimum(self.slot_ids.searchsorted(candidates.slot_id[rows]), len(self.slot_ids) - 1)
+        price = np.where(self.slot_ids[at] == candidates.slot_id[rows], self.prices[at], 0)
+        reduced = candidates.cost[rows] + price - utility
+        best = reduced.argsort(kind="stable")[:ADDED]
+        best = best[reduced[best] < 0]
+        if not best.size:
+            return candidates, 0
+        return replace(candidates, picked=np.concatenate((candidates.picked, rows[best]))), -int(reduced[best[0]])
 
 
-def finish(requests: Sequence[OpenRequest], found: Sequence[Candidates], plan: Plan, gap: int) -> list[Pick]:
-    """Read the plan and add to each pick the free alternatives of that instant and the reason codes."""
-    offsets = np.cumsum([0, *(len(c.picked) for c in found)]).tolist()
+def _in_order(candidates: Candidates, *, mt_first: bool) -> Iterator[int]:
+    """Rows from the cheapest on; with ``mt_first`` those that may be picked unasked come before all others."""
+    # the short list begins with the cheapest: most callers need no more
+    head = candidates.picked[:CHEAPEST] if mt_first or candidates.allowed.all() else candidates.picked[:0]
+    yield from head.tolist()
+    others = np.ones(len(candidates), np.bool_)
+    others[head] = False
+    rows = others.nonzero()[0]
+    barred = ~candidates.allowed[rows] if mt_first else np.zeros(len(rows), np.bool_)
+    yield from rows[np.lexsort((candidates.slot_id[rows], candidates.cost[rows], barred))].tolist()
+
+
+def _fill(
+    batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms, chosen: list[int]
+) -> Generator[None, None, int]:
+    """Give the requests without a place the cheapest free one, in place: most urgent tier first, then least cost.
+
+    Looks at all candidates, never at the order of arrival: the fallback when no plan came in time, and the last step
+    of a plan that is not proven optimal. Returns what it gained, in tenths of a minute.
+    """
+    taken = _taken(found, chosen)
+    gained = 0
+    for tier in sorted(terms.tiers, key=TIER_RANK.__getitem__):
+        value = terms.tiers[tier].value
+        members = [n for n, request in enumerate(batch) if request.tier == tier and chosen[n] < 0]
+        free = {n: _free_rows(found[n], value, taken) for n in members}
+        queue: list[tuple[bool, int, int, int, int]] = []
+        for turn, number in enumerate(members):
+            _queue_next(queue, free[number], found[number], batch[number].key, number)
+            if turn % BREATH == BREATH - 1:
+                yield None
+        while queue:
+            _, cost, key, number, row = heapq.heappop(queue)
+            slot_id = int(found[number].slot_id[row])
+            if found[number].left[row] > taken.get(slot_id, 0):
+                chosen[number] = row
+                taken[slot_id] = taken.get(slot_id, 0) + 1
+                gained += value - cost
+            else:
+                _queue_next(queue, free[number], found[number], key, number)
+            if len(queue) % BREATH == 0:
+                yield None
+    return gained
+
+
+def _free_rows(candidates: Candidates, value: int, taken: Mapping[int, int]) -> Iterator[int]:
+    """Rows in order that are worth it and still free when they are asked for."""
+    for row in _in_order(candidates, mt_first=True):
+        if candidates.cost[row] < value and candidates.left[row] > taken.get(int(candidates.slot_id[row]), 0):
+            yield row
+
+
+def _queue_next(
+    queue: list[tuple[bool, int, int, int, int]], free: Iterator[int], candidates: Candidates, key: int, number: int
+) -> None:
+    """Let a request wait for its turn with its next free place; equal costs go by the request's stable key."""
+    row = next(free, -1)
+    if row >= 0:
+        heapq.heappush(queue, (not candidates.allowed[row], int(candidates.cost[row]), key, number, row))
+
+
+def _taken(found: Sequence[Candidates], chosen: Sequence[int]) -> Counter[int]:
+    """Seats that these choices take, by slot."""
+    return Counter(int(c.slot_id[row]) for c, row in zip(found, chosen, strict=True) if row >= 0)
+
+
+def _picks(
+    batch: Sequence[OpenRequest], found: Sequence[Candidates], chosen: Sequence[int], method: str, gap: int
+) -> Generator[None, None, list[Pick]]:
+    """Write down the choices, with the alternatives that all of them leave free and with reason codes."""
+    taken = _taken(found, chosen)
     picks = []
-    for number, (request, candidates) in enumerate(zip(requests, found, strict=True)):
-        arc = int(plan.arc[number])
-        row = int(candidates.picked[arc - offsets[number]]) if arc >= 0 else -1
-        picks.append(Pick(request, candidates, row, plan.method, len(requests), gap))
-    taken: dict[int, int] = {}
-    for pick in picks:
-        if pick.slot_id is not None:
-            taken[pick.slot_id] = taken.get(pick.slot_id, 0) + 1
-    for pick in picks:
+    for number, (request, candidates, row) in enumerate(zip(batch, found, chosen, strict=True)):
+        pick = Pick(request, candidates, row, method, len(batch), gap)
         pick.alternatives = _alternatives(pick, taken)
         pick.reasons = _reasons(pick)
+        picks.append(pick)
+        if number % BREATH == BREATH - 1:
+            yield None
     return picks
 
 
-def _alternatives(pick: Pick, taken: dict[int, int]) -> list[int]:
-    """Up to four next cheapest places still free after this batch, each at another site or hour than those before."""
+def _alternatives(pick: Pick, taken: Mapping[int, int]) -> list[int]:
+    """Up to four next cheapest places that are still free after this batch; none for a request without a place."""
+    if pick.row < 0:
+        return []
     found = pick.candidates
-    chosen: list[int] = []
-    # 64 cheapest are plenty to find four free ones: a batch takes few of one request's places
-    count = min(len(found), 64)
-    order = np.argpartition(found.cost, count - 1)[:count] if count else np.empty(0, np.intp)
-    for row in order[np.lexsort((found.slot_id[order], found.cost[order]))].tolist():
-        slot_id = int(found.slot_id[row])
-        if row == pick.row or found.left[row] - taken.get(slot_id, 0) <= 0:
-            continue
-        chosen.append(row)
-        if len(chosen) == ALTERNATIVES:
-            break
-    return chosen
+    free = (
+        row
+        for row in _in_order(found, mt_first=False)
+        if row != pick.row and found.left[row] > taken.get(int(found.slot_id[row]), 0)
+    )
+    return list(islice(free, ALTERNATIVES))
 
 
 def _reasons(pick: Pick) -> list[str]:
@@ -286,9 +401,13 @@ def _reasons(pick: Pick) -> list[str]:
         codes.append("MEDECIN_TRAITANT")
     if len(found) == 1:
         codes.append("ONLY_PLACE")
-    if found.km[row] <= found.km.min() and found.travel_min[row] > 0:
+    if found.travel_min[row] > 0 and not (found.km < found.km[row])[found.travel_min > 0].any():
         codes.append("NEAREST")
     if found.start[row] == found.start.min():
         codes.append("EARLIEST")
-    codes.append("LEAST_COST" if found.cost[row] == found.cost.min() else "BEST_FOR_ALL")
+    if found.cost[row] == found.cost.min():
+        codes.append("LEAST_COST")
+    elif found.allowed.all():
+        # else the médecin traitant came first, which is said already
+        codes.append("BEST_FOR_ALL")
     return codes

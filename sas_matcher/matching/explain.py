@@ -33,7 +33,13 @@ NONE_TEXT: Final = {
     "NO_SLOT_BEFORE_DEADLINE": "aucun créneau joignable avant l'échéance",
     "ALL_TAKEN": "tous les créneaux possibles ({count}) sont pris",
 }
+OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
+DECLINED_TEXT: Final = "les places encore libres ont déjà été déclinées"
 REACH_KM: Final = 150.0  # how far "exists at all" looks: beyond, nobody would be sent in cabinet
+
+
+class PlaceGoneError(LookupError):
+    """The picked place was withdrawn or moved while the batch was being decided; the request goes round again."""
 
 
 def wait_text(minutes: float) -> str:
@@ -51,13 +57,13 @@ def hour_text(instant: datetime, now: datetime) -> str:
     return f"demain {clock}" if days == 1 else f"le {instant:%d/%m} à {clock}"
 
 
-def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> dict[str, Any]:
-    """One offered place in plain units, ready to show."""
+def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> dict[str, Any] | None:
+    """One offered place in plain units, ready to show; None when it is no longer what the batch saw."""
     found = pick.candidates
     slot_id = int(found.slot_id[row])
     located = market.find(slot_id)
-    if located is None:  # pragma: no cover - candidates come from this very market
-        raise LookupError(slot_id)
+    if located is None or located[0].column("start")[located[1]] != found.start[row]:
+        return None
     part, at = located
     bits = int(part.column("offers")[at])
     start = int(found.start[row])
@@ -90,32 +96,33 @@ def _range(km: float) -> list[float]:
 
 
 def _cost(pick: Pick, row: int, terms: Terms) -> dict[str, Any]:
-    """The parts of a cost in minutes: what travel, waiting and the médecin traitant weigh."""
+    """The parts of a cost in minutes: what travel, waiting and the médecin traitant weigh; they add up to the total."""
     found = pick.candidates
-    weight = terms.tiers[pick.request.tier].wait_weight
-    waited = (float(found.start[row]) - pick.request.created_at) / 60
+    bonus = UNITS_PER_MIN * terms.mt_bonus_min if found.is_mt[row] else 0.0
+    total = int(found.cost[row])
+    travel = min(round(UNITS_PER_MIN * float(found.travel_min[row])), round(total + bonus))
     return {
-        "travel_min": round(float(found.travel_min[row]), 1),
-        "wait_weighted_min": round(weight * waited, 1),
-        "mt_bonus_min": terms.mt_bonus_min if found.is_mt[row] else 0.0,
-        "total_min": round(int(found.cost[row]) / 10, 1),
+        "travel_min": travel / UNITS_PER_MIN,
+        "wait_weighted_min": round((total + bonus - travel) / UNITS_PER_MIN, 2),
+        "mt_bonus_min": bonus / UNITS_PER_MIN,
+        "total_min": total / UNITS_PER_MIN,
     }
 
 
 def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) -> dict[str, Any]:
-    """Return the decision document of a pick: place or typed reason, cost parts, alternatives, one French sentence."""
-    decided = datetime.fromtimestamp(now, UTC).isoformat()
+    """Return the decision document of a pick: place or typed reason, cost parts, alternatives, one French sentence.
+
+    Raises:
+        PlaceGoneError: the market has changed under the pick.
+    """
     base = {
-        "decided_at": decided,
+        "decided_at": datetime.fromtimestamp(now, UTC).isoformat(),
         "policy": "firm",
         "method": pick.method,
         "batch_size": pick.batch_size,
         # what this batch may miss of the optimum at the most, proven; none for the fallback
         "gap_min": None if pick.gap < 0 else pick.gap / UNITS_PER_MIN,
     }
-    alternatives = [
-        {**_place(market, pick, row, now, zone), "cost": _cost(pick, row, terms)} for row in pick.alternatives
-    ]
     if pick.row < 0:
         reason = why_none(market, pick.request, pick.candidates, now, terms)
         return {
@@ -127,6 +134,9 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
             "alternatives": [],
         }
     place = _place(market, pick, pick.row, now, zone)
+    if place is None:
+        raise PlaceGoneError(int(pick.candidates.slot_id[pick.row]))
+    others = ((row, _place(market, pick, row, now, zone)) for row in pick.alternatives)
     return {
         **base,
         "place": place,
@@ -134,17 +144,18 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
         "cost": _cost(pick, pick.row, terms),
         "none": None,
         "sentence": _sentence(place, pick, now, zone),
-        "alternatives": alternatives,
+        "alternatives": [{**other, "cost": _cost(pick, row, terms)} for row, other in others if other is not None],
     }
 
 
 def _sentence(place: dict[str, Any], pick: Pick, now: float, zone: tzinfo) -> str:
     when = hour_text(datetime.fromisoformat(place["start"]), datetime.fromtimestamp(now, zone))
-    where = (
-        "en téléconsultation"
-        if place["mode"] == Mode.TELE
-        else f"à {place['distance_km']:.1f} km (environ {place['travel_min']:.0f} min, estimation)".replace(".", ",", 1)
-    )
+    if place["mode"] == Mode.TELE:
+        where = "en téléconsultation"
+    else:
+        trip = f"{place['distance_km']:.1f} km (environ {place['travel_min']:.0f} min, estimation)".replace(".", ",", 1)
+        # a home visit: it is the professional who comes
+        where = f"visite à domicile, depuis {trip}" if place["mode"] == Mode.VISITE else f"à {trip}"
     why = ", ".join(REASON_TEXT[code] for code in pick.reasons[:2])
     return f"{when}, dans {wait_text(place['wait_min'])}, {where} : {why}."
 
@@ -152,20 +163,20 @@ def _sentence(place: dict[str, Any], pick: Pick, now: float, zone: tzinfo) -> st
 def why_none(market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms) -> dict[str, Any]:
     """Return the first true reason code of the day log, what was counted on the way, and a sentence."""
     counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
-    nearest = math.inf
+    nearest, free = math.inf, 0
     need = market.need_mask(request.needs)
-    wanted = -2 if request.specialty is None else market.specialties.known(request.specialty)
+    wanted = None if request.specialty is None else market.specialties.known(request.specialty)
     for mode in sorted(market.modes_of(request.profession)):
         reach = max(REACH_KM, request.radius_km)
         for part in market.near(request.profession, mode, request.lat, request.lon, reach):
-            future = part.window(int(now), 2**62)
+            future = part.window(math.ceil(now), 2**62)
             lat, lon = part.column("lat")[future], part.column("lon")[future]
             tele = mode == Mode.TELE
             km = np.zeros(lat.size) if tele else haversine_km(request.lat, request.lon, lat, lon)
             here = km <= reach
             if not tele:
                 here &= part.column("landmass")[future] == request.landmass
-            if wanted != -2:
+            if wanted is not None:
                 here &= part.column("specialty")[future] == wanted
             counts["profession"] += int(here.sum())
             if mode not in request.modes:
@@ -184,6 +195,7 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
             travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
             here &= (start <= request.deadline) & (start - now >= 60 * travel)
             counts["in_time"] += int(here.sum())
+            free += int((here & (part.column("left")[future] > 0)).sum())
     steps = (
         ("profession", "NO_SLOT_FOR_PROFESSION"),
         ("mode", "MODE_NOT_OFFERED"),
@@ -192,11 +204,16 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
         ("in_time", "NO_SLOT_BEFORE_DEADLINE"),
     )
     code = next((code for name, code in steps if counts[name] == 0), "ALL_TAKEN")
-    text = NONE_TEXT[code].format(
-        reach=REACH_KM, nearest_km=0.0 if math.isinf(nearest) else nearest, count=counts["in_time"]
+    text = (
+        NONE_TEXT[code]
+        .format(reach=REACH_KM, nearest_km=0.0 if math.isinf(nearest) else nearest, count=counts["in_time"])
+        .replace(".", ",")
     )
     if len(found):
-        text = "les places restantes vont à des patients plus urgents"
+        text = OTHERS_TEXT
+    elif free and (request.not_slots or request.not_professionals):
+        # what is free and fits is not a candidate: the request has been there
+        text = DECLINED_TEXT
     return {
         "reason": code,
         "counts": counts,

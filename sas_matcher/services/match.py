@@ -18,8 +18,8 @@ import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, find_candidates, finish, widen
-from sas_matcher.matching.explain import explain
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
+from sas_matcher.matching.explain import PlaceGoneError, explain
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, place_row, site_json, stable_key
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.ports import (
@@ -33,7 +33,7 @@ from sas_matcher.ports import (
     Ids,
     Ledger,
 )
-from solver import Plan, Problem, solve, solve_greedy
+from solver import Plan, Problem, solve
 
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
 RENEW_S: Final = 3.0
@@ -163,6 +163,9 @@ class Matcher:
         self._fences: dict[str, int] = {}
         self._new: dict[str, OpenRequest] = {}
         self._waiting: dict[str, OpenRequest] = {}
+        # the batch being decided, without those that were closed or changed meanwhile; and places freed meanwhile
+        self._batch: dict[str, OpenRequest] = {}
+        self._freed: list[int] = []
         self._told: set[str] = set()
         self._losses: dict[str, int] = {}
         self._positions: dict[str, str] = {}
@@ -337,22 +340,24 @@ class Matcher:
 
     def _take_in(self, document: Mapping[str, Any]) -> None:
         request_id = document["request_id"]
-        known = self._new.get(request_id) or self._waiting.get(request_id)
+        known = self._new.get(request_id) or self._waiting.get(request_id) or self._batch.get(request_id)
         if known is not None and known.version >= document["version"]:
             return
-        self._waiting.pop(request_id, None)
-        self._told.discard(request_id)
+        self._forget(request_id)
         self._new[request_id] = open_request(document, self._landmass_of(document["insee"]))
         self._work.set()
 
     def _forget(self, request_id: str) -> None:
-        self._new.pop(request_id, None)
-        self._waiting.pop(request_id, None)
+        for place in (self._new, self._waiting, self._batch):
+            place.pop(request_id, None)
         self._told.discard(request_id)
         self._losses.pop(request_id, None)
 
     def _wake(self, slot_ids: Sequence[int]) -> None:
         """Let the waiting requests that one of these places might help go round again."""
+        if self._batch:
+            # whoever turns out to find no place has not seen these
+            self._freed += slot_ids
         if not self._waiting:
             return
         by_kind: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
@@ -387,7 +392,6 @@ class Matcher:
                     await self.decide_batch(batch)
                 except UnavailableError as away:
                     _log.warning("matcher.ledger_away", detail=away.detail, batch=len(batch))
-                    self._again(batch)
                     await asyncio.sleep(0.2)
                 except FencedError:
                     # another matcher decides now; what we may still decide shows at the next renewal
@@ -400,20 +404,45 @@ class Matcher:
     def _next_batch(self) -> list[OpenRequest]:
         """Take the open requests, the most urgent first when there are too many for one batch."""
         now = self._clock.now().timestamp()
+        for late in [r.id for r in self._new.values() if r.deadline <= now]:
+            self._forget(late)
         ready = [r for r in self._new.values() if r.territory in self._fences]
         if len(ready) > BATCH:
             ready = sorted(ready, key=lambda r: (TIER_RANK[r.tier], r.created_at, r.id))[:BATCH]
         for request in ready:
             del self._new[request.id]
-        return [r for r in ready if r.deadline > now]
+        return ready
 
     def _again(self, requests: Iterable[OpenRequest]) -> None:
+        """Let requests of the batch go round again, unless they were closed or changed meanwhile."""
         for request in requests:
-            self._new.setdefault(request.id, request)
-        self._work.set()
+            if request.id in self._batch:
+                self._new[request.id] = request
+                self._work.set()
+
+    def _park(self, request: OpenRequest) -> None:
+        """Let a request of the batch wait for a change of places, unless it was closed or changed meanwhile."""
+        if request.id in self._batch:
+            self._waiting[request.id] = request
 
     async def decide_batch(self, batch: Sequence[OpenRequest]) -> None:
-        """Decide a batch and commit it: picks, claims in one transaction, losers go round again."""
+        """Decide a batch and commit it: picks, claims in one transaction, losers go round again.
+
+        Raises:
+            UnavailableError: the ledger is away; the batch goes round again.
+            FencedError: another matcher decides now; nothing was written.
+        """
+        self._batch = {request.id: request for request in batch}
+        try:
+            await self._decide_and_commit(batch)
+        except UnavailableError:
+            self._again(batch)
+            raise
+        finally:
+            freed, self._freed, self._batch = self._freed, [], {}
+            self._wake(freed)
+
+    async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
         began = self._clock.now()
         now = began.timestamp()
         found: list[Candidates] = []
@@ -438,48 +467,50 @@ class Matcher:
         self._settle(claimed, verdicts, announced)
 
     async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
-        """Solve on short lists, lengthen them where the rest may help, until proven optimal or out of time."""
-        terms = self._terms_of(batch[0].territory)
-        gap = 0
-        while True:
-            problem, slot_ids = build_problem(batch, found, terms)
-            plan = await self._solve(problem)
-            seconds = (self._clock.now() - began).total_seconds()
-            if len(batch) == 1:
-                break
-            if plan.method == "greedy":
-                gap = -1
-                break
-            wider, gap = widen(problem, slot_ids, plan, found)
-            if gap == 0 or seconds > SOLVE_S:
-                break
-            found = wider
-        if self._watch:
-            self._watch.batch(len(batch), len(problem.arc_cost), seconds, plan.method)
-        return finish(batch, found, plan, gap)
+        """Run the decision of a batch, letting others in where it pauses; large problems are solved elsewhere."""
 
-    async def _solve(self, problem: Problem) -> Plan:
+        def spent() -> float:
+            return (self._clock.now() - began).total_seconds()
+
+        work = decide(batch, found, self._terms_of(batch[0].territory), lambda: spent() > SOLVE_S)
+        arcs, plan = 0, None
+        while True:
+            try:
+                problem = work.send(plan)
+            except StopIteration as done:
+                picks: list[Pick] = done.value
+                break
+            plan = None
+            if problem is None:
+                await asyncio.sleep(0)
+            else:
+                arcs = len(problem.arc_cost)
+                plan = await self._solve(problem)
+        if self._watch:
+            self._watch.batch(len(batch), arcs, spent(), picks[0].method)
+        return picks
+
+    async def _solve(self, problem: Problem) -> Plan | None:
         if len(problem.arc_cost) <= INLINE_ARCS or self._solver is None:
             return solve(problem)
         try:
             return await self._solver.solve(problem, SOLVE_S)
         except SolveTimeoutError:
-            _log.warning("matcher.fallback", requests=len(problem.penalty), arcs=len(problem.arc_cost))
-            return solve_greedy(problem)
+            _log.warning("matcher.solver_late", requests=len(problem.penalty), arcs=len(problem.arc_cost))
+            return None
 
     def _claim(self, pick: Pick, began: datetime) -> Claim | None:
-        """Write down a pick as a claim; None when the same "no place" was already told."""
+        """Write down a pick as a claim; None when the same "no place" was already told, or the place has gone."""
         request = pick.request
         if pick.row < 0 and request.id in self._told:
-            self._waiting[request.id] = request
+            self._park(request)
             return None
-        document = explain(
-            self.market,
-            pick,
-            began.timestamp(),
-            self._zone_of(request.territory),
-            self._terms_of(request.territory),
-        )
+        zone, terms = self._zone_of(request.territory), self._terms_of(request.territory)
+        try:
+            document = explain(self.market, pick, began.timestamp(), zone, terms)
+        except PlaceGoneError:
+            self._again([request])
+            return None
         until = began + timedelta(seconds=self._hold.get(request.territory, DEFAULT_HOLD_S))
         return Claim(
             request_id=request.id,
@@ -504,17 +535,19 @@ class Matcher:
                 if lost < LOSSES:
                     self._again([request])
                 else:
-                    self._waiting[request.id] = request
+                    self._park(request)
             elif verdict == "told":
                 # the ledger counted this as a version of its own
-                self._waiting[request.id] = replace(request, version=request.version + 1)
-                self._told.add(request.id)
+                if request.id in self._batch:
+                    self._told.add(request.id)
+                self._park(replace(request, version=request.version + 1))
                 self._losses.pop(request.id, None)
             else:
                 self._told.discard(request.id)
                 self._losses.pop(request.id, None)
             if self._watch:
                 self._watch.decided(request, verdict, done - request.created_at)
-        lapsed = [slot_id for slot_id in freed if slot_id not in {pick.slot_id for pick in picks}]
+        claimed = {pick.slot_id for pick in picks}
+        lapsed = [slot_id for slot_id in freed if slot_id not in claimed]
         if lapsed:
             self._wake(lapsed)
