@@ -30,13 +30,16 @@ class SasClient:
 
     Args:
         base_url: Such as ``http://127.0.0.1:8069``.
-        key: The API key, ``sas_…``.
+        key: The API key, ``sas_…``; empty for what needs none.
         new_idempotency_key: Makes the Idempotency-Key of each action; a retry keeps the one of its action.
         retry: When calls that may be repeated are repeated.
         timeout_s: Bound of each step of a call.
         transport: For tests: an httpx transport instead of the network.
         sleep: How to wait, for tests.
         chance: Draws from [0, 1) to spread retries.
+
+    Raises:
+        ValueError: The key has characters that no key has.
     """
 
     def __init__(
@@ -51,12 +54,15 @@ class SasClient:
         sleep: Sleep = sleep,
         chance: Callable[[], float] = _chance,
     ) -> None:
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            # the header could not be sent, which would look like a service that is away
+            raise ValueError("Expected a key of visible ASCII characters.")
         self._url = httpx.URL(base_url)
         # a proxy of the environment is for the way out, never for this machine
         self._direct = self._url.host in LOOPBACK
         client = httpx.AsyncClient(
             base_url=self._url,
-            headers={"Authorization": f"Bearer {key}", "Accept": "application/json"},
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=timeout_s,
             transport=transport,
             trust_env=not self._direct,

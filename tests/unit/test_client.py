@@ -286,6 +286,18 @@ def test_waits_double_to_a_limit_and_never_vanish() -> None:
     assert retry.wait_s(1, 0.999) >= 0.1
 
 
+async def test_a_key_that_no_header_can_carry_is_refused_at_birth() -> None:
+    """Later it would look like a service that does not answer."""
+    for wrong in ("sas_é", "sas_x y", "sas_x\n"):
+        with pytest.raises(ValueError, match="visible ASCII"):
+            SasClient("http://127.0.0.1:9", wrong)
+    fake = Fake(ok({"status": "ready"}), httpx.ConnectError("refused"), refused(503, "unavailable"))
+    transport = httpx.MockTransport(fake)
+    async with SasClient("http://127.0.0.1:9", "", transport=transport) as anyone:
+        assert [await anyone.ready() for _ in range(3)] == [True, False, False]
+    assert "authorization" not in fake.calls[0].headers
+
+
 # -- events ------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,136 @@
+"""Commands on the service's own side: run it, and keep its API keys."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adapters.embedded import EmbeddedServerError, EmbeddedServers
+from adapters.postgres.migrate import migrate_now
+from sas_matcher.cli.french import FailureError, InputError
+from sas_matcher.config import ConfigError, Settings
+from sas_matcher.domain.vocabulary import Role
+from sas_matcher.supervise import Service
+
+T = TypeVar("T")
+
+
+def codes(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def settings_of(**chosen: Any) -> Settings:
+    """Return the environment's settings with what the command line says; ``None`` leaves one as it is."""
+    return replace(
+        Settings.of_environment(os.environ), **{name: value for name, value in chosen.items() if value is not None}
+    )
+
+
+@contextmanager
+def readable_server_errors() -> Iterator[None]:
+    """Turn what an embedded server raises into a readable message."""
+    try:
+        yield
+    except EmbeddedServerError as failed:
+        raise FailureError(str(failed).rstrip(".")) from failed
+
+
+def serve(only: str | None, **chosen: Any) -> None:
+    """Run the service until a signal."""
+    from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
+
+    settings = settings_of(**chosen)
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise ConfigError("SAS_LOG_LEVEL : debug, info, warning ou error.")
+    set_up_logging(settings.log_level)
+    with readable_server_errors(), Service(settings, only) as service:
+        service.watch()
+
+
+@contextmanager
+def _database(data: Path | None) -> Iterator[Settings]:
+    """Give settings with a reachable database: the given one, or the embedded one of the data folder."""
+    settings = settings_of(data_dir=data, log_level="warning")
+    if settings.database_url:
+        yield settings
+        return
+    if not (settings.data_dir / "postgres").is_dir():
+        raise FailureError(
+            f"aucune donnée dans {settings.data_dir} ; lancez d'abord sas-matcher serve, "
+            "ou donnez --data, ou SAS_DATABASE_URL et SAS_REDIS_URL"
+        )
+    with readable_server_errors(), EmbeddedServers(settings.data_dir) as servers:
+        migrate_now(servers.database_url)
+        yield replace(settings, database_url=servers.database_url, redis_url=servers.redis_url)
+
+
+def _with_stores(data: Path | None, work: Callable[[Any], Awaitable[T]]) -> T:
+    from sas_matcher.bootstrap import open_stores, set_up_logging  # noqa: PLC0415 - heavy
+
+    async def run(settings: Settings) -> T:
+        async with open_stores(settings) as stores:
+            return await work(stores)
+
+    set_up_logging("warning")
+    with _database(data) as settings:
+        return asyncio.run(run(settings))
+
+
+def issue(
+    role: str,
+    name: str,
+    territories: Sequence[str],
+    structures: Sequence[str],
+    professionals: Sequence[str],
+    source: str,
+    data: Path | None,
+) -> str:
+    """Create a key; returns it.
+
+    Raises:
+        InputError: the role does not exist.
+        ConfigError: the key is not bound as its role demands.
+    """
+    if role not in set(Role):
+        raise InputError(f"le rôle « {role} » n'existe pas ; rôles : {', '.join(Role)}")
+    from sas_matcher.bootstrap import KeyWish, issue_key  # noqa: PLC0415 - heavy
+
+    wish = KeyWish(Role(role), name, territories, structures, professionals, source)
+
+    async def work(stores: Any) -> str:
+        _, token = await issue_key(stores, wish)
+        return token
+
+    return _with_stores(data, work)
+
+
+def listing(data: Path | None) -> list[str]:
+    """Return the keys as lines, newest first."""
+
+    async def work(stores: Any) -> list[str]:
+        lines = []
+        for key in await stores.ledger.keys():
+            bound = [*key.territories, *key.structures, *key.professionals]
+            state = "en vigueur" if key.revoked_at is None else f"révoquée le {key.revoked_at.astimezone():%d/%m/%Y}"
+            lines.append(f"{key.id}  {key.role:<12}  {state:<22}  {','.join(bound) or '-':<14}  {key.name}")
+        return lines
+
+    return _with_stores(data, work) or ["Aucune clé ; créez-en une avec sas-matcher keys issue."]
+
+
+def revoke(key_id: str, data: Path | None) -> None:
+    """Revoke a key.
+
+    Raises:
+        FailureError: there is none in force by that name.
+    """
+
+    async def work(stores: Any) -> bool:
+        return bool(await stores.ledger.revoke_key(key_id, stores.clock.now()))
+
+    if not _with_stores(data, work):
+        raise FailureError(f"aucune clé en vigueur ne s'appelle « {key_id} » ; voyez sas-matcher keys list")

@@ -1,0 +1,121 @@
+"""How decisions and events read in a terminal: plain French text, no colours."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from sas_matcher.client import Booking, Event, NoPlace, Place, Request
+
+STATUS: Final = {
+    "waiting": "en attente d'une place",
+    "held": "place gardée",
+    "firm": "confirmée",
+    "lapsed": "garde expirée",
+    "unserved": "sans place avant l'échéance",
+    "cancelled": "annulée",
+    "fulfilled": "patient venu",
+    "noshow": "patient absent",
+}
+EVENT: Final = {
+    "request.reopened": "demande rouverte",
+    "booking.firm": "réservation confirmée",
+    "booking.cancelled": "réservation annulée",
+    "booking.refused": "réservation refusée",
+    "booking.withdrawn": "créneau retiré",
+    "booking.fulfilled": "patient venu",
+    "booking.noshow": "patient absent",
+}
+HELP: Final = {
+    "NO_SLOT_FOR_PROFESSION": "essayez une autre profession, ou publiez des créneaux de celle-ci",
+    "MODE_NOT_OFFERED": "essayez --mode cabinet, --mode tele ou --mode visite",
+    "NEED_NOT_OFFERED": "essayez avec moins de besoins",
+    "NO_SLOT_IN_RADIUS": "essayez un rayon plus grand (--radius)",
+    "NO_SLOT_BEFORE_DEADLINE": "essayez un délai plus long (--delay)",
+    "ALL_TAKEN": "la demande reste ouverte : la première place qui se libère lui est proposée",
+}
+"""What would help, for each reason why there is no place."""
+
+
+def clock(instant: datetime) -> str:
+    """Return an hour as it stands in the document, with its day: « 23/11 à 14 h 05 »."""
+    return f"{instant:%d/%m} à {instant.hour} h {instant.minute:02d}"
+
+
+def place_line(place: Place) -> str:
+    """Return a place in one line."""
+    if place.distance_km is None:
+        way = "téléconsultation"
+    else:
+        km = f"{place.distance_km:.1f}".replace(".", ",")
+        way = f"{km} km, environ {place.travel_min:.0f} min (estimation)"
+        way += ", à domicile" if place.mode == "visite" else ""
+    mine = ", médecin traitant" if place.is_mt else ""
+    return f"{clock(place.start)} · {place.site.name} · {way}{mine}"
+
+
+def request_lines(request: Request) -> Iterator[str]:
+    """Yield what a regulator wants to know of a request: the place and why, alternatives, or why there is none."""
+    yield f"Demande {request.request_id} : {STATUS.get(request.status, request.status)}."
+    decision = request.decision
+    if decision is None:
+        yield f"Pas encore décidée ; échéance {clock(request.deadline.astimezone())}."
+        return
+    if request.place is None:
+        yield decision.none.sentence if decision.none else decision.sentence
+        if decision.none:
+            yield from _none_lines(decision.none)
+        return
+    place = request.place
+    yield f"  Place       {place_line(place)}"
+    if place.site.phone:
+        yield f"  Téléphone   {place.site.phone}"
+    yield f"  Pourquoi    {decision.sentence}"
+    if request.booking and request.booking.hold_until:
+        yield f"  Gardée      jusqu'à {request.booking.hold_until.astimezone():%H h %M min %S s}"
+    for number, other in enumerate(decision.alternatives, 1):
+        yield f"  {'Sinon' if number == 1 else '     '} {number}.    {place_line(other)}"
+
+
+def _none_lines(none: NoPlace) -> Iterator[str]:
+    if none.counts:
+        steps = {
+            "profession": "de la profession",
+            "mode": "dans le mode",
+            "needs": "avec les besoins",
+            "radius": "dans le rayon",
+            "in_time": "à temps",
+        }
+        counted = (f"{none.counts[name]} {text}" for name, text in steps.items() if name in none.counts)
+        yield f"  Créneaux    {', '.join(counted)}."
+    if none.reason in HELP:
+        yield f"  Que faire   {HELP[none.reason]}."
+
+
+def event_line(event: Event) -> str:
+    """Return an event in one line: what, for whom, where."""
+    word = event.name.partition(".")[2]
+    text = EVENT.get(event.name) or f"demande {STATUS.get(word, word)}"
+    request, booking = event.request, event.booking
+    if request is not None:
+        return _request_line(text, request)
+    if booking is not None:
+        return _booking_line(text, booking)
+    return f"{text} · {_summary(event.data)}"
+
+
+def _request_line(text: str, request: Request) -> str:
+    head = f"{text} · {request.request_id[-12:]} {request.tier} {request.profession}"
+    if request.place is not None:
+        return f"{head} · {place_line(request.place)}"
+    if request.status == "waiting" and request.decision is not None and request.decision.none is not None:
+        return f"{head} · {request.decision.none.sentence}"
+    return head
+
+
+def _booking_line(text: str, booking: Booking) -> str:
+    return f"{text} · {booking.booking_id[-12:]} · {clock(booking.start)} · {booking.external_id}"
+
+
+def _summary(data: Mapping[str, object]) -> str:
+    kept = ("territory", "tier", "profession", "status", "state")
+    return " ".join(str(data[name]) for name in kept if data.get(name) is not None)

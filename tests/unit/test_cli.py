@@ -1,0 +1,499 @@
+"""The command line: French help, readable errors with their exit codes, files, and what a decision reads like."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sas_matcher import cli
+from sas_matcher.cli import calls, files, show
+from sas_matcher.cli.french import present, usage
+from sas_matcher.client import Event, Gap, Position, Request, SasClient
+from tests.unit.test_client import PLACE, REQUEST, Fake, ok, refused
+
+SLOT = {
+    "external_id": "a-1",
+    "professional": {"rpps": "99000000012", "name": "Dr Olive Fictif-Houx"},
+    "source_kind": "liberal",
+    "location": {"lat": 44.5, "lon": 3.5, "insee": "48095"},
+    "start": "2026-11-23T14:00:00+01:00",
+    "end": "2026-11-23T14:15:00+01:00",
+    "mode": "cabinet",
+    "profession": "MG",
+}
+NONE: dict[str, Any] = {
+    **REQUEST,
+    "status": "waiting",
+    "booking": None,
+    "decision": {
+        **REQUEST["decision"],
+        "place": None,
+        "alternatives": [],
+        "sentence": "Pas de place pour l'instant : aucun créneau joignable avant l'échéance.",
+        "none": {
+            "reason": "NO_SLOT_BEFORE_DEADLINE",
+            "counts": {"profession": 4, "mode": 3, "needs": 3, "radius": 2, "in_time": 0},
+            "sentence": "Pas de place pour l'instant : aucun créneau joignable avant l'échéance.",
+        },
+    },
+}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the program in this process; returns exit code, output and errors."""
+    for name in ("SAS_URL", "SAS_KEY", "SAS_DATA_DIR", "SAS_DATABASE_URL", "SAS_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def program(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sas-matcher", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return program
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
+    """Answer the program's calls with a fake."""
+
+    def answering(*answers: Any) -> Fake:
+        fake = Fake(*answers)
+        monkeypatch.setattr(calls, "_client", lambda _url, _key: fake.client())
+        return fake
+
+    return answering
+
+
+# -- help and usage ----------------------------------------------------------------------------------------------
+
+PAGES = [
+    [],
+    ["serve"],
+    ["demo"],
+    ["keys"],
+    ["keys", "issue"],
+    ["keys", "list"],
+    ["keys", "revoke"],
+    ["publish"],
+    ["request"],
+    ["watch"],
+    ["version"],
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=" ".join)
+def test_every_page_of_help_is_french(run: Any, page: list[str]) -> None:
+    code, out, _ = run(*page, "--help")
+    assert code == 0
+    assert out.startswith("Usage : sas-matcher")
+    assert "Options :" in out and "Affiche cette aide." in out
+    for english in ("Usage:", "Options:", "Arguments:", "Commands:", "default:", "required", "Show this", "env var"):
+        assert english not in out
+    assert "<=x" not in out and "x>=" not in out
+
+
+def test_without_a_command_the_help_is_shown(run: Any) -> None:
+    code, out, err = run()
+    assert (code, err) == (2, "")
+    assert "Commandes :" in out
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    """It must not cost the second that the service's own imports take."""
+    script = (
+        "import sys, sas_matcher.cli as cli; sys.argv = ['sas-matcher', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'httpx', 'numpy', 'fastapi', 'pydantic', 'sqlalchemy', 'rich', 'adapters'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    best = float("inf")
+    for _ in range(3):  # the machine may be busy: the best of three counts
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - began)
+        assert done.stderr.strip() == "[]"
+    assert best < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--nope"], "l'option --nope n'existe pas"),
+        (["demo", "--foo"], "l'option --foo n'existe pas"),
+        (["nope"], "la commande « nope » n'existe pas"),
+        (["publish"], "il manque FICHIER"),
+        (["demo", "--days"], "l'option --days demande une valeur"),
+        (["demo", "--days", "x"], "--days : un nombre est attendu"),
+        (["demo", "--days", "9"], "--days : au plus 7"),
+        (["demo", "--days", "0"], "--days : au moins 1"),
+        (["demo", "--port", "70000"], "--port : au plus 65535"),
+        (["serve", "--only", "x"], "--only : valeurs possibles : api, core"),
+        (["version", "extra"], "« extra » est de trop"),
+        (["keys", "issue", "--name", "n"], "il manque --role"),
+        (["request"], "il manque la clé d'accès : donnez --key, ou la variable SAS_KEY"),
+        (["watch", "--key", "k é"], "la clé d'accès contient un espace ou un accent"),
+        (["watch", "--key", "k", "--url", "ftp://x"], "doit commencer par http:// ou https://"),
+        (["keys", "issue", "--role", "chef", "--name", "n"], "le rôle « chef » n'existe pas ; rôles : regulator, osnp"),
+        (["demo", "-d", "99"], "le département « 99 » n'existe pas"),
+    ],
+)
+def test_bad_input_is_one_french_line_and_exit_code_2(run: Any, arguments: list[str], expected: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("Erreur : ") and err.count("\n") == 1
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_what_nobody_translated_is_shown_as_it_is() -> None:
+    assert usage("Something new.") == "Something new."
+
+
+def test_version(run: Any) -> None:
+    assert run("version") == (0, "sas-matcher 0.1.0\n", "")
+    assert run("--version") == (0, "sas-matcher 0.1.0\n", "")
+
+
+def test_environment_gives_url_and_key(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def watching(url: str, key: str, *_: object, **__: object) -> None:
+        seen.append((url, key))
+
+    monkeypatch.setattr(calls, "watch", watching)
+    monkeypatch.setenv("SAS_URL", "http://10.0.0.1:1")
+    monkeypatch.setenv("SAS_KEY", "sas_x")
+    assert run("watch")[0] == 0
+    assert seen == [("http://10.0.0.1:1", "sas_x")]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "text"),
+    [
+        (OSError(28, "No space left on device", "/data"), 1, "plus de place sur le disque"),
+        (PermissionError(13, "Permission denied", "/data"), 1, "accès refusé ; vérifiez les droits"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 1, ""),
+    ],
+)
+def test_troubles_of_the_machine_are_readable(
+    capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, text: str
+) -> None:
+    def command() -> None:
+        raise raised
+
+    assert present(command) == code
+    err = capsys.readouterr().err
+    assert text in err and "Traceback" not in err
+
+
+def test_faults_of_the_program_are_not_hidden() -> None:
+    def command() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        present(command)
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", json.dumps([SLOT, SLOT])),
+        ("a.json", json.dumps({"slots": [SLOT, SLOT]}, indent=2)),
+        ("a.ndjson", f"{json.dumps(SLOT)}\n\n{json.dumps(SLOT)}\n"),
+        ("a.txt", f"{json.dumps(SLOT)}\n{json.dumps(SLOT)}\n"),
+        ("a.txt", json.dumps({"slots": [SLOT, SLOT]})),
+        ("bom.json", "\ufeff" + json.dumps([SLOT, SLOT])),
+    ],
+)
+def test_slots_are_read_in_each_form(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [slot.body for slot in files.read_slots(str(tmp_path / name))] == [SLOT, SLOT]
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(SLOT).encode())))
+    assert [slot.where for slot in files.read_slots("-")] == ["ligne 1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.ndjson", f"{json.dumps(SLOT)}\n{{oops\n", "ligne 2, colonne 2 : JSON incorrect"),
+        ("a.ndjson", f"{json.dumps(SLOT)}\n\n[1]\n", "ligne 3 : un objet JSON est attendu"),
+        ("a.json", '[\n{"a": 1,}\n]', "ligne 2, colonne 9 : JSON incorrect"),
+        ("a.json", '{"places": []}', "une liste de créneaux est attendue"),
+        ("a.json", "[]", "ne contient aucun créneau"),
+        ("a.ndjson", "", "ne contient aucun créneau"),
+        (
+            "a.ndjson",
+            f"{json.dumps(SLOT)}\n{json.dumps({**SLOT, 'start': '2026-11-23T14:00:00'})}\n",
+            "ligne 2 : start : précisez le décalage horaire",
+        ),
+        ("a.json", json.dumps([{**SLOT, "nom_du_patient": "X"}]), "créneau 1 : nom_du_patient : champ inconnu"),
+    ],
+)
+def test_a_wrong_file_names_line_field_and_fix(tmp_path: Path, run: Any, name: str, text: str, expected: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    code, _, err = run("publish", str(tmp_path / name), "--key", "k")
+    assert code == 2
+    assert expected in err
+
+
+def test_a_missing_or_unreadable_file_is_told(tmp_path: Path, run: Any) -> None:
+    assert "n'existe pas" in run("publish", str(tmp_path / "no.json"), "--key", "k")[2]
+    assert "est un dossier" in run("publish", str(tmp_path), "--key", "k")[2]
+    (tmp_path / "latin.json").write_bytes(b'["\xe9"]')
+    assert "n'est pas en UTF-8 (octet 2)" in run("publish", str(tmp_path / "latin.json"), "--key", "k")[2]
+
+
+def test_many_errors_are_shortened(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{**SLOT, "profession": "XX"}] * 30))
+    _, _, err = run("publish", str(tmp_path / "a.json"), "--key", "k")
+    assert "créneau 10 : profession" in err and "créneau 11" not in err and "(et 20 autres)" in err
+
+
+def test_check_publishes_nothing(tmp_path: Path, run: Any, service: Any) -> None:
+    fake = service(ok({}))
+    (tmp_path / "a.json").write_text(json.dumps([SLOT]))
+    code, out, _ = run("publish", str(tmp_path / "a.json"), "--check")
+    assert (code, fake.calls) == (0, [])
+    assert "1 créneaux corrects" in out
+
+
+# -- publish -----------------------------------------------------------------------------------------------------
+
+
+def test_publish_says_what_became_of_the_slots(tmp_path: Path, run: Any, service: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([SLOT] * 4500))
+    fake = service(
+        *(
+            ok({"counts": counts, "results": []})
+            for counts in ({"created": 2000}, {"created": 1999, "stale": 1}, {"booked": 500})
+        )
+    )
+    code, out, _ = run("publish", str(tmp_path / "a.json"), "--key", "k")
+    assert code == 0
+    assert [len(json.loads(call.content)["slots"]) for call in fake.calls] == [2000, 2000, 500]
+    assert out.strip() == (
+        "4500 créneaux envoyés : 3999 créés, 1 plus anciens que connus, "
+        "500 réservés (date, lieu et personne ne changent plus)."
+    )
+
+
+def test_publish_finds_the_line_that_the_service_refuses(tmp_path: Path, run: Any, service: Any) -> None:
+    (tmp_path / "a.ndjson").write_text("\n\n".join([json.dumps(SLOT)] * 3))
+    service(refused(422, "invalid_input", errors=[{"field": "slots.2.start", "message": "est déjà passé"}]))
+    code, _, err = run("publish", str(tmp_path / "a.ndjson"), "--key", "k")
+    assert code == 2
+    assert err == "Erreur : ligne 5 : start : est déjà passé ; rien n'a été publié.\n"
+
+
+# -- request -----------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_reads_as_place_why_and_alternatives(run: Any, service: Any) -> None:
+    fake = service(ok(REQUEST, 201))
+    code, out, _ = run("request", "--key", "k", "--insee", "48095", "--delay", "4h", "--need", "pmr")
+    assert code == 0
+    assert json.loads(fake.calls[0].content) == {
+        "insee": "48095",
+        "profession": "MG",
+        "modes": ["cabinet"],
+        "delay": "4H",
+        "needs": ["pmr"],
+        "priority": "P2",
+    }
+    assert "Demande r1 : place gardée." in out
+    line = "23/11 à 14 h 00 · Dr Olive Fictif-Houx, Cabinet fictif Houx, Mende · 3,2 km, environ 9 min (estimation)"
+    assert f"Place       {line}" in out
+    assert "Pourquoi    14 h 00, la plus proche." in out
+    assert f"Sinon 1.    {line}" in out
+    assert "Sans confirmation la place sera rendue" in out
+    assert len(fake.calls) == 1
+
+
+def test_confirm_confirms_what_was_shown(run: Any, service: Any) -> None:
+    fake = service(ok(REQUEST, 201), ok({**REQUEST, "status": "firm"}))
+    code, out, _ = run("request", "--key", "k", "--insee", "48095", "--confirm")
+    assert code == 0
+    assert fake.calls[1].url.path == "/v1/requests/r1/confirm"
+    assert json.loads(fake.calls[1].content) == {"booking_id": "b1"}
+    assert "Confirmée : le cabinet est prévenu." in out
+
+
+@pytest.mark.parametrize(("answer", "path"), [(True, "/v1/requests/r1/confirm"), (False, "/v1/requests/r1/cancel")])
+async def test_in_a_terminal_the_place_is_confirmed_or_given_back(service: Any, answer: bool, path: str) -> None:
+    fake = service(ok(REQUEST, 201), ok(REQUEST))
+    said: list[str] = []
+    await calls.request(
+        "http://x", "k", {"insee": "48095"}, None, said.append, confirm=False, ask=lambda _: answer, as_json=False
+    )
+    assert fake.calls[1].url.path == path
+
+
+def test_none_is_explained_with_counts_and_what_would_help(run: Any, service: Any) -> None:
+    service(ok(NONE, 201))
+    code, out, _ = run("request", "--key", "k", "--insee", "48095")
+    assert code == 0
+    assert "Demande r1 : en attente d'une place." in out
+    assert "Pas de place pour l'instant : aucun créneau joignable avant l'échéance." in out
+    assert "4 de la profession, 3 dans le mode, 3 avec les besoins, 2 dans le rayon, 0 à temps." in out
+    assert "essayez un délai plus long (--delay)" in out
+
+
+def test_json_is_the_document(run: Any, service: Any) -> None:
+    service(ok(REQUEST, 201))
+    assert json.loads(run("request", "--key", "k", "--insee", "48095", "--json")[1]) == REQUEST
+
+
+def test_a_commune_is_found_by_name_or_the_choice_is_shown(run: Any, service: Any) -> None:
+    def town(code: str, name: str) -> dict[str, Any]:
+        head = {"code": code, "name": name, "territory": code[:2], "postcodes": [], "population": 1}
+        return {**head, "lat": 0.0, "lon": 0.0}
+
+    fake = service(ok({"communes": [town("48095", "Mende"), town("34156", "Mendelieu")]}), ok(REQUEST, 201))
+    assert run("request", "--key", "k", "--commune", "mende")[0] == 0
+    assert json.loads(fake.calls[1].content)["insee"] == "48095"
+    service(ok({"communes": [town("93066", "Saint-Denis"), town("97411", "Saint-Denis")]}))
+    code, _, err = run("request", "--key", "k", "--commune", "Saint-Denis")
+    assert code == 2
+    assert "Saint-Denis (93) --insee 93066, Saint-Denis (97) --insee 97411" in err
+    service(ok({"communes": []}))
+    assert "aucune commune ne correspond à « Zz »" in run("request", "--key", "k", "--commune", "Zz")[2]
+
+
+def test_where_must_be_said(run: Any, service: Any) -> None:
+    service(ok(REQUEST))
+    code, _, err = run("request", "--key", "k", "--lat", "44.5")
+    assert code == 2
+    assert "indiquez où : --insee, --commune, ou --lat et --lon" in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        (refused(422, "vital_priority"), 2, "Non"),
+        (refused(401, "not_authenticated"), 1, "clé d'accès refusée (Non) ; vérifiez --key ou SAS_KEY"),
+        (refused(409, "conflict"), 1, "Non"),
+        (refused(500, "internal"), 1, "à citer à l'exploitant : t1"),
+        (httpx.ConnectError("refused"), 1, "le service ne répond pas à http://127.0.0.1:9 (refused) ; est-il lancé"),
+    ],
+)
+def test_refusals_are_one_line(run: Any, service: Any, answer: Any, code: int, text: str) -> None:
+    service(answer)
+    found, _, err = run("request", "--key", "k", "--insee", "48095")
+    assert found == code
+    assert text in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+# -- events ------------------------------------------------------------------------------------------------------
+
+
+def event(name: str, data: dict[str, Any]) -> Event:
+    return Event(Position("e", "1-0"), name, "x", 1, data)
+
+
+BOOKING = {
+    "booking_id": "0000-aaaabbbbcccc",
+    "state": "firm",
+    "version": 2,
+    "slot_id": 7,
+    "external_id": "a-1",
+    "start": "2026-11-23T14:00:00+01:00",
+    "end": "2026-11-23T14:15:00+01:00",
+    "mode": "cabinet",
+    "profession": "MG",
+    "tier": "T1",
+    "needs": [],
+    "own_patient": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("request.held", REQUEST, "demande place gardée · r1 T1 MG · 23/11 à 14 h 00 · Dr Olive"),
+        ("request.waiting", NONE, "demande en attente d'une place · r1 T1 MG · Pas de place pour l'instant"),
+        ("request.lapsed", {**REQUEST, "status": "lapsed", "booking": None}, "demande garde expirée · r1 T1 MG"),
+        ("booking.firm", BOOKING, "réservation confirmée · aaaabbbbcccc · 23/11 à 14 h 00 · a-1"),
+        ("request.firm", {"territory": "48", "tier": "T1", "status": "firm"}, "demande confirmée · 48 T1 firm"),
+        ("request.strange", {}, "demande strange"),
+    ],
+)
+def test_events_read_as_lines(name: str, data: dict[str, Any], expected: str) -> None:
+    assert show.event_line(event(name, data)).startswith(expected)
+
+
+def test_modes_read_as_people_say_them() -> None:
+    tele = {**PLACE, "mode": "tele", "distance_km": None}
+    visit = {**PLACE, "mode": "visite", "is_mt": True}
+    held = {**REQUEST, "decision": {**REQUEST["decision"], "place": tele, "alternatives": [visit]}}
+    text = "\n".join(show.request_lines(Request.of(held)))
+    assert "· téléconsultation\n" in text
+    assert "(estimation), à domicile, médecin traitant" in text
+    undecided = "\n".join(show.request_lines(Request.of({**REQUEST, "decision": None, "booking": None})))
+    assert "Pas encore décidée ; échéance" in undecided
+
+
+async def test_watch_says_events_gaps_and_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = {"key_id": "k", "name": "SAS 48", "role": "osnp", "scope": "regulator", "territories": ["48"]}
+    fake = Fake(ok(me), ok({"requests": [REQUEST]}))
+
+    class Stream:
+        def __init__(self) -> None:
+            self.items: list[Event | Gap] = [Gap(Position("e", "1-0"), "stream_wiped"), event("request.held", REQUEST)]
+
+        async def open(self) -> None: ...
+        async def __aenter__(self) -> "Stream":
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+        def __aiter__(self) -> "Stream":
+            return self
+
+        async def __anext__(self) -> Event | Gap:
+            return self.items.pop(0)
+
+    def client(_url: str, _key: str) -> SasClient:
+        sas = fake.client()
+        monkeypatch.setattr(sas, "events", Stream)
+        return sas
+
+    monkeypatch.setattr(calls, "_client", client)
+    said: list[str] = []
+    await calls.watch("http://x", "k", said.append, count=1, as_json=False)
+    assert said[0] == "Suivi de « SAS 48 » (osnp) ; Ctrl-C pour finir."
+    assert said[1] == "… des événements ont pu manquer (stream_wiped) ; l'état présent fait foi :"
+    assert said[2] == "  Demande r1 : place gardée."
+    assert said[3].startswith("demande place gardée")
+    fake.answers = [ok(me)]
+    said.clear()
+    await calls.watch("http://x", "k", said.append, count=1, as_json=True)
+    assert [json.loads(line) for line in said] == [
+        {"gap": "stream_wiped", "epoch": "e", "offset": "1-0"},
+        {"event": "request.held", "epoch": "e", "offset": "1-0", "data": REQUEST},
+    ]
+
+
+# -- keys --------------------------------------------------------------------------------------------------------
+
+
+def test_keys_without_a_database_say_where_to_look(tmp_path: Path, run: Any) -> None:
+    code, _, err = run("keys", "list", "--data", str(tmp_path))
+    assert code == 1
+    assert f"aucune donnée dans {tmp_path} ; lancez d'abord sas-matcher serve" in err
