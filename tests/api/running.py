@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -28,6 +29,7 @@ from sas_matcher.supervise import listen
 
 ORIGIN: Final = "https://console.example"
 WAIT_S: Final = 8.0  # far above what anything here needs; a test that waits so long has failed
+_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without this each client reads all root certificates
 _numbers = itertools.count(1)
 
 
@@ -79,6 +81,7 @@ class Caller:
             headers={"Authorization": f"Bearer {token}"},
             timeout=15,
             trust_env=False,
+            verify=_NO_TLS,
         )
 
     async def get(self, path: str, **query: Any) -> httpx.Response:
@@ -228,8 +231,10 @@ class Running:
     async def regulator(self, *territories: str) -> Caller:
         return await self.key("osnp", territories=territories or ("*",))
 
-    async def practice(self, **binding: tuple[str, ...]) -> Caller:
-        return await self.key("manager", **(binding or {"professionals": ("*",)}))
+    async def practice(self, *, structures: tuple[str, ...] = (), professionals: tuple[str, ...] = ()) -> Caller:
+        if not structures and not professionals:
+            professionals = ("*",)
+        return await self.key("manager", structures=structures, professionals=professionals)
 
     async def start_core(self) -> None:
         """Start matcher, keeper and ingest."""
@@ -271,8 +276,11 @@ class Running:
 async def run_service(settings: Settings, *, with_core: bool = True) -> AsyncIterator[Running]:
     """Run a service on existing servers for the length of a block."""
     clock = MovableClock()
+    geography = Gazetteer.load()
     async with AsyncExitStack() as stack:
         stack.enter_context(patch.object(bootstrap, "SystemClock", lambda: clock))
+        # each key that is issued loads it again: 0.1 s that say nothing
+        stack.enter_context(patch.object(Gazetteer, "load", staticmethod(lambda: geography)))
         listening = stack.enter_context(listen("127.0.0.1", 0))
         config = production_config(settings)
         server = _Server(config)
@@ -286,7 +294,7 @@ async def run_service(settings: Settings, *, with_core: bool = True) -> AsyncIte
         stores = await stack.enter_async_context(open_stores(settings))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         assert isinstance(config.app, FastAPI)
-        running = Running(settings, stores, clock, config.app, url, Gazetteer.load())
+        running = Running(settings, stores, clock, config.app, url, geography)
         stack.push_async_callback(running.close)
         await eventually(lambda: server.started, 20)
         if with_core:
@@ -297,83 +305,18 @@ async def run_service(settings: Settings, *, with_core: bool = True) -> AsyncIte
 # -- a world of its own for each test ------------------------------------------------------------------------------
 
 # Prefectures far from one another, each used by one test at a time: no test sees another's places.
-_SPOTS = itertools.cycle(
-    [
-        "30189",
-        "25056",
-        "29019",
-        "66136",
-        "86194",
-        "87085",
-        "63113",
-        "54395",
-        "67482",
-        "51454",
-        "80021",
-        "14118",
-        "35238",
-        "49007",
-        "37261",
-        "72181",
-        "45234",
-        "21231",
-        "18033",
-        "31555",
-        "64445",
-        "33063",
-        "06088",
-        "83137",
-        "84007",
-        "26362",
-        "38185",
-        "74010",
-        "71076",
-        "58194",
-        "15014",
-        "12202",
-        "81004",
-        "82121",
-        "40192",
-        "16015",
-        "17300",
-        "85191",
-        "56260",
-        "22278",
-        "50502",
-        "61001",
-        "28085",
-        "89024",
-        "10387",
-        "88160",
-        "57463",
-        "08105",
-        "02408",
-        "59350",
-        "62041",
-        "76540",
-        "27229",
-        "36044",
-        "41018",
-        "03190",
-        "43157",
-        "48095",
-        "05061",
-        "04070",
-        "11069",
-        "09122",
-        "65440",
-        "32013",
-        "24322",
-        "19272",
-        "46042",
-        "47001",
-    ]
-)
+_SPOTS: Final = """
+30189 25056 29019 66136 86194 87085 63113 54395 67482 51454 80021 14118 35238 49007 37261 72181 45234 21231 18033
+31555 64445 33063 06088 83137 84007 26362 38185 74010 71076 58194 15014 12202 81004 82121 40192 16015 17300 85191
+56260 22278 50502 61001 28085 89024 10387 88160 57463 08105 02408 59350 62041 76540 27229 36044 41018 03190 43157
+48095 05061 04070 11069 09122 65440 32013 24322 19272 46042 47001
+"""
+_spots = itertools.cycle(_SPOTS.split())
 
 
 def next_spot(geography: Gazetteer) -> Commune:
     """Return a commune that no other test is using."""
-    commune = geography.by_code(next(_SPOTS))
+    commune = geography.by_code(next(_spots))
     assert commune is not None
     return commune
 
