@@ -203,10 +203,14 @@ class RedisBus:
     # -- epoch and rebuilding ------------------------------------------------------------------------------------
 
     async def epoch(self) -> str | None:
-        """Return the epoch of the streams; None after a wipe."""
+        """Return the epoch of the streams; None after a wipe or a restart, until somebody begins a new one."""
         with answering():
-            value = await self.redis.get(keys.EPOCH)
-        return None if value is None else _text(value)
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.mget(keys.EPOCH, keys.EPOCH_RUN)
+                pipe.info("server")
+                (epoch, run), server = await pipe.execute()
+        known = epoch is not None and run is not None and _text(run) == str(server["run_id"])
+        return _text(epoch) if known else None
 
     async def begin_epoch(self, epoch: str) -> str:
         """Return the epoch in force; begins this one after a wipe, and when the server is not the process it was.

@@ -123,7 +123,8 @@ class Hub:
                 self._message(entry, summary) for entry in entries if (summary := self._for(probe, entry)) is not None
             ]
             if len(entries) < 500:
-                return messages
+                # a server that was restarted meanwhile may have lost some of it
+                return messages if await self._bus.epoch() == self.epoch else None
             at = entries[-1].id
         return None
 
@@ -171,12 +172,12 @@ class Hub:
         epoch = await self._bus.epoch()
         if epoch is None or epoch == self.epoch:
             return
-        first = not self.epoch
-        self.epoch = epoch
-        if first:
+        if not self.epoch:
+            self.epoch = epoch
             return
-        # history may be lost: read the new streams from their beginning and tell everyone to read the ledger
-        self.position = "0-0"
+        # history may be lost: go on from the end, and tell everyone to read the ledger, which knows what lies before
+        tail = (await self._bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]
+        self.epoch, self.position = epoch, tail
         gap = self.gap("stream_wiped")
         for members in list(self._by_key.values()):
             for subscriber in members:

@@ -235,7 +235,10 @@ class Matcher:
             try:
                 await self._renew()
                 await self._load_settings()
-                self.market.drop_before(int(self._clock.now().timestamp()))
+                now = self._clock.now().timestamp()
+                self.market.drop_before(int(now))
+                for request in [r for r in self._waiting.values() if r.deadline <= now]:
+                    self._forget(request.id)  # that it was closed may have been said while we reloaded
                 if self._watch:
                     self._watch.state(len(self.market), len(self._waiting) + len(self._new))
             except UnavailableError as away:
@@ -283,11 +286,10 @@ class Matcher:
         epoch = await self._bus.epoch()
         if epoch is None or self._reloading is not None or (epoch == self._epoch and complete):
             return
+        # as at the start: what was said up to here is in the ledger that is about to be read
+        positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
         _log.warning("matcher.reload", epoch=epoch)
-        self._epoch = epoch
-        self._reloading = []
-        # the new streams count from their own beginning
-        self._positions = dict.fromkeys((REQUESTS_STREAM, PLACES_STREAM), "0-0")
+        self._epoch, self._positions, self._reloading = epoch, positions, []
         self._reload_task = asyncio.create_task(self._reload())
 
     async def _reload(self) -> None:
