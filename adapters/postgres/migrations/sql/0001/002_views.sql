@@ -97,25 +97,24 @@ create function with_siblings(p_slots bigint[]) returns table (id bigint) langua
         offset 0) o
 $$;
 
--- Lock slots and siblings, in id order: whoever counts or tells their seats comes one after the other.
+-- Lock slots and siblings, in id order: whoever counts, gives, frees or tells their seats comes one after the other.
+-- Locks are always taken in this order, each kind at once: requests, places, bookings. So nobody waits in a circle.
 create function lock_places(p_slots bigint[]) returns void language plpgsql as $$
 begin
     perform from slot where id in (select w.id from with_siblings(p_slots) w) order by id for update;
 end $$;
 
--- Announce the seats left of some slots and of their siblings. Under their locks: else two changes at once would each
--- count without the other, and the mirror would keep a wrong number.
-create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
-begin
-    perform lock_places(p_slots);
-    return query with states as (
+-- Announce the seats left of some slots and of their siblings. The caller holds their locks since before it changed
+-- anything: else two changes at once would each count without the other, and the mirror would keep a wrong number.
+create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
+    with states as (
         select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
         from with_siblings(p_slots) w join slot s on s.id = w.id
         where s.status = 'open'
     )
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
     select p_now, territory, 'places', 'state', '', 0, '', '{}',
-           json_agg(json_build_array(states.id, seats_left, states.version) order by states.id)::text
+           json_agg(json_build_array(id, seats_left, version) order by id)::text
     from states group by territory order by territory
-    returning *;
-end $$;
+    returning *
+$$;

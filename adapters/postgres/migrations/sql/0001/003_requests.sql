@@ -46,30 +46,33 @@ $$;
 
 -- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
 -- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
+-- A hold whose request is busy in another transaction is left to that one, or to the next sweep.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare
-    ended uuid[]; requests uuid[]; slots bigint[];
+declare due uuid[]; ended uuid[]; slots bigint[];
 begin
-    -- requests first, in id order: the lock order of every function here
-    with due as (
-        select b.id, b.request_id from booking b
+    with over as (
+        select b.request_id from booking b
         where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
           and (p_slots is null or b.slot_id = any(p_slots)
                or exists (select from slot s where s.id = any(p_slots) and s.capacity = 1
                           and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during))
         order by b.hold_until limit p_limit
     ), locked as (
-        select r.id from request r where r.id in (select request_id from due) order by r.id for update
-    ), released as (
-        update booking b set state = 'lapsed', ended_at = p_now, end_reason = 'hold_ended', version = version + 1
-        from due d join locked l on l.id = d.request_id
-        where b.id = d.id and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
-        returning b.id, b.request_id, b.slot_id
+        select r.id from request r where r.id in (select request_id from over) and r.status = 'held'
+        order by r.id for update skip locked
     )
-    select array_agg(id), array_agg(request_id), array_agg(slot_id) from released into ended, requests, slots;
+    select array_agg(id) from locked into due;
+    if due is null then return; end if;
+    perform lock_places(array(select slot_id from booking where request_id = any(due) and ended_at is null));
+    with released as (
+        update booking set state = 'lapsed', ended_at = p_now, end_reason = 'hold_ended', version = version + 1
+        where request_id = any(due) and state = 'held' and ended_at is null and hold_until <= p_now
+        returning request_id, slot_id
+    )
+    select array_agg(request_id), array_agg(slot_id) from released into ended, slots;
     if ended is null then return; end if;
-    update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(requests) and status = 'held';
-    return query select * from announce_requests(p_now, requests, null);
+    update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(ended);
+    return query select * from announce_requests(p_now, ended, null);
     return query select * from announce_states(p_now, slots);
 end $$;
 
@@ -105,8 +108,9 @@ begin
         raise exception 'fenced' using errcode = 'SAS01';
     end if;
     perform from request where id = any(p_requests) order by id for update;
+    -- with the siblings of siblings: of those, too, an expired hold may have to be told
+    perform lock_places(array(select w.id from with_siblings(p_slots) w));
     select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
-    perform lock_places(p_slots);
     with claim as (
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, decision, n)
@@ -192,6 +196,7 @@ create function release_booking(p_now timestamptz, p_booking uuid, p_state text,
 returns setof outbox language plpgsql as $$
 declare b booking;
 begin
+    perform lock_places(array(select slot_id from booking where id = p_booking));
     update booking set state = p_state, ended_at = p_now, end_reason = p_reason, version = version + 1
     where id = p_booking and ended_at is null returning * into b;
     if not found then return; end if;
@@ -287,10 +292,9 @@ begin
     elsif exists (select from booking where id = r.booking_id and slot_id = p_slot and state = 'held' and hold_until > p_now)
     then outcome := 'held';
     else
+        perform lock_places(array(select w.id from with_siblings(array_remove(
+            array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null)) w));
         select array_agg(o) from lapse_holds(p_now, array[p_slot], 100) o into published;
-        -- both slots in id order: the lock order of every function here
-        perform lock_places(array_remove(
-            array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null));
         select * from slot where id = p_slot into s;
         begin
             update booking set state = 'replaced', ended_at = p_now, end_reason = 'other_place', version = version + 1

@@ -9,11 +9,28 @@ create function upsert_slots(p_now timestamptz, p_source text, p_rows json, out 
 language plpgsql as $$
 declare known_ids bigint[]; changed bigint[]; lost bigint;
 begin
-    -- locked in a statement of its own: the next one then sees every booking that could be made before
-    select array_agg(k.id) from (
-        select s.id from slot s where s.source = p_source
-            and s.external_id in (select e ->> 'external_id' from json_array_elements(p_rows) e)
-        order by s.id for update) k into known_ids;
+    -- locked in a statement of its own: the next one then sees every booking that could be made before. With those that
+    -- will be siblings: their bookings decide how many seats are left
+    with incoming as (
+        select d.* from json_to_recordset(p_rows) as d(
+            external_id text, professional text, starts timestamptz, ends timestamptz, capacity int)
+    ), wanted as (
+        select s.id from incoming i join slot s on s.source = p_source and s.external_id = i.external_id
+    ), locked as (
+        select s.id, s.source, s.external_id from slot s
+        where s.id in (
+            select id from wanted
+            union
+            select o.id from incoming i cross join lateral (
+                select near.id from slot near
+                where i.capacity = 1 and near.professional = i.professional and near.capacity = 1
+                  and near.status = 'open' and near.starts < i.ends and near.ends > i.starts
+                  and near.starts > i.starts - interval '24 hours'
+                -- the index, row by row (see with_siblings)
+                offset 0) o)
+        order by s.id for update
+    )
+    select array_agg(id) from locked where id in (select id from wanted) into known_ids;
     with incoming as (
         select e.n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
         lateral json_to_record(e.doc) as d(
@@ -74,8 +91,6 @@ begin
     if lost > 0 then
         raise exception 'another writer created the same slot' using errcode = 'serialization_failure';
     end if;
-    -- the seats that a new slot has left depend on its siblings
-    perform lock_places(changed);
     select array_agg(o) from announce_places(p_now, changed) o into published;
 end $$;
 
@@ -98,6 +113,7 @@ returns setof outbox language plpgsql as $$
 declare b record;
 begin
     perform from request r where r.id in (select request_id from booking where id = any(p_bookings)) order by r.id for update;
+    perform lock_places(array(select slot_id from booking where id = any(p_bookings)));
     for b in select k.id, k.request_id, k.slot_id from booking k
              where k.id = any(p_bookings) and k.state in ('held', 'firm') and k.ended_at is null order by k.id loop
         return query select * from release_booking(p_now, b.id, p_state, p_reason, 'waiting', array['s' || b.slot_id]);
@@ -118,6 +134,9 @@ begin
         where s.source = p_source and b.ended_at is null and b.state in ('held', 'firm')
           and (s.external_id = any(p_only) or (p_only is null and s.starts >= p_from and s.starts < p_to)))
     order by r.id for update;
+    perform lock_places(array(select id from slot s where source = p_source and status = 'open'
+        and (external_id = any(p_only) or (p_only is null and starts >= p_from and starts < p_to))
+        and (p_professionals is null or professional = any(p_professionals) or structure = any(p_structures))));
     with mine as (
         select id from slot s where source = p_source and status = 'open'
           and (external_id = any(p_only) or (p_only is null and starts >= p_from and starts < p_to))
