@@ -81,9 +81,12 @@ async def vocabulary(request: Request) -> Response:
     await caller(request)
     return json(
         {
-            "professions": PROFESSION_LABELS,
+            "professions": {str(code): label for code, label in PROFESSION_LABELS.items()},
             "specialties": {code: {"label": label, "profession": p} for code, (label, p) in SPECIALTIES.items()},
-            "delays": {d: {"minutes": int(s.total_seconds() // 60), "tier": tier_of(d)} for d, s in DELAY_SPAN.items()},
+            "delays": {
+                str(code): {"minutes": int(span.total_seconds() // 60), "tier": tier_of(code)}
+                for code, span in DELAY_SPAN.items()
+            },
             "modes": list(Mode),
             "offers": list(Offer),
             "visibilities": list(Visibility),
