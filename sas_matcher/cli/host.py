@@ -27,6 +27,8 @@ NEEDED_MB: Final = 400
 """Room for two empty servers (about 60 MB), PostgreSQL's log of 256 MB at the most, and a day of France."""
 READY_S: Final = 90.0
 """Bound of the service's start, for a very slow machine; an ordinary start takes 2 to 4 s."""
+FIRST_PLACES: Final = 4_000
+"""Places published before the first scene: all of a département, the next hours of France."""
 PARIS: Final = "Europe/Paris"
 ROLES: Final = {"regulator": "régulation", "practice": "cabinets", "coordinator": "pilotage"}
 _STATE: Final = "demo.json"
@@ -163,6 +165,7 @@ class _Host:
         self._folder = folder
         self._state = state
         self._again = bool(state)
+        self._program = "./sas" if Path("sas").is_file() else "sas-matcher"
         self._geography = geography
         self._began = time.monotonic()
         self._stop = False
@@ -327,19 +330,24 @@ class _Host:
             return {name: (await issue_key(stores, wish))[1] for name, wish in wishes.items()}
 
     async def _open(self, play: Any) -> None:
-        """Publish the places, or find them again."""
+        """Publish the places, or find them again; of a large world the first ones, the rest while it is played."""
         known = [str(name) for name in self._state.get("published", [])]
+        planned = play.plan_places(known)
+        outcomes = await play.open_places(FIRST_PLACES)
+        created = outcomes.get("created", 0)
+        if not planned:
+            typer.echo("Places retrouvées, rien à publier de plus.")
+        else:
+            left = planned - outcomes.total()
+            rest = f" ; {left} autres suivent" if left > 0 else ""
+            typer.echo(f"{created} places publiées{rest}.")
+        self._keep_days(play)
 
-        def progress(done: int, total: int) -> None:
-            if total > 2_000:
-                typer.echo(f"  {done} places publiées sur {total}")
-
-        outcomes = await play.open_places(known, progress)
-        if play.published != sorted(known):
+    def _keep_days(self, play: Any) -> None:
+        """Write down which days are published."""
+        if play.published != self._state.get("published"):
             self._state["published"] = play.published
             self._write()
-        created = outcomes.get("created", 0)
-        typer.echo(f"{created} places publiées." if created else "Places retrouvées, rien à publier de plus.")
 
     def _introduce(self, board: Any, url: str, keys: Mapping[str, str], note: str | None) -> None:
         """Print what one can try, with the keys: this machine only, everything is invented."""
@@ -378,13 +386,15 @@ class _Host:
 
     async def _play(self, play: Any, board: Any, title: str, note: str | None, url: str) -> None:
         """Play until the time is up; Ctrl-C cancels this from outside."""
-        program = Path(sys.argv[0]).name if Path(sys.argv[0]).name != "__main__.py" else "sas-matcher"
         tries = [
             f"{url}/openapi.json   description de l'API     {url}/readyz   état du service",
             f". {self._folder / 'env'}   puis",
-            f"{program} request --insee {self._example()} --delay 24H      {program} watch",
+            f"{self._program} request --insee {self._example()} --delay 24H      {self._program} watch",
         ]
-        work: list[Callable[[], Coroutine[Any, Any, None]]] = [play.watch]
+        work: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            play.watch,
+            lambda: play.open_the_rest(lambda: self._keep_days(play)),
+        ]
         if self._wishes.traffic:
             work.append(play.run)
         with contextlib.ExitStack() as stack:
@@ -406,7 +416,7 @@ class _Host:
     def _sum_up(self, board: Any) -> None:
         """Say what was done."""
         typer.echo("\nRésumé :")
-        for word, count in board.done.most_common():
+        for word, count in (+board.done).most_common():
             typer.echo(f"  {count:>6} {word}")
         p50, p95, p99 = (board.percentile_ms(share) for share in (0.50, 0.95, 0.99))
         if p50 is not None:

@@ -16,16 +16,18 @@ LINES = 40
 
 
 class Line(NamedTuple):
-    """Something that happened, in French: when (local), a word, what it is about, and the sentence."""
+    """Something that happened, in French: when (local), a word, what it is about, the sentence, and who."""
 
     at: datetime
     word: str
     about: str
     text: str
+    who: str = ""
 
     def plain(self) -> str:
         """Return it as one line of text."""
-        return f"{self.at:%H:%M:%S}  {self.word:<12} {self.about}" + (f" : {self.text}" if self.text else "")
+        text = " ".join(part for part in (self.text, self.who) if part)
+        return f"{self.at:%H:%M:%S}  {self.word:<12} {self.about}" + (f" : {text}" if text else "")
 
 
 @dataclass(slots=True)
@@ -38,7 +40,8 @@ class Board:
         live: Live places by profession, as the service counts them.
         states: Requests of the last 24 hours by status, as the service counts them.
         answers_ms: Milliseconds from a request to its decision, as the regulator's software sees them.
-        lines: The last lines, newest last.
+        decisions: The last decisions of the matcher, newest last.
+        lines: The last of everything else, newest last.
         virtual: Hour of the virtual day.
         heard: Called with each line.
     """
@@ -48,6 +51,7 @@ class Board:
     live: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     answers_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    decisions: deque[Line] = field(default_factory=lambda: deque(maxlen=LINES))
     lines: deque[Line] = field(default_factory=lambda: deque(maxlen=LINES))
     virtual: str = ""
     heard: Callable[[Line], None] = lambda _line: None
@@ -64,12 +68,15 @@ class Board:
         if decision is None:
             self.done["sans réponse"] += 1
             self.say("en attente", about, "pas encore décidée")
-        elif request.place is not None:
+            return
+        if request.place is not None:
             self.done["places gardées"] += 1
-            self.say("place", about, f"{decision.sentence} {request.place.site.name}")
+            line = Line(self.now(), "place", about, decision.sentence, request.place.site.name)
         else:
             self.done["sans place"] += 1
-            self.say("aucune", about, decision.none.sentence if decision.none else decision.sentence)
+            line = Line(self.now(), "aucune", about, decision.none.sentence if decision.none else decision.sentence)
+        self.decisions.append(line)
+        self.heard(line)
 
     def percentile_ms(self, share: float) -> float | None:
         """Return the answer time that this share of the last requests stays within (nearest rank)."""

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ LAST_HOURS = 2
 """So long before closing time a demonstration has too few places left to show much."""
 FEWEST_GPS = 60
 """In a small département more practitioners take part, so that there is something to see."""
+LARGE = 5_000
+"""Professionals of a world that has places enough at any hour without being made denser."""
 SCENE_S = 1.2
 """Seconds between two requests at the default speed; with what follows on each, something happens every second."""
 SOONEST = timedelta(minutes=3)
@@ -108,6 +110,8 @@ def places_of(world: World, name: str, day: Day, now: datetime) -> list[Json]:
     else:
         # as dense as in the ordinary hours
         more = (day.hours[1] - day.hours[0]) / (WEEKDAY_HOURS[1] - WEEKDAY_HOURS[0])
+        if len(world.professionals) > LARGE:
+            more = 1.0
         count = round(SLOTS_PER_PROFESSIONAL * more * len(world.professionals))
         drawn = slots_of_day(world, day.day, rng, slots=count, hours=day.hours)
     return _to_come(drawn, day.mark, now)
@@ -160,9 +164,22 @@ def _virtual_day(today: date) -> date:
     return today
 
 
-def scenes(world: World, today: date, rng: np.random.Generator) -> Iterator[Scene]:
-    """Yield the requests of calm virtual days, one day after the other, without end; nights are skipped."""
+class _OneClock(NamedTuple):
+    """A territory that lives by the demonstration's clock."""
+
+    timezone: str
+    default_radius_km: float
+
+
+def scenes(world: World, today: date, timezone: str, rng: np.random.Generator) -> Iterator[Scene]:
+    """Yield the requests of calm virtual days, one day after the other, without end; nights are skipped.
+
+    All territories ask by the same clock: in a demonstration of France, nothing would happen for hours otherwise
+    but on La Réunion.
+    """
     day = _virtual_day(today)
+    clocks = {code: _OneClock(timezone, row.default_radius_km) for code, row in world.territories.items()}
+    world = replace(world, territories=clocks)
     while True:
         before = None
         for at, body in requests_of_day(world, day, rng, hours=WEEKDAY_HOURS):

@@ -16,7 +16,11 @@ from sas_matcher.demo.plan import Day, more_places, places_of, scenes, schedule
 from sas_matcher.demo.world import Json, World
 
 CHUNK: Final = 2_000
-"""Slots in one call."""
+"""Slots in one call before anybody waits for an answer."""
+BEHIND: Final = 500
+"""Slots in one call while regulators are at work: a fifth of a second."""
+TOLD: Final = 5_000
+"""Slots between two lines about them."""
 AT_ONCE: Final = 64
 """Requests that regulators of the demonstration have in hand at once."""
 CONFIRMED, DECLINED, CANCELLED = 0.86, 0.08, 0.04
@@ -77,6 +81,8 @@ class Play:
         self._tempo = tempo
         self._town = {commune.code: commune.name for commune in world.communes}
         self._published: set[str] = set()
+        self._to_open: list[Json] = []
+        self._opening: set[str] = set()
         self._free: list[str] = []
         self._stock = 0
         self._run = f"{now().astimezone(zone):%H%M%S}"
@@ -90,25 +96,52 @@ class Play:
         """Return the days to publish as of now."""
         return schedule(self._now().astimezone(self._zone), self._days).days
 
-    async def open_places(self, known: Sequence[str], progress: Callable[[int, int], None]) -> Counter[str]:
-        """Publish the places of the days that are not published yet; returns how many of each outcome.
+    def plan_places(self, known: Sequence[str]) -> int:
+        """Draw the places of the days that are not published yet; returns how many wait for ``open_places``.
 
         Args:
-            known: Names of days that an earlier start published.
-            progress: Told how many of how many are done.
+            known: Names of days that this or an earlier start published.
         """
         self._published |= set(known)
         todo = [day for day in self.days() if day.name not in self._published]
-        slots = [slot for day in todo for slot in places_of(self._world, self._name, day, self._now())]
+        self._to_open = [slot for day in todo for slot in places_of(self._world, self._name, day, self._now())]
+        self._opening = {day.name for day in todo}
+        return len(self._to_open)
+
+    async def open_places(self, most: int | None = None, *, chunk: int = CHUNK) -> Counter[str]:
+        """Publish planned places, soonest first; a day counts as published when all of it is.
+
+        Args:
+            most: Stop after about so many.
+            chunk: Slots in one call.
+        """
         outcomes: Counter[str] = Counter()
-        for at in range(0, len(slots), CHUNK):
-            part = slots[at : at + CHUNK]
-            outcomes.update((await self._desks.practice.publish_slots(part)).counts)
-            self._free += [slot["external_id"] for slot in part]
-            progress(at + len(part), len(slots))
-        self._published |= {day.name for day in todo}
+        while self._to_open and (most is None or outcomes.total() < most):
+            # some may have started since the plan was made
+            soon = self._now() + timedelta(minutes=1)
+            part, self._to_open = self._to_open[:chunk], self._to_open[chunk:]
+            part = [slot for slot in part if datetime.fromisoformat(slot["start"]) > soon]
+            if part:
+                outcomes.update((await self._desks.practice.publish_slots(part)).counts)
+                self._free += [slot["external_id"] for slot in part]
+        if not self._to_open:
+            self._published |= self._opening
         self._board.done["places publiées"] += outcomes["created"]
         return outcomes
+
+    async def open_the_rest(self, done: Callable[[], None]) -> None:
+        """Publish what is planned while the day is already played, without hurry; then say so."""
+        told = len(self._to_open)
+        while self._to_open:
+            began = time.perf_counter()
+            await self._try(lambda: self.open_places(BEHIND, chunk=BEHIND))
+            if told - len(self._to_open) >= TOLD or not self._to_open:
+                told = len(self._to_open)
+                self._board.say("publiées", "places de la journée", f"encore {told} à publier")
+            # two thirds of the service's time are for the regulators
+            await asyncio.sleep(2 * (time.perf_counter() - began))
+        self._stock = sum(self._board.live.values())
+        done()
 
     @property
     def published(self) -> list[str]:
@@ -120,8 +153,10 @@ class Play:
     async def watch(self) -> None:
         """Count places and requests every second or so, as a coordinator's page would; until cancelled."""
         while True:
+            began = time.perf_counter()
             await self._try(self.count)
-            await asyncio.sleep(1.0)
+            # counting all of France takes longer: it must not be what the service is busy with
+            await asyncio.sleep(1.0 + 9 * (time.perf_counter() - began))
 
     async def count(self) -> None:
         """Count places and requests once."""
@@ -174,7 +209,7 @@ class Play:
     async def _regulate(self, group: asyncio.TaskGroup) -> None:
         """Take the requests of the virtual day one after the other."""
         today = self._now().astimezone(self._zone).date()
-        for scene in scenes(self._world, today, self._rng):
+        for scene in scenes(self._world, today, self._zone.key, self._rng):
             await asyncio.sleep(scene.after_s / self._speed)
             self._board.virtual = f"{scene.virtual.astimezone(self._zone):%H h %M}"
             await self._in_hand.acquire()
@@ -282,7 +317,8 @@ class Play:
 
     async def _publish_more(self) -> None:
         """Open places: a few as practices do in the course of a day, more when they run low, and new days."""
-        await self.open_places((), lambda _done, _all: None)
+        if not self._to_open and self.plan_places(()):  # midnight has passed
+            await self.open_places()
         live = sum(self._board.live.values())
         count = int(self._rng.integers(1, 4)) + max(0, min(200, round(STOCK * self._stock) - live))
         for day in self.days():

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sas_matcher.demo.board import Board, Line
+from sas_matcher.demo.board import Board
 
 STATES = {
     "held": "place gardée",
@@ -33,8 +33,10 @@ STYLES = {
     "coupure": "bold red",
     "refus": "bold red",
 }
-_AROUND = 13
-"""Rows of the screen that are not lines of what happens."""
+WIDE = 96
+"""Columns of a terminal from which on requests by status take two columns."""
+_AROUND = 14
+"""Rows of the screen that show neither decisions nor lines: head, figures, frames."""
 
 
 def milliseconds(value: float | None) -> str:
@@ -62,10 +64,12 @@ class Screen:
         """Draw for the present size of the terminal."""
         rows = options.height or console.height
         around = _AROUND + len(self._tries) + (2 if self._note else 0)
-        parts: list[RenderableType] = [self._head(), self._figures()]
+        parts: list[RenderableType] = [self._head(), self._figures(2 if options.max_width >= WIDE else 1)]
         if self._note:
             parts.append(Text(self._note, style="yellow"))
-        parts += [self._lines(max(3, rows - around)), self._foot()]
+        free = max(6, rows - around)
+        decisions = max(1, free * 2 // 3 // 2)  # two rows each, two thirds of what is free
+        parts += [self._decisions(decisions), self._lines(max(2, free - 2 * decisions)), self._foot()]
         yield Group(*parts)
 
     def _head(self) -> Text:
@@ -76,7 +80,7 @@ class Screen:
         head.append("  ·  tout est fictif", style="not reverse dim")
         return head
 
-    def _figures(self) -> Table:
+    def _figures(self, columns: int) -> Table:
         board = self._board
         table = Table.grid(expand=True, padding=(0, 1))
         for _ in range(3):
@@ -85,9 +89,9 @@ class Screen:
         places = Text(f"{live}", style="bold cyan").append(" places libres", style="not bold default")
         kinds = "  ".join(f"{name} {count}" for name, count in board.live.most_common(6))
         states = Table.grid(padding=(0, 2))
-        shown = [(text, board.states[name]) for name, text in STATES.items() if board.states[name]]
-        for at in range(0, len(shown), 2):
-            states.add_row(*(f"{count} {text}" for text, count in shown[at : at + 2]))
+        shown = [f"{board.states[name]} {text}" for name, text in STATES.items() if board.states[name]]
+        for at in range(0, len(shown), columns):
+            states.add_row(*shown[at : at + columns])
         times = Table.grid(padding=(0, 2))
         for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
             times.add_row(name, Text(milliseconds(board.percentile_ms(share)), style="bold green"))
@@ -98,6 +102,16 @@ class Screen:
         )
         return table
 
+    def _decisions(self, count: int) -> Panel:
+        """Return the last decisions: for whom and where, then why."""
+        rows = []
+        for line in list(self._board.decisions)[-count:]:
+            head = Text(f"{line.at:%H:%M:%S} ", style="dim", no_wrap=True, overflow="ellipsis")
+            head.append(line.about, style=f"not dim bold {STYLES[line.word]}")
+            head.append(f"  →  {line.who}" if line.who else "", style="not dim")
+            rows += [head, Text(f"         {line.text}", no_wrap=True, overflow="ellipsis")]
+        return Panel(Group(*rows), title="Dernières décisions", height=2 * count + 2)
+
     def _lines(self, count: int) -> Panel:
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(style="dim", no_wrap=True)
@@ -105,12 +119,9 @@ class Screen:
         table.add_column(no_wrap=True, style="bold")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for line in list(self._board.lines)[-count:]:
-            table.add_row(*self._cells(line))
-        return Panel(table, title="Ce qui se passe", height=count + 2)
-
-    @staticmethod
-    def _cells(line: Line) -> tuple[str | Text, ...]:
-        return f"{line.at:%H:%M:%S}", Text(line.word, style=STYLES.get(line.word, "")), line.about, line.text
+            word = Text(line.word, style=STYLES.get(line.word, ""))
+            table.add_row(f"{line.at:%H:%M:%S}", word, line.about, line.text)
+        return Panel(table, title="Régulateurs, patients, cabinets", height=count + 2)
 
     def _foot(self) -> Panel:
         return Panel(Text("\n".join(self._tries)), title="À essayer dans un autre terminal · Ctrl-C arrête tout")
