@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
+from adapters.geo import Gazetteer
 from adapters.postgres.migrate import migrate_now
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.config import ConfigError, Settings
@@ -97,9 +98,9 @@ def issue(
     """
     if role not in set(Role):
         raise InputError(f"le rôle « {role} » n'existe pas ; rôles : {', '.join(Role)}")
-    from sas_matcher.bootstrap import KeyWish, issue_key  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap import KeyWish, checked, issue_key  # noqa: PLC0415 - heavy
 
-    wish = KeyWish(Role(role), name, territories, structures, professionals, source)
+    wish = checked(KeyWish(Role(role), name, territories, structures, professionals, source), Gazetteer.load())
 
     async def work(stores: Any) -> str:
         _, token = await issue_key(stores, wish)
