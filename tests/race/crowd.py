@@ -75,6 +75,7 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     takes: int = 0
     flushes: int = 0
+    deadlocks: int = 0
     seconds: float = 0.0
 
     def add(self, other: "Report") -> None:
@@ -84,6 +85,7 @@ class Report:
         self.wrong += other.wrong
         self.takes += other.takes
         self.flushes += other.flushes
+        self.deadlocks += other.deadlocks
         self.seconds += other.seconds
 
     def table(self) -> str:
@@ -92,7 +94,7 @@ class Report:
         rows = [(name, self.attempts[name], self.wins[name]) for name in sorted(self.attempts)]
         rows.append(("all", self.attempts.total(), self.wins.total()))
         lines += [f"{name:<10}{tried:>10}{won:>10}{tried - won:>10}" for name, tried, won in rows]
-        lines.append(f"seats taken {self.takes}, Redis flushed {self.flushes} times")
+        lines.append(f"seats taken {self.takes}, Redis flushed {self.flushes} times, deadlocks {self.deadlocks}")
         lines.append(f"doubles {len(self.wrong)}, seconds {self.seconds:.1f}")
         return "\n".join(lines + self.wrong[:20])
 
@@ -393,7 +395,16 @@ async def campaign(
     crowd = Crowd(ledger, bus, relay, database_url, seed, clock, flushes=flushes)
     holder.append(crowd.announce)
     try:
-        return await crowd.run(attempts)
+        report = await crowd.run(attempts)
     finally:
         await ledger.close()
         await bus.close()
+    connection = await asyncpg.connect(database_url)
+    try:
+        # counted when a backend ends: now they all have
+        report.deadlocks = await connection.fetchval(
+            "select deadlocks from pg_stat_database where datname = current_database()"
+        )
+    finally:
+        await connection.close()
+    return report
