@@ -1,0 +1,228 @@
+"""Measure the service beside the floor (the least that the live path can do): ``./sas bench [--quick] [--json FILE]``.
+
+Both run on embedded servers of their own in a temporary folder. They are loaded in turn, floor, product, floor, …, so
+that each pair of runs shares the machine's mood; the one that is not measured is idle (the floor is even stopped, the
+service has nothing left to do: every request of a run is cancelled at its end). The load client is a process of its
+own on the same cores. 285 000 places of the invented open market of all France are live, published through the API.
+
+The floor is the program ``../shared/bench/floor_app.py`` (or ``--floor``); without it the service is measured alone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from tests.bench.figures import percentile, ratio
+from tests.bench.live import Restart, Visible, fill, restart, visible
+from tests.bench.load import Plan
+from tests.bench.market import OPEN_MARKET_SLOTS, france, live_slots, request_bodies
+from tests.bench.sides import FLOOR, HOST, FloorSide, ProductSide, floor, measure, product, resident_mb
+
+RATES: Final = (5.0, 50.0, 200.0)
+"""Calls a second: a crisis minute of all France, ten times it, forty times it."""
+CLIENTS: Final = 64
+SHARES: Final = (0.5, 0.95, 0.99)
+REGULATORS: Final = 8
+
+
+class Bench:
+    """One measurement: both sides in turn, everything remembered for the JSON file."""
+
+    def __init__(self, wishes: argparse.Namespace, folder: Path, ours: ProductSide, theirs: FloorSide | None) -> None:
+        self._wishes = wishes
+        self._folder = folder
+        self._ours = ours
+        self._theirs = theirs
+        self._bodies = str(folder / "bodies")
+        self.runs: list[dict[str, Any]] = []
+
+    def _run(self, side: str, port: int, rate: float, number: int) -> dict[str, Any]:
+        plan = Plan(
+            side=side,
+            host=HOST,
+            port=port,
+            seconds=self._wishes.seconds,
+            rate=rate,
+            clients=0 if rate else CLIENTS,
+            seed=1_000 * number + round(rate),
+            run=f"{side}-{rate:.0f}-{number}",
+            sockets=REGULATORS,
+            keys=list(self._ours.regulators),
+            bodies=self._bodies,
+        )
+        result = measure(asdict(plan), self._folder)
+        pushed = result.pop("pushed")
+        late, answered = result.pop("late"), result.pop("answered")
+        result |= {"side": side, "rate": rate, "run": number}
+        result["per_second"] = len(pushed) / result["seconds"]
+        result["pushed_ms"] = [percentile(pushed, share) for share in SHARES] if pushed else []
+        result["answered_ms"] = [percentile(answered, share) for share in SHARES] if answered else []
+        result["late_ms"] = [percentile(late, share) for share in SHARES] if late else []
+        self.runs.append(result)
+        shown = " ".join(f"{value:.1f}" for value in result["pushed_ms"])
+        what = f"{side:<8} {rate:>4.0f}/s run {number}: {result['per_second']:.0f}/s, ms {shown}"
+        say(f"  {what} {result['errors'] or ''}")
+        return result
+
+    def in_turn(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Measure floor and product in turn at a rate (0: closed loop); returns the runs of each."""
+        theirs, ours = [], []
+        for number in range(self._wishes.runs):
+            if self._theirs is not None:
+                with self._theirs.serving() as port:
+                    theirs.append(self._run("floor", port, rate, number))
+            self._ours.service.look()
+            self._ours.until_ready()
+            ours.append(self._run("product", self._ours.port, rate, number))
+        return theirs, ours
+
+
+def say(text: str) -> None:
+    """Tell how far it is, beside the table."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _failures(runs: Sequence[dict[str, Any]]) -> str:
+    counts: dict[str, int] = {}
+    for run in runs:
+        for name, count in run["errors"].items():
+            counts[name] = counts.get(name, 0) + count
+    return ", ".join(f"{count} × {name}" for name, count in counts.items()) or "none"
+
+
+def latency_lines(rate: float, theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table's lines of one rate."""
+    lines = []
+    for index, share in enumerate(SHARES):
+        mine = [run["pushed_ms"][index] for run in ours if run["pushed_ms"]]
+        floor_ms = [run["pushed_ms"][index] for run in theirs if run["pushed_ms"]]
+        cells = [f"{rate:.0f}/s", f"p{100 * share:.0f}"]
+        cells.append(f"{median(floor_ms):.1f} ms" if floor_ms else "–")
+        cells.append(f"{median(mine):.1f} ms" if mine else "–")
+        cells.append(str(ratio(mine, floor_ms)) if floor_ms and len(mine) == len(floor_ms) else "–")
+        cells.append(_failures([*theirs, *ours]) if index == 0 else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def throughput_line(theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> str:
+    """Return the table's line of the closed loop: requests a second."""
+    mine = [run["per_second"] for run in ours]
+    floor_s = [run["per_second"] for run in theirs]
+    cells = [f"{CLIENTS} clients", "sustained"]
+    cells.append(f"{median(floor_s):.0f}/s" if floor_s else "–")
+    cells.append(f"{median(mine):.0f}/s")
+    cells.append(str(ratio(mine, floor_s)) if floor_s else "–")
+    cells.append(_failures([*theirs, *ours]))
+    return "| " + " | ".join(cells) + " |"
+
+
+def live_lines(setup_s: float, places: int, seen: Visible, restarts: Sequence[Restart]) -> list[str]:
+    """Return the second table."""
+
+    def span(values: Sequence[float], digits: int) -> str:
+        return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+    return [
+        "| measure | value |",
+        "|---|---|",
+        f"| {places:,} places published through the API, bulks of 10 000 | {setup_s:.1f} s |",
+        f"| bulk of 10 000, committed and answered | {span(seen.answer_s, 2)} s |",
+        f"| bulk of 10 000, sent → the last one assigned and pushed | {span(seen.bulk_s, 2)} s |",
+        f"| one place, sent → assigned to who waits and pushed, p50 | {percentile(seen.single_ms, 0.5):.1f} ms |",
+        f"| the same, p99 of {len(seen.single_ms)} | {percentile(seen.single_ms, 0.99):.1f} ms |",
+        f"| matcher killed → /readyz ready for good | {span([r.ready_s for r in restarts], 1)} s |",
+        f"| matcher killed → a request sent at that instant is served | {span([r.decided_s for r in restarts], 1)} s |",
+        f"| places in the new matcher's memory | {restarts[-1].places:,} |",
+        f"| resident memory of the matcher's process | {max(r.core_mb for r in restarts):.0f} MiB |",
+        f"| resident memory of an API worker | {restarts[-1].api_mb:.0f} MiB |",
+    ]
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="sas bench", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a run (60)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each side at each rate (5)")
+    parser.add_argument("--quick", action="store_true", help="10 s, 2 runs: to see that it works, not to be quoted")
+    parser.add_argument("--rates", type=float, nargs="*", default=list(RATES), help="calls a second (5 50 200)")
+    parser.add_argument("--slots", type=int, default=OPEN_MARKET_SLOTS, help="live places (285000)")
+    parser.add_argument("--workers", type=int, default=1, help="API workers (1, as the floor has)")
+    parser.add_argument("--floor", type=Path, default=FLOOR, help="the floor's program")
+    parser.add_argument("--only", choices=("rates", "live"), help="one half of the measures")
+    parser.add_argument("--json", type=Path, help="write every run to this file")
+    wishes = parser.parse_args()
+    if wishes.quick:
+        wishes.seconds, wishes.runs = 10.0, 2
+    if wishes.runs < 1 or wishes.seconds <= 0:
+        parser.error("at least one run of some length")
+    return wishes
+
+
+def machine() -> str:
+    """Say what it was measured on."""
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {platform.system()} "
+        f"{platform.release()}, {datetime.now(UTC):%Y-%m-%d}"
+    )
+
+
+def main() -> None:
+    """Measure, print a Markdown table, write the JSON file."""
+    wishes = arguments()
+    folder = Path(tempfile.mkdtemp(prefix="sas-bench-"))
+    folder.chmod(0o755)  # PostgreSQL may have to run as another user
+    document: dict[str, Any] = {"machine": machine(), "seconds": wishes.seconds, "slots": wishes.slots}
+    lines = [f"Measured on {machine()}; load client on the same cores; {wishes.runs} runs of {wishes.seconds:.0f} s."]
+    try:
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            theirs = None
+            if wishes.only == "live":
+                pass
+            elif wishes.floor.is_file():
+                theirs = stack.enter_context(floor(folder / "floor", wishes.floor))
+            else:
+                say(f"\n!!! NO FLOOR: {wishes.floor} is missing. Only the service is measured; there are no ratios.\n")
+                lines.append("**No floor**: its program is missing, the service was measured alone.")
+            say("world…")
+            geography, world = france()
+            bodies = request_bodies(world)
+            (folder / "bodies").write_bytes(b"\n".join(bodies))
+            ours = stack.enter_context(product(folder / "product", REGULATORS, wishes.workers))
+            say(f"publishing {wishes.slots} places through the API…")
+            setup_s = fill(ours, live_slots(world, wishes.slots, datetime.now(UTC)))
+            bench = Bench(wishes, folder, ours, theirs)
+            if wishes.only != "live":
+                lines += ["", "| load | | floor | service | service / floor | errors |", "|---|---|---|---|---|---|"]
+                for rate in wishes.rates:
+                    lines += latency_lines(rate, *bench.in_turn(rate))
+                lines.append(throughput_line(*bench.in_turn(0)))
+            if wishes.only != "rates":
+                say("published → visible…")
+                seen = visible(ours, geography, world, wishes.runs, 40 if wishes.quick else 300)
+                say("restart of the matcher…")
+                restarts = [restart(ours, body) for body in bodies[: wishes.runs]]
+                lines += ["", *live_lines(setup_s, wishes.slots, seen, restarts)]
+                document |= {"visible": seen._asdict(), "restarts": [r._asdict() for r in restarts]}
+            pid = ours.core.process.pid if ours.core.process is not None else 0
+            document |= {"setup_s": setup_s, "runs": bench.runs, "core_mb": resident_mb(pid)}
+    finally:
+        if wishes.json is not None:
+            wishes.json.write_text(json.dumps(document, indent=1), "utf-8")
+        print("\n".join(lines))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
