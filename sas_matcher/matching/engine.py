@@ -279,7 +279,8 @@ class Bids:
         if self.unserved[number] and not candidates.allowed.all():
             # the médecin traitant's place went to someone more urgent: now the others are as good
             everyone = np.ones(len(candidates), np.bool_)
-            rows = np.union1d(candidates.picked, _short_list(candidates.cost, everyone))
+            short = _short_list(candidates.cost, everyone)
+            rows = np.concatenate((short, np.setdiff1d(candidates.picked, short)))
             return replace(candidates, allowed=everyone, picked=rows), max(1, utility - int(candidates.cost.min()))
         omitted = candidates.allowed & (candidates.cost < utility)
         omitted[candidates.picked] = False

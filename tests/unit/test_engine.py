@@ -69,8 +69,9 @@ def test_a_place_that_starts_within_this_second_has_started() -> None:
 
 
 def test_no_place_before_the_request_was_made() -> None:
-    market = market_of([place(1, 5), place(2, 15)])
-    assert slots(find_candidates(market, request("r", created_at=NOW + 600), NOW, Terms())) == {2}
+    market = market_of([place(1, 5), place(2, 15), place(3, 10, mode="tele"), place(4, 11, mode="tele")])
+    wanting = request("r", created_at=NOW + 600.5, modes=("cabinet", "tele"))
+    assert slots(find_candidates(market, wanting, NOW, Terms())) == {2, 4}
 
 
 def test_declined_slots_and_professionals_never_come_back() -> None:
@@ -126,9 +127,11 @@ def test_a_place_that_costs_more_than_the_request_is_worth_is_not_taken() -> Non
     """T0 is worth 40 000, waiting a minute costs 10: never after 4 000 minutes."""
     late = request("r", tier=Tier.T0, deadline=NOW + 60 * 9_999)
     for minutes, slot_id in ((3_996, 1), (3_997, None)):
-        assert chosen(market_of([place(1, minutes)]), [late]) == {"r": slot_id}
-        both = chosen(market_of([place(1, minutes)]), [late, request("s", profession="PED")])
-        assert both["r"] == slot_id
+        market = market_of([place(1, minutes)])
+        assert chosen(market, [late]) == {"r": slot_id}
+        both = [late, request("s", profession="PED")]
+        assert chosen(market, both)["r"] == slot_id
+        assert run(both, all_candidates(market, both), answer=lambda problem: None)[0].slot_id == slot_id
 
 
 def test_the_most_urgent_gets_the_only_place() -> None:
@@ -213,6 +216,42 @@ def test_out_of_time_nobody_is_left_without_a_place_either(answer: Callable[[Pro
         assert total(picks) - optimum <= picks[0].gap
     else:
         assert {pick.gap for pick in picks} == {-1} and total(picks) == optimum
+
+
+def test_the_gap_of_a_plan_cut_short_counts_what_was_gained_after_it() -> None:
+    """Plan and gap add up to the same lower bound before and after the free places were handed out."""
+    batch, found = burst(60, 500)
+    problem, slot_ids = build_problem(batch, found, Terms())
+    plan = solve(problem)
+    bids = engine.Bids.of(problem, slot_ids, plan)
+    bound = plan.objective - sum(bids.lengthen(number, c)[1] for number, c in enumerate(found))
+    picks = run(batch, found, late=True)
+    assert picks[0].gap > 0 and total(picks) < plan.objective
+    assert total(picks) - picks[0].gap == bound
+
+
+def test_a_place_left_out_is_listed_only_if_it_helps_at_its_price() -> None:
+    """Slot 2 costs the first request less than it pays now, but someone else would pay more for it."""
+    market = market_of([place(1), place(2)])
+    batch = [request("a"), request("b"), request("c")]
+    terms, either = Terms(), all_candidates(market, batch)
+
+    def listing(number: int, costs: Sequence[int], picked: Sequence[int]) -> Candidates:
+        return replace(either[number], cost=np.array(costs), picked=np.array(picked))
+
+    def lengthened(first: int) -> tuple[bool, int]:
+        found = [listing(0, (10, first), [0]), listing(1, (10, 20), [0, 1]), listing(2, (0, 20_000 - 9), [1])]
+        problem, slot_ids = build_problem(batch, found, terms)
+        plan = solve(problem)
+        assert plan.slot.tolist() == [0, 1, -1]
+        longer, missed = engine.Bids.of(problem, slot_ids, plan).lengthen(0, found[0])
+        return longer is not found[0], missed
+
+    # slot 2 is worth 9 to the third; slot 1 then 19 to the second: the first pays 29
+    assert lengthened(28) == (False, 0)
+    assert lengthened(20) == (False, 0)
+    assert lengthened(19) == (True, 1)
+    assert lengthened(0) == (True, 20)
 
 
 def test_a_plan_that_comes_too_late_leaves_the_one_before_it() -> None:

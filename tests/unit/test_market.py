@@ -1,12 +1,14 @@
 """The market of live places: what it holds, in which order, and what news change."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 
 from sas_matcher.matching import market as module
 from sas_matcher.matching.market import Market, Partition, place_row, site_json, stable_key
+from sas_matcher.travel import EARTH_RADIUS_KM
 from tests.matching_cases import LYON, market_of, place
 
 
@@ -43,7 +45,7 @@ def test_a_newer_record_moves_the_place_and_an_older_one_does_not() -> None:
 
 def test_of_one_slot_twice_in_one_call_the_newest_counts() -> None:
     market = Market()
-    assert market.put([place(1, version=2, lat=48.0), place(1, version=1), place(1, version=2, lat=43.0)]) == [1]
+    assert market.put([place(1, version=2, lat=48.0), place(1, version=2, lat=43.0), place(1, version=1)]) == [1]
     located = market.find(1)
     assert located is not None and located[0].column("lat").tolist() == [43.0]
     assert sum(part.size for part in parts_of(market)) == 1
@@ -119,8 +121,23 @@ def test_near_looks_at_few_squares() -> None:
 def test_a_circle_around_the_world_looks_at_what_exists() -> None:
     """The regulator's free choice prices a place at any distance."""
     market = market_of([place(1, lat=-21.1, lon=55.5), place(2, lat=16.2, lon=-61.5), place(3, mode="tele")])
+    began = time.perf_counter()
     found = market.near("MG", "cabinet", *LYON, math.pi * 6371)
     assert sorted(int(part.column("slot_id")[0]) for part in found) == [1, 2]
+    assert time.perf_counter() - began < 0.2  # square by square it would take seconds
+
+
+@pytest.mark.parametrize("radius_km", [50.0, 150.0, 2_000.0, 3_000.0])
+def test_near_reaches_the_easternmost_point_of_a_circle(radius_km: float) -> None:
+    """It lies north of the centre, where a degree of longitude is shorter."""
+    lat, angle = math.radians(50.0), 0.999_999 * radius_km / EARTH_RADIUS_KM
+    there = math.degrees(math.asin(math.sin(lat) / math.cos(angle)))
+    east = math.degrees(math.asin(math.sin(angle) / math.cos(lat)))
+    # centres all along a square, so that one of the points lies just over the border of the next
+    for centre in np.arange(0.0, 0.5, 0.5 / 64).tolist():
+        for side in (east, -east):
+            market = market_of([place(1, lat=there, lon=centre + side)])
+            assert list(market.near("MG", "cabinet", 50.0, centre, radius_km))
 
 
 def test_tele_has_one_partition_whatever_the_distance() -> None:
