@@ -533,3 +533,20 @@ async def test_closing_ends_a_reader_that_tries_to_connect() -> None:
         await asyncio.sleep(0.02)
         await sas.aclose()
         assert await asyncio.wait_for(reader, 2) is None
+
+
+async def test_a_socket_that_opens_while_the_stream_is_closed_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(fake: FakeStream, socket: ServerConnection) -> None:
+        await fake.welcome(socket)
+        await stay(socket)
+
+    async with FakeStream(script).stream() as stream:
+        connect = stream._connect
+
+        async def connect_too_late() -> None:
+            await connect()
+            stream._closed.set()
+
+        monkeypatch.setattr(stream, "_connect", connect_too_late)
+        await stream.open()
+        assert not stream.connected
