@@ -1,5 +1,6 @@
 """Commands that speak to a running service, through the public client only."""
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -15,9 +16,17 @@ Say = Callable[[str], object]
 CHUNK: Final = 2_000
 """Slots in one call, about 1 MB: a tenth of what the service takes, so that a slow line sees it move."""
 PATIENCE: Final = Retry(attempts=3)
+_LISTED: Final = 6
+_WHOLE_CITIES: Final = frozenset({"13055", "69123", "75056"})
+"""Marseille, Lyon and Paris: whoever types the postcode of an arrondissement means that."""
 _INPUT: Final = frozenset({400, 413, 422})
-_WAIT: Final = {"created": "créés", "updated": "modifiés", "unchanged": "inchangés", "stale": "plus anciens que connus"}
-_OUTCOMES: Final = _WAIT | {
+_STORED: Final = {
+    "created": "créés",
+    "updated": "modifiés",
+    "unchanged": "inchangés",
+    "stale": "plus anciens que connus",
+}
+_OUTCOMES: Final = _STORED | {
     "booked": "réservés (date, lieu et personne ne changent plus)",
     "other_territory": "d'un autre département (à retirer d'abord)",
 }
@@ -141,14 +150,31 @@ async def request(
 
 
 async def _insee(sas: SasClient, text: str) -> str:
-    found = await sas.communes(text, limit=5)
+    """Return the code of the one commune that a name or postcode means.
+
+    Raises:
+        InputError: none does, or several do; names them.
+    """
+    found = await sas.communes(text, limit=50)
+    if text.strip().isdigit():
+        # the service also finds INSEE codes, which are not what people type here
+        found = [commune for commune in found if text.strip() in commune.postcodes]
+        found = [commune for commune in found if commune.code not in _WHOLE_CITIES] or found
+    else:
+        found = [commune for commune in found if _plain(commune.name) == _plain(text)] or found
     if not found:
         raise InputError(f"aucune commune ne correspond à « {text} » ; essayez son code postal, ou --insee")
-    exact = [commune for commune in found if commune.name.casefold() == text.casefold()] or found
-    if len(exact) > 1:
-        names = ", ".join(f"{commune.name} ({commune.territory}) --insee {commune.code}" for commune in exact)
-        raise InputError(f"plusieurs communes correspondent à « {text} » : {names}")
-    return exact[0].code
+    if len(found) > 1:
+        names = ", ".join(f"{commune.name} ({commune.territory}) --insee {commune.code}" for commune in found[:_LISTED])
+        more = f" et {len(found) - _LISTED} autres" if len(found) > _LISTED else ""
+        raise InputError(f"plusieurs communes correspondent à « {text} » : {names}{more}")
+    return found[0].code
+
+
+def _plain(name: str) -> str:
+    """Return a name without accents, case and hyphens."""
+    letters = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    return " ".join(letters.replace("-", " ").replace("'", " ").split())
 
 
 async def _decided(sas: SasClient, asked: Request) -> Request:

@@ -361,18 +361,41 @@ def test_json_is_the_document(run: Any, service: Any) -> None:
     assert json.loads(run("request", "--key", "k", "--insee", "48095", "--json")[1]) == REQUEST
 
 
-def test_a_commune_is_found_by_name_or_the_choice_is_shown(run: Any, service: Any) -> None:
-    def town(code: str, name: str) -> dict[str, Any]:
-        head = {"code": code, "name": name, "territory": code[:2], "postcodes": [], "population": 1}
-        return {**head, "lat": 0.0, "lon": 0.0}
+def town(code: str, name: str, *postcodes: str) -> dict[str, Any]:
+    head = {"code": code, "name": name, "territory": code[:2], "postcodes": postcodes, "population": 1}
+    return {**head, "lat": 0.0, "lon": 0.0}
 
-    fake = service(ok({"communes": [town("48095", "Mende"), town("34156", "Mendelieu")]}), ok(REQUEST, 201))
-    assert run("request", "--key", "k", "--commune", "mende")[0] == 0
-    assert json.loads(fake.calls[1].content)["insee"] == "48095"
+
+@pytest.mark.parametrize(
+    ("typed", "found", "meant"),
+    [
+        ("mende", [town("48095", "Mende"), town("34156", "Mendelieu")], "48095"),
+        ("villeurb", [town("69266", "Villeurbanne")], "69266"),
+        ("saint etienne", [town("42218", "Saint-Étienne"), town("42219", "Saint-Étienne-le-Molard")], "42218"),
+        (
+            "69003",
+            [
+                town("69383", "Lyon 3e Arrondissement", "69003"),
+                town("69003", "Albigny-sur-Saône", "69250"),
+                town("69123", "Lyon", "69001", "69003"),
+            ],
+            "69383",
+        ),
+    ],
+)
+def test_a_commune_is_found_as_people_type_it(run: Any, service: Any, typed: str, found: Any, meant: str) -> None:
+    fake = service(ok({"communes": found}), ok(REQUEST, 201))
+    assert run("request", "--key", "k", "--commune", typed)[0] == 0
+    assert json.loads(fake.calls[1].content)["insee"] == meant
+
+
+def test_when_several_communes_are_meant_the_choice_is_shown(run: Any, service: Any) -> None:
     service(ok({"communes": [town("93066", "Saint-Denis"), town("97411", "Saint-Denis")]}))
     code, _, err = run("request", "--key", "k", "--commune", "Saint-Denis")
     assert code == 2
-    assert "Saint-Denis (93) --insee 93066, Saint-Denis (97) --insee 97411" in err
+    assert "Saint-Denis (93) --insee 93066, Saint-Denis (97) --insee 97411." in err
+    service(ok({"communes": [town(f"480{n:02d}", f"Lieu {n}", "48000") for n in range(10)]}))
+    assert "Lieu 5 (48) --insee 48005 et 4 autres" in run("request", "--key", "k", "--commune", "48000")[2]
     service(ok({"communes": []}))
     assert "aucune commune ne correspond à « Zz »" in run("request", "--key", "k", "--commune", "Zz")[2]
 
