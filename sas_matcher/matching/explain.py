@@ -4,6 +4,7 @@ The codes for "none" are those of the day log, in its order: the first that is t
 """
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ NONE_TEXT: Final = {
 }
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
 DECLINED_TEXT: Final = "les places encore libres ont déjà été déclinées"
-REACH_KM: Final = 150.0  # how far "exists at all" looks: beyond, nobody would be sent in cabinet
+REACH_KM: Final = 50.0  # how far "exists at all" looks: the widest default radius of the national platform
 
 
 class PlaceGoneError(LookupError):
@@ -160,14 +161,99 @@ def _sentence(place: dict[str, Any], pick: Pick, now: float, zone: tzinfo) -> st
     return f"{when}, dans {wait_text(place['wait_min'])}, {where} : {why}."
 
 
-def why_none(market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms) -> dict[str, Any]:
-    """Return the first true reason code of the day log, what was counted on the way, and a sentence."""
-    counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
-    nearest, free = math.inf, 0
+class _Seen:
+    """What was counted on the way to "none", each number a subset of the one before."""
+
+    def __init__(self) -> None:
+        self.counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
+        self.nearest_km = math.inf
+        self.free = 0
+
+
+def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
+    """Count the places within ``reach`` km that pass each step of eligibility."""
+    seen = _Seen()
     need = market.need_mask(request.needs)
     wanted = None if request.specialty is None else market.specialties.known(request.specialty)
     for mode in sorted(market.modes_of(request.profession)):
-        reach = max(REACH_KM, request.radius_km)
+        tele = mode == Mode.TELE
+        for part in market.near(request.profession, mode, request.lat, request.lon, reach):
+            future = part.window(math.ceil(now), 2**62)
+            lat, lon = part.column("lat")[future], part.column("lon")[future]
+            km = np.zeros(lat.size) if tele else haversine_km(request.lat, request.lon, lat, lon)
+            here = km <= reach
+            if not tele:
+                here &= part.column("landmass")[future] == request.landmass
+            if wanted is not None:
+                here &= part.column("specialty")[future] == wanted
+            seen.counts["profession"] += int(np.count_nonzero(here))
+            if mode not in request.modes:
+                continue
+            seen.counts["mode"] += int(np.count_nonzero(here))
+            if need is None:
+                continue
+            here &= (part.column("offers")[future] & need) == need
+            seen.counts["needs"] += int(np.count_nonzero(here))
+            if not tele:
+                if here.any():
+                    seen.nearest_km = min(seen.nearest_km, float(km[here].min()))
+                here &= km <= request.radius_km
+            seen.counts["radius"] += int(np.count_nonzero(here))
+            start = part.column("start")[future]
+            travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
+            here &= (start <= request.deadline) & (start - now >= 60 * travel)
+            seen.counts["in_time"] += int(np.count_nonzero(here))
+            seen.free += int(np.count_nonzero(here & (part.column("left")[future] > 0)))
+    return seen
+
+
+def why_none(market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms) -> dict[str, Any]:
+    """Return the first true reason code of the day log, what was counted on the way, and a sentence.
+
+    Counts are those within the radius when something there would do, else those within ``REACH_KM``.
+    """
+    seen = _seen(market, request, now, terms, request.radius_km)
+    if not seen.counts["radius"]:
+        seen = _seen(market, request, now, terms, max(REACH_KM, request.radius_km))
+    steps = (
+        ("profession", "NO_SLOT_FOR_PROFESSION"),
+        ("mode", "MODE_NOT_OFFERED"),
+        ("needs", "NEED_NOT_OFFERED"),
+        ("radius", "NO_SLOT_IN_RADIUS"),
+        ("in_time", "NO_SLOT_BEFORE_DEADLINE"),
+    )
+    code = next((code for name, code in steps if seen.counts[name] == 0), "ALL_TAKEN")
+    nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
+    text = NONE_TEXT[code].format(reach=REACH_KM, nearest_km=nearest or 0.0, count=seen.counts["in_time"])
+    if len(found):
+        text = OTHERS_TEXT
+    elif seen.free and (request.not_slots or request.not_professionals):
+        # what is free and fits is not a candidate: the request has been there
+        text = DECLINED_TEXT
+    return {
+        "reason": code,
+        "counts": seen.counts,
+        "nearest_km": nearest,
+        "sentence": f"Pas de place pour l'instant : {text.replace('.', ',')}.",
+    }
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Places that pass one condition after the other; the nearest with all that is needed; how many are free."""
+
+    counts: dict[str, int]
+    nearest_km: float = math.inf
+    free: int = 0
+
+
+def _seen(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
+    """Count the places within reach that have not started, taken ones too."""
+    counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
+    seen = _Seen(counts)
+    need = market.need_mask(request.needs)
+    wanted = None if request.specialty is None else market.specialties.known(request.specialty)
+    for mode in sorted(market.modes_of(request.profession)):
         for part in market.near(request.profession, mode, request.lat, request.lon, reach):
             future = part.window(math.ceil(now), 2**62)
             lat, lon = part.column("lat")[future], part.column("lon")[future]
@@ -187,7 +273,7 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
             here &= (part.column("offers")[future] & need) == need
             counts["needs"] += int(here.sum())
             if here.any() and not tele:
-                nearest = min(nearest, float(km[here].min()))
+                seen.nearest_km = min(seen.nearest_km, float(km[here].min()))
             if not tele:
                 here &= km <= request.radius_km
             counts["radius"] += int(here.sum())
@@ -195,28 +281,5 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
             travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
             here &= (start <= request.deadline) & (start - now >= 60 * travel)
             counts["in_time"] += int(here.sum())
-            free += int((here & (part.column("left")[future] > 0)).sum())
-    steps = (
-        ("profession", "NO_SLOT_FOR_PROFESSION"),
-        ("mode", "MODE_NOT_OFFERED"),
-        ("needs", "NEED_NOT_OFFERED"),
-        ("radius", "NO_SLOT_IN_RADIUS"),
-        ("in_time", "NO_SLOT_BEFORE_DEADLINE"),
-    )
-    code = next((code for name, code in steps if counts[name] == 0), "ALL_TAKEN")
-    text = (
-        NONE_TEXT[code]
-        .format(reach=REACH_KM, nearest_km=0.0 if math.isinf(nearest) else nearest, count=counts["in_time"])
-        .replace(".", ",")
-    )
-    if len(found):
-        text = OTHERS_TEXT
-    elif free and (request.not_slots or request.not_professionals):
-        # what is free and fits is not a candidate: the request has been there
-        text = DECLINED_TEXT
-    return {
-        "reason": code,
-        "counts": counts,
-        "nearest_km": None if math.isinf(nearest) else round(nearest, 1),
-        "sentence": f"Pas de place pour l'instant : {text}.",
-    }
+            seen.free += int((here & (part.column("left")[future] > 0)).sum())
+    return seen

@@ -142,61 +142,76 @@ def site_json(values: Sequence[Any]) -> bytes:
 
 
 class Partition:
-    """Places of one (profession, mode, square), sorted by start in columns that grow by doubling."""
+    """Places of one (profession, mode, square), sorted by start, then slot id, in columns that grow by doubling.
+
+    Many rows at once are only appended; the next reader sorts, once, however many pages were loaded.
+    """
 
     def __init__(self) -> None:
         self.size = 0
+        self._sorted = True
         self._data: dict[str, npt.NDArray[Any]] = {name: np.empty(0, _ROW[name]) for name in _COLUMNS}
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return the live part of a column; writing to it writes the market."""
+        if not self._sorted:
+            self._sort()
         return self._data[name][: self.size]
+
+    def _sort(self) -> None:
+        order = np.lexsort((self._data["slot_id"][: self.size], self._data["start"][: self.size]))
+        for column in self._data.values():
+            column[: self.size] = column[order]
+        self._sorted = True
 
     def window(self, low: int, high: int) -> slice:
         """Return the rows whose start lies in [low, high]."""
-        starts = self._data["start"][: self.size]
+        starts = self.column("start")
         return slice(int(starts.searchsorted(low, "left")), int(starts.searchsorted(high, "right")))
 
     def find(self, slot_id: int) -> int:
         """Return the row of a slot, or −1."""
-        rows = np.flatnonzero(self._data["slot_id"][: self.size] == slot_id)
+        rows = (self.column("slot_id") == slot_id).nonzero()[0]
         return int(rows[0]) if rows.size else -1
 
     def insert(self, rows: npt.NDArray[Any]) -> None:
-        """Add rows (structured, any order), keeping the order by start and then by slot id."""
+        """Add rows (structured, any order)."""
         new_size = self.size + len(rows)
         room = len(self._data["start"])
-        if len(rows) == 1 and new_size <= room:
+        if new_size > room:
+            room = max(16, 2 * room, new_size)
+            for name, column in self._data.items():
+                self._data[name] = np.empty(room, column.dtype)
+                self._data[name][: self.size] = column[: self.size]
+        if len(rows) == 1 and self._sorted:
             # the common case: shift the tail by one, in place
             start, slot_id = rows["start"][0], rows["slot_id"][0]
-            starts = self._data["start"][: self.size]
-            low, high = starts.searchsorted(start, "left"), starts.searchsorted(start, "right")
-            position = int(low + self._data["slot_id"][low:high].searchsorted(slot_id))
+            same = self.window(start, start)
+            at = same.start + int(self._data["slot_id"][same].searchsorted(slot_id))
             for name, column in self._data.items():
-                column[position + 1 : new_size] = column[position : self.size]
-                column[position] = rows[name][0]
+                column[at + 1 : new_size] = column[at : self.size]
+                column[at] = rows[name][0]
         else:
-            room = room if new_size <= room else max(16, 2 * room, new_size)
-            joined = {name: np.concatenate((column[: self.size], rows[name])) for name, column in self._data.items()}
-            order = np.lexsort((joined["slot_id"], joined["start"]))
-            for name, column in joined.items():
-                self._data[name] = np.empty(room, column.dtype)
-                self._data[name][:new_size] = column[order]
+            for name, column in self._data.items():
+                column[self.size : new_size] = rows[name]
+            self._sorted = False
         self.size = new_size
 
     def remove(self, row: int) -> None:
         """Take a row out."""
-        for column in self._data.values():
-            column[row : self.size - 1] = column[row + 1 : self.size]
+        for name in _COLUMNS:
+            column = self.column(name)
+            column[row:-1] = column[row + 1 :]
         self.size -= 1
 
     def drop_before(self, start: int) -> Ints:
         """Take out rows that start before an instant; return their slot ids."""
-        count = int(self._data["start"][: self.size].searchsorted(start, "left"))
-        gone: Ints = self._data["slot_id"][:count].copy()
+        count = int(self.column("start").searchsorted(start, "left"))
+        gone: Ints = self.column("slot_id")[:count].copy()
         if count:
-            for column in self._data.values():
-                column[: self.size - count] = column[count : self.size].copy()
+            for name in _COLUMNS:
+                column = self.column(name)
+                column[:-count] = column[count:].copy()
             self.size -= count
         return gone
 

@@ -51,7 +51,7 @@ def test_reasons_of_none_come_in_the_day_logs_order() -> None:
     for code, added in steps:
         market.put([added])
         assert reason(market, wanting)["reason"] == code
-    assert reason(market, wanting)["counts"] == {"profession": 5, "mode": 4, "needs": 3, "radius": 2, "in_time": 1}
+    assert reason(market, wanting)["counts"] == {"profession": 4, "mode": 3, "needs": 2, "radius": 2, "in_time": 1}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_sentences_of_none() -> None:
         assert text.startswith("Pas de place pour l'instant : ") and text.endswith(".")
         return text.removeprefix("Pas de place pour l'instant : ").removesuffix(".")
 
-    assert said() == "aucun créneau de cette profession à moins de 150 km"
+    assert said() == "aucun créneau de cette profession à moins de 50 km"
     assert said(place(1, lat=FAR)) == "aucun créneau dans le rayon ; le plus proche est à 48,9 km"
     assert said(place(1, left=0), place(2, left=0)) == "tous les créneaux possibles (2) sont pris"
     assert said(place(1, 300)) == "aucun créneau joignable avant l'échéance"
