@@ -67,7 +67,8 @@ class Sockets:
 
     async def _greet(self, socket: WebSocket) -> None:
         try:
-            text = await asyncio.wait_for(socket.receive_text(), HELLO_S)
+            async with asyncio.timeout(HELLO_S):
+                text = await socket.receive_text()
             hello = parse(Hello, text)
             caller = self._tickets.redeem(hello.ticket)
         except (TimeoutError, NotAuthenticatedError):
@@ -113,19 +114,23 @@ class Sockets:
             await socket.send_text(self._hub.gap("history_gone").decode())
             return
         for message in messages:
-            await asyncio.wait_for(socket.send_text(message.decode()), SEND_S)
+            async with asyncio.timeout(SEND_S):
+                await socket.send_text(message.decode())
 
     async def _send(self, socket: WebSocket, subscriber: Subscriber) -> None:
         while True:
             try:
-                message = await asyncio.wait_for(subscriber.queue.get(), HEARTBEAT_S)
+                # not wait_for: before Python 3.12 it loses a cancellation that comes together with a message
+                async with asyncio.timeout(HEARTBEAT_S):
+                    message = await subscriber.queue.get()
             except TimeoutError:
                 message = _PING
             if message is None or subscriber.lost:
                 metrics.SLOW_READERS.inc()
                 await self._close(socket, 4408)
                 raise WebSocketDisconnect(4408)
-            await asyncio.wait_for(socket.send_text(message.decode()), SEND_S)
+            async with asyncio.timeout(SEND_S):
+                await socket.send_text(message.decode())
             metrics.PUSHED.inc()
 
     async def _receive(self, socket: WebSocket) -> None:
@@ -133,7 +138,8 @@ class Sockets:
         minute, count = self._clock.now().timestamp(), 0
         while True:
             try:
-                text = await asyncio.wait_for(socket.receive_text(), SILENCE_S)
+                async with asyncio.timeout(SILENCE_S):
+                    text = await socket.receive_text()
             except KeyError:
                 text = ""  # a binary message: no message of ours
             now = self._clock.now().timestamp()
@@ -164,6 +170,7 @@ class Sockets:
         if socket.application_state is WebSocketState.CONNECTED:
             try:
                 # a reader that takes nothing does not take the close frame either: it must not hold us
-                await asyncio.wait_for(socket.close(code), CLOSE_S)
+                async with asyncio.timeout(CLOSE_S):
+                    await socket.close(code)
             except (RuntimeError, TimeoutError):
                 _log.debug("ws.closed_already")

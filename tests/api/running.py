@@ -43,7 +43,7 @@ class MovableClock:
         return datetime.now(UTC) + self.ahead
 
 
-async def eventually(check: Callable[[], Any], seconds: float = WAIT_S) -> Any:
+async def eventually(check: Callable[..., Any], seconds: float = WAIT_S) -> Any:
     """Wait until an (async) check gives something true, and return that."""
     async with asyncio.timeout(seconds):
         while True:
