@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -43,11 +44,20 @@ _AWAY: Final = (
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn a server that does not answer into UnavailableError."""
+    """Turn a server that does not answer into UnavailableError, and let no cancellation be lost.
+
+    redis-py sends within ``asyncio.wait_for``, which before Python 3.12 forgets a cancellation that comes in the moment
+    of success (cpython issue 86296): a task that is told once to stop would run for ever.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         yield
     except _AWAY as failure:
         raise UnavailableError("Redis ne répond pas.", retry_after=2) from failure
+    finally:
+        if task is not None and task.cancelling() > before and not isinstance(sys.exception(), asyncio.CancelledError):
+            raise asyncio.CancelledError
 
 
 def _epoch_seconds(text: str) -> int:

@@ -1,6 +1,7 @@
 """The bus and mirror on every server of the family: Valkey from the wheel, and Debian's Redis where it is installed."""
 
 import asyncio
+import random
 import shutil
 import tempfile
 import time
@@ -302,6 +303,39 @@ async def test_a_server_that_is_away_is_told_as_such_and_used_when_it_is_back(
     for call in _calls(bus):
         await call()
     assert await bus.epoch() == "e"
+
+
+async def test_a_task_that_is_told_to_stop_stops(bus: RedisBus) -> None:
+    """Whatever moment of a call it is told in: asyncio before 3.12 forgets it in some."""
+    chance = random.Random(1)
+    await bus.begin_epoch("e")
+    for call in [call for call in _calls(bus) for _ in range(60)]:
+        task = asyncio.create_task(_forever(call))
+        for _ in range(chance.randint(1, 40)):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+        assert task.cancelled()
+
+
+async def _forever(call: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await call()
+
+
+async def test_a_call_in_a_cancelled_tasks_cleanup_works(bus: RedisBus) -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await bus.begin_epoch("cleaned")
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=1)
+    assert task.cancelled()
+    assert await bus.epoch() == "cleaned"
 
 
 async def test_a_server_that_takes_no_writes_counts_as_away(bus: RedisBus) -> None:

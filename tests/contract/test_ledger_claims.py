@@ -1,6 +1,7 @@
 """Claims, fences and leases; idempotency; intake in groups."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -381,6 +382,26 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_its_key(desk: Desk, re
             a.aggregate for a in recorder.heard
         }
         await ledger.close()
+
+
+async def test_a_task_that_is_told_to_stop_stops(desk: Desk) -> None:
+    """Whatever moment of a call it is told in, and the pool keeps all its connections."""
+    chance = random.Random(1)
+    (slot,) = await desk.publish(slot_row("a"))
+
+    async def forever() -> None:
+        while True:
+            await desk.cancel((await desk.hold(slot))[0])
+
+    for _ in range(60):
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(chance.random() * 0.02)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
+        await desk.ledger.lapse_holds(NOW + HOLD)
+    await asyncio.gather(*(desk.ledger.ping() for _ in range(50)))
+    assert not any((await desk.ledger.doubles()).values())
 
 
 async def _drain(ledger: PostgresLedger) -> None:

@@ -20,6 +20,7 @@ import orjson
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.redis import RedisBus, keys
+from adapters.redis.bus import answering
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome
 from sas_matcher.services.keeper import Keeper
@@ -331,7 +332,8 @@ class Crowd:
     async def _flush(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
-            await self._bus.redis.flushdb()
+            with answering():
+                await self._bus.redis.flushdb()
             self.report.flushes += 1
 
     # -- judging -------------------------------------------------------------------------------------------------
