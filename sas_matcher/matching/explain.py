@@ -4,7 +4,6 @@ The codes for "none" are those of the day log, in its order: the first that is t
 """
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
@@ -212,9 +211,9 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
 
     Counts are those within the radius when something there would do, else those within ``REACH_KM``.
     """
-    seen = _seen(market, request, now, terms, request.radius_km)
+    seen = _look(market, request, now, terms, request.radius_km)
     if not seen.counts["radius"]:
-        seen = _seen(market, request, now, terms, max(REACH_KM, request.radius_km))
+        seen = _look(market, request, now, terms, max(REACH_KM, request.radius_km))
     steps = (
         ("profession", "NO_SLOT_FOR_PROFESSION"),
         ("mode", "MODE_NOT_OFFERED"),
@@ -236,50 +235,3 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
         "nearest_km": nearest,
         "sentence": f"Pas de place pour l'instant : {text.replace('.', ',')}.",
     }
-
-
-@dataclass(slots=True)
-class _Seen:
-    """Places that pass one condition after the other; the nearest with all that is needed; how many are free."""
-
-    counts: dict[str, int]
-    nearest_km: float = math.inf
-    free: int = 0
-
-
-def _seen(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
-    """Count the places within reach that have not started, taken ones too."""
-    counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
-    seen = _Seen(counts)
-    need = market.need_mask(request.needs)
-    wanted = None if request.specialty is None else market.specialties.known(request.specialty)
-    for mode in sorted(market.modes_of(request.profession)):
-        for part in market.near(request.profession, mode, request.lat, request.lon, reach):
-            future = part.window(math.ceil(now), 2**62)
-            lat, lon = part.column("lat")[future], part.column("lon")[future]
-            tele = mode == Mode.TELE
-            km = np.zeros(lat.size) if tele else haversine_km(request.lat, request.lon, lat, lon)
-            here = km <= reach
-            if not tele:
-                here &= part.column("landmass")[future] == request.landmass
-            if wanted is not None:
-                here &= part.column("specialty")[future] == wanted
-            counts["profession"] += int(here.sum())
-            if mode not in request.modes:
-                continue
-            counts["mode"] += int(here.sum())
-            if need is None:
-                continue
-            here &= (part.column("offers")[future] & need) == need
-            counts["needs"] += int(here.sum())
-            if here.any() and not tele:
-                seen.nearest_km = min(seen.nearest_km, float(km[here].min()))
-            if not tele:
-                here &= km <= request.radius_km
-            counts["radius"] += int(here.sum())
-            start = part.column("start")[future]
-            travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
-            here &= (start <= request.deadline) & (start - now >= 60 * travel)
-            counts["in_time"] += int(here.sum())
-            seen.free += int((here & (part.column("left")[future] > 0)).sum())
-    return seen

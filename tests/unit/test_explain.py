@@ -32,7 +32,7 @@ def reason(market: Market, wanting: OpenRequest, now: float = NOW) -> dict[str, 
 
 # -- why none --------------------------------------------------------------------------------------------------
 
-FAR = 46.2  # 49 km north: beyond 30 km, within 150
+FAR = 46.2  # 49 km north: beyond 30 km, within 50
 
 
 def test_reasons_of_none_come_in_the_day_logs_order() -> None:
@@ -51,7 +51,11 @@ def test_reasons_of_none_come_in_the_day_logs_order() -> None:
     for code, added in steps:
         market.put([added])
         assert reason(market, wanting)["reason"] == code
+    # within the radius: one place in another mode, one without what is needed, one too late, one taken
     assert reason(market, wanting)["counts"] == {"profession": 4, "mode": 3, "needs": 2, "radius": 2, "in_time": 1}
+    market.put([place(7, lat=FAR, offers=("ecg",))])
+    farther = request("r", needs=("ecg",), modes=("cabinet", "visite"))
+    assert reason(market, farther)["counts"] == {"profession": 6, "mode": 5, "needs": 1, "radius": 0, "in_time": 0}
 
 
 @pytest.mark.parametrize(
