@@ -1,0 +1,94 @@
+"""The supervisor and the composition root when something fails: tried again, ended aloud, never silent."""
+
+import asyncio
+import json
+import logging
+import signal
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import structlog
+
+from adapters.embedded import EmbeddedServerError
+from sas_matcher import supervise
+from sas_matcher.bootstrap import _vital, set_up_logging
+from sas_matcher.config import Settings
+from sas_matcher.supervise import Service
+
+
+class FailingServer:
+    """A server that is dead and fails to start so many times."""
+
+    NAME: ClassVar[str] = "PostgreSQL"
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.starts = 0
+
+    def alive(self) -> bool:
+        return self.starts > self.failures
+
+    def restart(self) -> None:
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise EmbeddedServerError("tué pendant son démarrage")
+
+
+def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_SERVER_PAUSE_S", 0.0)
+    postgres, valkey = FailingServer(2), FailingServer(0)
+    service = Service(Settings())
+    servers: Any = SimpleNamespace(postgres=postgres, valkey=valkey)
+    service.servers = servers
+    for _ in range(3):
+        service.look()
+    assert postgres.alive() and valkey.alive()
+    service.look()
+    assert (postgres.starts, valkey.starts) == (3, 1)
+
+
+async def test_a_failed_background_task_ends_the_process() -> None:
+    """A hub or relay that has stopped would leave a worker that answers and tells nobody anything."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+
+    async def fails() -> None:
+        raise ValueError("broken")
+
+    try:
+        _vital(fails())
+        await asyncio.wait_for(told.wait(), 5)
+        told.clear()
+        stopped = _vital(asyncio.sleep(60))
+        stopped.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert not told.is_set()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def test_tracebacks_do_not_tell_what_was_sent(capfd: pytest.CaptureFixture[str]) -> None:
+    """Ours and those of libraries: one JSON line, frames without the values of variables."""
+
+    def handle(body: str) -> None:
+        raise ValueError(len(body))
+
+    root, before, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        set_up_logging("warning")
+        try:
+            handle("CANARY")
+        except ValueError as failure:
+            structlog.get_logger().error("api.unexpected", exc_info=failure)
+            logging.getLogger("some.library").warning("failed", exc_info=True)
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = before
+        root.setLevel(level)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["api.unexpected", "failed"]
+    assert all(line["exception"][0]["exc_type"] == "ValueError" for line in lines)
+    assert "CANARY" not in json.dumps(lines)
