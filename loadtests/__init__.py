@@ -1,1 +1,1 @@
-"""Load tests with Locust: the users of both sides, seen through HTTP and websockets only."""
+"""Load tests: users' behaviour over HTTP and websockets, watched by an auditor. See ``__main__``."""
