@@ -70,6 +70,8 @@ _SESSION: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+# Thousands of rows at once, joined with one another, want hash joins: nested loops would compare all with all.
+_BULK: Final = "set local plan_cache_mode = auto; set local enable_hashjoin = on; set local enable_mergejoin = on"
 # What reads whole tables (loading all places) is planned afresh, by size.
 _WHOLE_TABLES: Final = (
     "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = on; "
@@ -180,9 +182,15 @@ class PostgresLedger:
                 await asyncio.sleep(0.005 * 2**attempt)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _change(self, sql: str, *args: Any) -> Any:
+    async def _change(self, sql: str, *args: Any, bulk: bool = False) -> Any:
         """Run one changing function and publish what it announced."""
-        row = await self._retry(lambda c: c.fetchrow(sql, *args))
+
+        async def in_bulk(connection: Any) -> Any:
+            async with connection.transaction():
+                await connection.execute(_BULK)
+                return await connection.fetchrow(sql, *args)
+
+        row = await self._retry(in_bulk if bulk else lambda c: c.fetchrow(sql, *args))
         self._publisher.announce(announcements(row["published"]))
         return row
 
@@ -357,7 +365,7 @@ class PostgresLedger:
     async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Publish slots; verdict per row in order (see ``upsert_slots`` in SQL)."""
         payload = orjson.dumps(rows).decode()
-        row = await self._change("select * from upsert_slots($1, $2, $3)", now, source, payload)
+        row = await self._change("select * from upsert_slots($1, $2, $3)", now, source, payload, bulk=True)
         verdicts: list[dict[str, Any]] = orjson.loads(row["verdicts"] or b"[]")
         return verdicts
 
@@ -383,6 +391,7 @@ class PostgresLedger:
             professionals,
             structures,
             reason,
+            bulk=True,
         )
         verdicts: list[dict[str, Any]] = orjson.loads(row["verdicts"] or b"[]")
         return verdicts
