@@ -118,6 +118,7 @@ class FakeLedger:
         self.decisions: dict[str, dict[str, Any]] = {}
         self.failures = 0
         self.leases_taken = 0
+        self.asked = 0
         self.dropped: list[str] = []
         self._versions = itertools.count(1)
 
@@ -245,6 +246,7 @@ class FakeLedger:
         yield rows
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
+        self.asked += 1
         return [
             orjson.dumps(document).decode()
             for document in self.requests.values()
@@ -645,6 +647,20 @@ async def test_a_late_solver_means_tier_greedy_and_says_so(stage: Stage, monkeyp
         assert solver.asked == 1 and stage.watch.batches[0][2] == "greedy"
 
 
+async def test_a_batch_out_of_time_keeps_what_it_has_and_says_what_that_may_miss(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "DECIDE_S", 0.0)
+    for slot_id in range(1, 101):
+        stage.ledger.publish_place(slot_id, 20 + slot_id, quiet=True)
+    for n in range(60):
+        stage.ledger.ask(f"r{n}", quiet=True)
+    async with stage.running() as ledger:
+        await until(lambda: len(ledger.decisions) == 60)
+        assert len({ledger.held(name) for name in ledger.requests}) == 60  # 32 places were listed
+        assert {(d["method"], d["gap_min"] > 0) for d in ledger.decisions.values()} == {("flow", True)}
+
+
 async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -689,6 +705,21 @@ async def test_deciding_goes_on_from_the_ledger_while_redis_is_away(stage: Stage
         stage.bus.away = False
         ledger.ask("s")
         await until(lambda: "s" in ledger.told)
+
+
+async def test_a_request_read_again_while_it_is_decided_is_decided_once(stage: Stage) -> None:
+    async with stage.running() as ledger:
+        ledger.gate.clear()
+        ledger.ask("r")
+        await until(lambda: ledger.batches == [["r"]])
+        stage.bus.away = True  # the open requests are read from the ledger now, over and over
+        asked = ledger.asked
+        await until(lambda: ledger.asked > asked + 1)
+        stage.bus.away = False
+        ledger.gate.set()
+        await until(lambda: ledger.told == ["r"])
+        await settled()
+        assert len(stage.watch.batches) == 1
 
 
 async def test_whoever_is_fenced_off_stops_and_takes_its_leases_again(stage: Stage) -> None:
