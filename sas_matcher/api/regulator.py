@@ -52,9 +52,17 @@ async def ask(request: Request) -> Response:
         async with asyncio.timeout(WAIT_S):
             return raw(await decided, 201)
     except TimeoutError:
-        return raw(await services.regulating.document(row["id"], who.key_id), 202)
+        # the ledger may know what the stream has not told yet (Redis away)
+        document = await services.regulating.document(row["id"], who.key_id)
+        return raw(document, 202 if _open(document) else 201)
     finally:
         services.hub.release(row["id"], decided)
+
+
+def _open(document: str) -> bool:
+    """Tell whether a request still waits for its first decision."""
+    request = orjson.loads(document)
+    return bool(request["status"] == "waiting" and request["decision"] is None)
 
 
 async def _replayed(request: Request, request_id: str, key_id: str) -> Response:
@@ -63,8 +71,7 @@ async def _replayed(request: Request, request_id: str, key_id: str) -> Response:
     waiting = services.hub.expect(request_id)
     try:
         document = await services.regulating.document(request_id, key_id)
-        state = orjson.loads(document)
-        if state["status"] == "waiting" and state["decision"] is None:
+        if _open(document):
             async with asyncio.timeout(WAIT_S):
                 document = (await waiting).decode()
     except TimeoutError:

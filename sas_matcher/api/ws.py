@@ -92,8 +92,9 @@ class Sockets:
         except* WebSocketDisconnect:
             pass
         except* (TimeoutError, OSError, RuntimeError) as broken:
-            _log.info("ws.broken", kind=type(broken.exceptions[0]).__name__)
-            await self._close(socket, 4408)
+            if socket.application_state is WebSocketState.CONNECTED:  # else the client went: nothing is broken
+                _log.info("ws.broken", kind=type(broken.exceptions[0]).__name__)
+                await self._close(socket, 4408)
         finally:
             self._hub.leave(subscriber)
 

@@ -1,5 +1,8 @@
 """Sockets cut at random while confirmations flow: after each resume every event came exactly once, or a gap was told.
 
+Judged as a client judges: a (aggregate, version) that is not newer than the last one known is dropped. The history says
+what that leaves for each reader; a place in the history (its offset) must never be delivered twice.
+
 ``run(cuts)`` brings a service of its own on embedded servers; ``cut(service, cuts)`` uses one that runs.
 """
 
@@ -38,7 +41,7 @@ class Cuts:
         events: different events that the ledger's history holds for the readers.
         gaps: gaps that were told; each forgives its reader what lies before it.
         missing: (reader, aggregate, version) never seen, although no gap was told.
-        repeated: (reader, aggregate, version) handed to a reader twice on the same position.
+        repeated: (reader, offset) delivered twice.
     """
 
     cuts: int = 0
@@ -55,7 +58,8 @@ class Reader:
     def __init__(self, caller: Caller, chance: random.Random) -> None:
         self.caller = caller
         self.chance = chance
-        self.seen: Counter[tuple[str, int]] = Counter()
+        self.seen: set[tuple[str, int]] = set()
+        self.offsets: Counter[str] = Counter()
         self.position: dict[str, str] | None = None
         self.cuts = 0
         self.gaps = 0
@@ -97,7 +101,8 @@ class Reader:
             self.gaps += 1
             self.position = position
         elif message["type"] == "event":
-            self.seen[message["aggregate"], message["version"]] += 1
+            self.seen.add((message["aggregate"], message["version"]))
+            self.offsets[message["offset"]] += 1
             self.position = position
 
 
@@ -128,18 +133,22 @@ async def cut(service: Running, cuts: int) -> Cuts:
     now = service.clock.now()
     await practice.publish(*(slot(spot, now + timedelta(minutes=60 + n), capacity=200, lasting=200) for n in range(3)))
     reading = [asyncio.create_task(reader.read(share, done)) for reader in readers]
-    working = asyncio.gather(*(work(caller) for caller in regulators))
-    # whoever reads must not end before he is told to
-    await asyncio.wait([working, *reading], return_when=asyncio.FIRST_COMPLETED)
-    for task in reading:
-        if task.done():
-            working.cancel()
-            task.result()
-    await working
+    working = [asyncio.create_task(work(caller)) for caller in regulators]
+    try:
+        while not all(task.done() for task in working):
+            await asyncio.wait([*working, *reading], timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (*working, *reading):
+                if task.done():
+                    task.result()  # whoever failed ends it all
+    except BaseException:
+        for task in (*working, *reading):
+            task.cancel()
+        await asyncio.gather(*working, *reading, return_exceptions=True)
+        raise
     expected = await _history(service, stream_start, readers)
 
     def complete() -> bool:
-        return all(set(reader.seen) >= expected[reader.caller.key_id] or reader.gaps for reader in readers)
+        return all(reader.seen >= expected[reader.caller.key_id] or reader.gaps for reader in readers)
 
     with suppress(TimeoutError):  # what is still missing then is told by name
         await eventually(complete, 5)
@@ -151,27 +160,31 @@ async def cut(service: Running, cuts: int) -> Cuts:
         result.gaps += reader.gaps
         result.events += len(wanted)
         if not reader.gaps:
-            result.missing += [(reader.caller.key_id, *name) for name in sorted(wanted - set(reader.seen))]
-        result.repeated += [(reader.caller.key_id, *name) for name, count in reader.seen.items() if count > 1]
+            result.missing += [(reader.caller.key_id, *name) for name in sorted(wanted - reader.seen)]
+        result.repeated += [(reader.caller.key_id, offset) for offset, count in reader.offsets.items() if count > 1]
     return result
 
 
 async def _history(service: Running, after: str, readers: list[Reader]) -> dict[str, set[tuple[str, int]]]:
-    """Return what each reader must have seen: by (aggregate, version), once the outbox is empty."""
+    """Return what each reader must have seen, once all is published: (aggregate, version), what was overtaken apart."""
 
     async def published() -> bool:
         return await service.count("outbox") == 0
 
     await eventually(published)
     expected: dict[str, set[tuple[str, int]]] = {reader.caller.key_id: set() for reader in readers}
+    newest: dict[str, int] = {}
     practice = f"src:{readers[0].caller.key_id}"
     for entry in await service.stores.bus.range(EVENTS_STREAM, after, "+", EVENTS_LENGTH):
-        name = (entry.fields[b"aggregate"].decode(), int(entry.fields[b"version"]))
+        aggregate, version = entry.fields[b"aggregate"].decode(), int(entry.fields[b"version"])
+        if version <= newest.get(aggregate, 0):
+            continue  # published twice, or later than what came after it
+        newest[aggregate] = version
         owner = entry.fields[b"owner"].decode()
         if owner in expected:
-            expected[owner].add(name)
+            expected[owner].add((aggregate, version))
         if practice in entry.fields[b"audience"].decode().split():
-            expected[readers[0].caller.key_id].add(name)
+            expected[readers[0].caller.key_id].add((aggregate, version))
     return expected
 
 
