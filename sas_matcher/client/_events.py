@@ -186,7 +186,8 @@ class EventStream:
             resume = None if self._position is None else self._position._asdict()
             hello = {"type": "hello", "ticket": ticket, "resume": resume}
             await socket.send(orjson.dumps(hello).decode())
-            welcome = orjson.loads(await asyncio.wait_for(socket.recv(), GREETING_S))
+            async with asyncio.timeout(GREETING_S):
+                welcome = orjson.loads(await socket.recv())
         except BaseException:
             await socket.close()
             raise
@@ -204,7 +205,9 @@ class EventStream:
             TimeoutError: Not a word for too long.
         """
         while True:
-            message: dict[str, Any] = orjson.loads(await asyncio.wait_for(socket.recv(), self._silence_s))
+            # not wait_for: before Python 3.12 it loses a cancellation that comes together with a message
+            async with asyncio.timeout(self._silence_s):
+                message: dict[str, Any] = orjson.loads(await socket.recv())
             self._tries = 0
             if message["type"] != "ping":
                 return message

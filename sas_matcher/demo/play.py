@@ -265,7 +265,8 @@ class Play:
         future: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
         self._awaited[request.request_id] = (request.version, future)
         try:
-            return await asyncio.wait_for(future, 3)
+            async with asyncio.timeout(3):
+                return await future
         except TimeoutError:
             return await self._desks.regulator.request(request.request_id)
         finally:

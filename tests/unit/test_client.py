@@ -550,3 +550,28 @@ async def test_a_socket_that_opens_while_the_stream_is_closed_is_closed_too(monk
         monkeypatch.setattr(stream, "_connect", connect_too_late)
         await stream.open()
         assert not stream.connected
+
+
+async def test_a_cancellation_that_comes_with_a_message_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reader in a task group would never end (`asyncio.wait_for` before Python 3.12)."""
+
+    async def script(fake: FakeStream, socket: ServerConnection) -> None:
+        await fake.welcome(socket)
+        await stay(socket)
+
+    async with FakeStream(script).stream() as stream:
+        await stream.open()
+        assert stream._socket is not None
+        receive = stream._socket.recv
+        messages = ['{"type":"ping"}']
+
+        async def recv() -> object:
+            if not messages:
+                return await receive()
+            reader.cancel()
+            return messages.pop()
+
+        monkeypatch.setattr(stream._socket, "recv", recv)
+        reader = asyncio.create_task(anext(stream))
+        await asyncio.wait({reader}, timeout=2)
+        assert reader.cancelled()
