@@ -142,7 +142,7 @@ class Audit:
             elif row["status"] != "open" and name not in self._history.withdrawing:
                 self.found.append(f"{name} was withdrawn by nobody")
         for name in self._history.withdrawn:
-            if slots[name]["status"] != "withdrawn":
+            if name not in slots or slots[name]["status"] != "withdrawn":
                 self.found.append(f"lost withdrawal {name}")
 
     def _judge_requests(self) -> None:
