@@ -31,7 +31,7 @@ def main() -> int:
     if chosen.kills is not None:
         if importlib.util.find_spec("tests.race.kills") is None:
             parser.error("there is no campaign of kills here")
-        return int(importlib.import_module("tests.race.kills").main(chosen.kills))
+        return int(importlib.import_module("tests.race.kills").main(chosen.kills, chosen.seed))
     attempts = chosen.attempts or (LONG if chosen.long else MEDIUM)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     total = Report()
