@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adapters.embedded import start_valkey
 from adapters.geo.gazetteer import Commune
 from sas_matcher.config import Settings
 from tests.api.running import ORIGIN, Caller, Running, next_spot, run_service, slot, wish
@@ -57,3 +58,16 @@ class Scene:
 async def scene(service: Running) -> Scene:
     """A fresh scene."""
     return Scene(service, next_spot(service.geography), await service.regulator(), await service.practice())
+
+
+@pytest.fixture(scope="module")
+async def alone(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """A service with a Redis that is nobody else's: to be flushed, to make users in."""
+    database_url = servers.new_database()
+    valkey = start_valkey(tmp_path_factory.mktemp("valkey"), durable=False)
+    try:
+        async with run_service(settings_for(database_url, valkey.url)) as running:
+            yield running
+    finally:
+        valkey.stop()
+        servers.drop_database(database_url)
