@@ -14,6 +14,7 @@ import pytest
 
 from sas_matcher import cli
 from sas_matcher.cli import calls, files, show
+from sas_matcher.cli import service as service_commands
 from sas_matcher.cli.french import present, usage
 from sas_matcher.client import Event, Gap, Position, Request, SasClient
 from tests.unit.test_client import PLACE, REQUEST, Fake, ok, refused
@@ -147,6 +148,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["watch", "--key", "k é"], "la clé d'accès contient un espace ou un accent"),
         (["watch", "--key", "k", "--url", "ftp://x"], "doit commencer par http:// ou https://"),
         (["keys", "issue", "--role", "chef", "--name", "n"], "le rôle « chef » n'existe pas ; rôles : regulator, osnp"),
+        (["keys", "issue", "--role", "osnp", "--name", "n"], "doit être rattachée à un territoire"),
+        (["keys", "issue", "--role", "manager", "--name", "n"], "à une structure ou à un professionnel"),
         (["demo", "-d", "99"], "le département « 99 » n'existe pas"),
     ],
 )
@@ -522,3 +525,10 @@ def test_keys_without_a_database_say_where_to_look(tmp_path: Path, run: Any) -> 
     code, _, err = run("keys", "list", "--data", str(tmp_path))
     assert code == 1
     assert f"aucune donnée dans {tmp_path} ; lancez d'abord sas-matcher serve" in err
+
+
+def test_revoking_what_is_not_in_force_is_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_commands, "_with_stores", lambda _data, _work: False)
+    code, _, err = run("keys", "revoke", "abc")
+    assert code == 1
+    assert "aucune clé en vigueur ne s'appelle « abc » ; voyez sas-matcher keys list" in err
