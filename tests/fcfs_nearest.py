@@ -68,7 +68,7 @@ class _Peer:
 
     def place(self, name: str, t: Instant, rows: Any = None) -> bool:
         fits = self.fits[name]
-        for row in fits if rows is None else sorted(set(rows) & fits.keys(), key=lambda r: (fits[r], r)):
+        for row in fits if rows is None else sorted(rows, key=lambda r: (fits[r], r)):
             if self.shown[row] and self.left[row] > 0 and self.start[row] - t >= 60 * fits[row]:
                 self.left[row] -= 1
                 self.firm[name] = (row, t)
@@ -120,11 +120,17 @@ class _Peer:
                 self.waiting.append(name)
 
     def retry(self, t: Instant) -> None:
-        if self.waiting_list and (self.changed or self.lost):
-            self.waiting.sort(key=lambda name: self.made[name].t)
-            self.waiting = [
-                name for name in self.waiting if not self.place(name, t, None if name in self.lost else self.changed)
-            ]
+        """Try the list again: those who lost a place for any, the others for what has changed."""
+        room = {row for row in self.changed if self.shown[row] and self.left[row] > 0}
+        if self.waiting_list and (room or self.lost):
+            still = []
+            for name in sorted(self.waiting, key=lambda name: self.made[name].t):
+                lost, fits = name in self.lost, self.fits[name]
+                hits = None if lost else [row for row in room if row in fits]
+                if not (lost or hits) or not self.place(name, t, hits):
+                    still.append(name)
+            # whose deadline is over cannot be served any more
+            self.waiting = [name for name in still if self.made[name].request.deadline >= t]
         self.changed.clear()
         self.lost.clear()
 

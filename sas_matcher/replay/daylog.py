@@ -60,8 +60,8 @@ class Instant(float):
         """
         moment = datetime.fromisoformat(text)
         offset = moment.utcoffset()
-        if offset is None or offset.total_seconds() % 60:
-            raise ValueError(f"Expected an offset of whole minutes in {text}.")
+        if offset is None or offset.total_seconds() % 60 or not 1900 <= moment.year < 9999:
+            raise ValueError(f"Expected an offset of whole minutes and a year from 1900 to 9998 in {text}.")
         return cls(moment.timestamp(), int(offset.total_seconds()))
 
     def iso(self) -> str:

@@ -86,7 +86,7 @@ DAY, NEXT = "2026-02-02T{}+01:00", "2026-02-03T{}+01:00"
 def _take(rows: Rows, what: str) -> None:
     """Give some unserved or served request a slot that is wrong in exactly this way."""
     day = sample_day()
-    tests = {
+    tests: dict[str, Callable[[Any, Any], bool]] = {
         "profession": lambda m, s: s.profession == m.request.profession,
         "mode": lambda m, s: s.mode in m.request.modes,
         "need": lambda m, s: set(m.request.needs) <= set(s.offers),
