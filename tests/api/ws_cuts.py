@@ -55,12 +55,13 @@ class Cuts:
 class Reader:
     """A client that remembers its position, is cut off, and comes back."""
 
-    def __init__(self, caller: Caller, chance: random.Random) -> None:
+    def __init__(self, caller: Caller, chance: random.Random, position: dict[str, str]) -> None:
         self.caller = caller
         self.chance = chance
         self.seen: set[tuple[str, int]] = set()
         self.offsets: Counter[str] = Counter()
-        self.position: dict[str, str] | None = None
+        # known before the first connection, which may be cut before its welcome
+        self.position = position
         self.cuts = 0
         self.gaps = 0
 
@@ -94,16 +95,13 @@ class Reader:
             return
         except ConnectionClosed as closed:
             raise AssertionError(f"the service hung up: {closed}") from closed
-        position = {"epoch": message["epoch"], "offset": message["offset"]} if "offset" in message else None
-        if message["type"] == "welcome":
-            self.position = self.position or position
-        elif message["type"] == "gap":
+        if message["type"] in ("gap", "event"):
+            self.position = {"epoch": message["epoch"], "offset": message["offset"]}
+        if message["type"] == "gap":
             self.gaps += 1
-            self.position = position
         elif message["type"] == "event":
             self.seen.add((message["aggregate"], message["version"]))
             self.offsets[message["offset"]] += 1
-            self.position = position
 
 
 async def cut(service: Running, cuts: int) -> Cuts:
@@ -112,10 +110,11 @@ async def cut(service: Running, cuts: int) -> Cuts:
     spot = next_spot(service.geography)
     practice = await service.practice()
     regulators = [await service.regulator() for _ in range(READERS - 1)]
-    readers = [Reader(caller, random.Random(SEED + n)) for n, caller in enumerate([practice, *regulators])]
     done = asyncio.Event()
     result = Cuts()
     stream_start = (await service.stores.bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]
+    begin = {"epoch": await service.stores.bus.epoch() or "", "offset": stream_start}
+    readers = [Reader(caller, random.Random(SEED + n), begin) for n, caller in enumerate([practice, *regulators])]
     share = -(-cuts // READERS)
 
     async def work(caller: Caller) -> None:
