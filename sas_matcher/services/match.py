@@ -254,6 +254,7 @@ class Matcher:
         gained = [name for name, fence in self._fences.items() if before.get(name) != fence]
         if gained:
             await self._load_waiting(gained)
+            self._work.set()  # some may have been waiting here for the lease
 
     async def _load_waiting(self, territories: Sequence[str]) -> None:
         for document in await self._ledger.waiting_requests(self._clock.now(), territories):

@@ -707,6 +707,17 @@ async def test_deciding_goes_on_from_the_ledger_while_redis_is_away(stage: Stage
         await until(lambda: "s" in ledger.told)
 
 
+async def test_none_is_not_told_again_when_the_request_is_read_again(stage: Stage) -> None:
+    async with stage.running() as ledger:
+        ledger.ask("r")
+        await until(lambda: ledger.told == ["r"])
+        stage.bus.away = True
+        asked = ledger.asked
+        await until(lambda: ledger.asked > asked + 1)
+        await settled()
+        assert ledger.told == ["r"] and len(ledger.batches) == 1
+
+
 async def test_a_request_read_again_while_it_is_decided_is_decided_once(stage: Stage) -> None:
     async with stage.running() as ledger:
         ledger.gate.clear()
@@ -745,6 +756,23 @@ async def test_a_fenced_matcher_without_leases_decides_nothing(stage: Stage, mon
         assert ledger.batches == [["r"]] and ledger.held("r") is None
         ledger.fences = {"69": 8, "38": 8}
         await until(lambda: ledger.held("r") is not None or ledger.held("s") is not None)
+
+
+async def test_a_territory_that_went_to_another_matcher_is_left_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    async with stage.running() as ledger:
+        ledger.ask("r")
+        await until(lambda: ledger.told == ["r"])
+        ledger.fences = {"38": 1}
+        await until(lambda: set(stage.matcher._fences) == {"38"})
+        ledger.publish_place(1)
+        await until(lambda: 1 in stage.matcher.market)
+        await settled()
+        assert ledger.batches == [["r"]]
+        ledger.fences["69"] = 2
+        await until(lambda: ledger.held("r") == 1)
 
 
 async def test_leases_are_given_back_at_the_end(stage: Stage) -> None:
