@@ -104,11 +104,12 @@ async def one(request: Request, request_id: str) -> Response:
     return raw(await wire(request).regulating.document(uuid_of(request_id, "request_id"), who.key_id))
 
 
-def _action(name: str, summary: str, model: type[Any], arguments: Any) -> None:
+def _action(name: str, summary: str, description: str, model: type[Any], arguments: Any) -> None:
     @router.post(
         f"/requests/{{request_id}}/{name}",
         name=name,
         summary=summary,
+        description=description,
         responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
         openapi_extra=takes(model, once=True),
     )
@@ -121,10 +122,34 @@ def _action(name: str, summary: str, model: type[Any], arguments: Any) -> None:
         return raw(await wire(request).regulating.act(name, target, arguments(asked), idempotency))
 
 
-_action("confirm", "Confirm the hold: the booking is firm", ConfirmIn, lambda asked: [asked.booking_id])
-_action("decline", "Decline the hold: the next place", DeclineIn, lambda asked: [asked.booking_id, asked.scope])
-_action("cancel", "Cancel the request", CancelIn, lambda asked: [asked.reason])
-_action("resume", "Open a lapsed request again", Nothing, lambda asked: [])
+_action(
+    "confirm",
+    "Confirm the hold: the booking is firm",
+    "Make the place held firm and tell the practice; refused (hold_ended) once the hold has run out.",
+    ConfirmIn,
+    lambda asked: [asked.booking_id],
+)
+_action(
+    "decline",
+    "Decline the hold: the next place",
+    "Give the place held back; the next one is decided at once and pushed, never the same again.",
+    DeclineIn,
+    lambda asked: [asked.booking_id, asked.scope],
+)
+_action(
+    "cancel",
+    "Cancel the request",
+    "Close the request in any open state; its place goes back and the practice is told of a firm one.",
+    CancelIn,
+    lambda asked: [asked.reason],
+)
+_action(
+    "resume",
+    "Open a lapsed request again",
+    "Let a request whose hold ran out wait again, until its deadline; the decision is pushed.",
+    Nothing,
+    lambda asked: [],
+)
 
 
 @router.post(

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sas_matcher.api import hub as hub_module
 from sas_matcher.api import ws
-from sas_matcher.ports import EVENTS_STREAM, Announcement
+from sas_matcher.ports import EVENTS_STREAM, Announcement, entry_order
 from tests.api import ws_cuts
 from tests.api.conftest import Scene
 from tests.api.running import ORIGIN, Caller, Listener, Running, eventually
@@ -335,6 +335,9 @@ async def too_far_behind(position: dict[str, str], scene: Scene) -> dict[str, st
     stranger = await scene.service.regulator()
     for start in range(0, hub_module.REPLAY + 200, 500):
         await scene.service.stores.bus.publish([announcement(stranger, n) for n in range(start, start + 500)])
+    # the hub has to have read it all: what lies beyond its position is not history yet
+    end = (await scene.service.stores.bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]
+    await eventually(lambda: entry_order(scene.service.app.state.wire.hub.position) >= entry_order(end), 30)
     return position
 
 
