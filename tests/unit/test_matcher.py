@@ -733,7 +733,10 @@ async def test_a_request_read_again_while_it_is_decided_is_decided_once(stage: S
         assert len(stage.watch.batches) == 1
 
 
-async def test_whoever_is_fenced_off_stops_and_takes_its_leases_again(stage: Stage) -> None:
+async def test_whoever_is_fenced_off_stops_and_takes_its_leases_again_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RENEW_S", 60)
     stage.ledger.publish_place(1, quiet=True)
     async with stage.running() as ledger:
         taken = ledger.leases_taken
