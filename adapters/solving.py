@@ -3,12 +3,19 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from adapters.system import end_with_parent
 from sas_matcher.services.match import SolveTimeoutError
 from solver import Plan, Problem, solve
+
+
+def _begin(parent: int) -> None:
+    """Prepare the worker: it ends with the core, and Ctrl-C is the parent's to answer."""
+    end_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ProcessSolver:
@@ -21,7 +28,7 @@ class ProcessSolver:
     def _fresh() -> ProcessPoolExecutor:
         # it holds the pipe it waits on, so without this it would wait for ever when the core is killed
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
 
     async def warm(self) -> None:
         """Start the worker before it is needed."""

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
-from adapters.postgres.migrate import migrate_now
+from adapters.postgres.schema import migrate_now
 from adapters.system import SystemIds
 from sas_matcher.config import ConfigError, Settings
 

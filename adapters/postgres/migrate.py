@@ -1,6 +1,5 @@
 """Bring a database to the newest schema with Alembic; safe to run from several processes at once."""
 
-import asyncio
 from importlib.resources import files
 from typing import Any, Final
 
@@ -53,8 +52,3 @@ async def _connect(dsn: str) -> Any:
     import asyncpg  # noqa: PLC0415 - only needed here; keeps the import of this module light
 
     return await asyncpg.connect(dsn)
-
-
-def migrate_now(dsn: str) -> None:
-    """Run ``migrate`` from synchronous code."""
-    asyncio.run(migrate(dsn))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from adapters.geo import Gazetteer
-from adapters.postgres.migrate import migrate_now
+from adapters.postgres.schema import migrate_now
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.vocabulary import Role

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from adapters.embedded import EmbeddedServers
-from adapters.postgres.migrate import migrate_now
+from adapters.postgres.schema import migrate_now
 from tests.race.crowd import Report, campaign
 
 MEDIUM = 30_000
