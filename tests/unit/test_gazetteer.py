@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from adapters.geo import Gazetteer
-from sas_matcher.travel import haversine_km
 from adapters.geo.landmass import CORSE, ISLANDS, MAINLAND
+from sas_matcher.travel import haversine_km
 from tests.unit.geo_names import ISLAND_NAMES
 
 

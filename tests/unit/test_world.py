@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from adapters.geo import Gazetteer
-from sas_matcher.travel import haversine_km
 from sas_matcher.demo import identity
 from sas_matcher.demo.calendar import easter, is_public_holiday, sas_hours
 from sas_matcher.demo.world import (
@@ -27,6 +26,7 @@ from sas_matcher.demo.world import (
     slots_of_day,
 )
 from sas_matcher.domain import vocabulary as v
+from sas_matcher.travel import haversine_km
 
 TUESDAY, SATURDAY, SUNDAY = date(2026, 11, 24), date(2026, 11, 28), date(2026, 11, 29)
 SPRING, AUTUMN = date(2026, 3, 29), date(2026, 10, 25)  # Sundays of clock change in Europe
