@@ -406,7 +406,8 @@ def close_the_books(environment: Environment, **_: Any) -> None:
         watcher.close()
     watched = ", ".join(f"{number} {name}" for name, number in here.audit.counts.items())
     heard = sum(watcher.received for watcher in here.watchers)
-    print(f"\nAudit : {watched}, {heard} événements lus.")  # noqa: T201
+    breaks = sum(watcher.breaks for watcher in here.watchers)
+    print(f"\nAudit : {watched}, {heard} événements lus, {breaks} coupure(s) reprise(s).")  # noqa: T201
     for line in wrong:
         print(f"  FAUTE : {line}")  # noqa: T201
     if wrong:

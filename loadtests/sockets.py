@@ -20,6 +20,7 @@ class Socket:
     Attributes:
         gaps: how often the service said that some events cannot be read any more.
         received: events read.
+        breaks: how often the connection was lost and taken up again.
     """
 
     def __init__(self, url: str, ticket: Callable[[], str], hear: Callable[[Json], None]) -> None:
@@ -30,6 +31,7 @@ class Socket:
         self._closed = False
         self.gaps = 0
         self.received = 0
+        self.breaks = 0
         self._greeted: AsyncResult = AsyncResult()
         self._greenlet = gevent.spawn(self._follow)
         self._greeted.get(timeout=OPEN_S)
@@ -44,6 +46,7 @@ class Socket:
                 if not self._greeted.ready() and failures == len(PAUSES_S):
                     self._greeted.set_exception(broken)
                     return
+                self.breaks += self._greeted.ready()
                 gevent.sleep(PAUSES_S[min(failures, len(PAUSES_S) - 1)])
                 failures += 1
 

@@ -204,6 +204,7 @@ def main() -> None:
             say(f"publishing {wishes.slots} places through the API…")
             setup_s = fill(ours, live_slots(world, wishes.slots, datetime.now(UTC)))
             bench = Bench(wishes, folder, ours, theirs)
+            document |= {"setup_s": setup_s, "runs": bench.runs}
             if wishes.only != "live":
                 lines += ["", "| load | | floor | service | service / floor | errors |", "|---|---|---|---|---|---|"]
                 for rate in wishes.rates:
@@ -217,7 +218,7 @@ def main() -> None:
                 lines += ["", *live_lines(setup_s, wishes.slots, seen, restarts)]
                 document |= {"visible": seen._asdict(), "restarts": [r._asdict() for r in restarts]}
             pid = ours.core.process.pid if ours.core.process is not None else 0
-            document |= {"setup_s": setup_s, "runs": bench.runs, "core_mb": resident_mb(pid)}
+            document |= {"core_mb": resident_mb(pid)}
     finally:
         if wishes.json is not None:
             wishes.json.write_text(json.dumps(document, indent=1), "utf-8")

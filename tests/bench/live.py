@@ -112,7 +112,11 @@ class _Waiting:
         status, answer = await self.product.pool.call(self.product.request(name, number, body))
         if status not in (201, 202):
             raise ConnectionError(f"request: {status} {answer[:300]!r}")
-        _, held = await asyncio.wait_for(told, PATIENCE_S)
+        try:
+            _, held = await asyncio.wait_for(told, PATIENCE_S)
+        except TimeoutError as silent:
+            broken = [socket.broken for socket in self.product.sockets if socket.broken]
+            raise TimeoutError(f"no push; websockets {broken or 'open'}; answer {answer.decode()}") from silent
         if held:
             raise ValueError(f"{spot} is not empty")
         return self.product.expect(name)
