@@ -300,6 +300,10 @@ class Bus(Protocol):
         """Return the epoch in force, beginning this one after a wipe or a restart of the server."""
         ...
 
+    async def clear(self, territory: str) -> None:
+        """Drop a territory's mirror: what is published from here on counts."""
+        ...
+
     async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
         """Write a territory's live places."""
         ...

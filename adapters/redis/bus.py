@@ -234,10 +234,13 @@ class RedisBus:
             # one script: of several keepers that find no epoch, all follow the first
             return _text(await self.redis.eval(_BEGIN_EPOCH, 2, keys.EPOCH, keys.EPOCH_RUN, epoch, run))
 
-    async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
-        """Write a territory's live places (id, version, start, left, record JSON) afresh, then mark it ready."""
+    async def clear(self, territory: str) -> None:
+        """Drop a territory's mirror: what is published from here on is newer than what will be filled in."""
         with answering():
             await self.redis.delete(keys.ready(territory), *_mirror_keys(territory))
+
+    async def fill(self, territory: str, epoch: str, rows: Sequence[Any]) -> None:
+        """Write a territory's live places (id, version, start, left, record JSON), then mark it ready."""
         for at in range(0, len(rows), 500):
             args: list[Any] = []
             for row in rows[at : at + 500]:

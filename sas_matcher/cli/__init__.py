@@ -153,6 +153,9 @@ def keys_issue(
     source: Annotated[
         str, typer.Option(metavar="NOM", help="Nom de source des créneaux ; sinon la clé elle-même.")
     ] = "",
+    redis: Annotated[
+        bool, typer.Option("--redis", help="Crée aussi l'utilisateur Redis qui publie dans son flux (docs/redis.md).")
+    ] = False,
     data: Data = None,
 ) -> None:
     """Crée une clé et l'affiche, cette seule fois."""
@@ -162,6 +165,9 @@ def keys_issue(
         role, name, service.codes(territories), service.codes(structures), service.codes(professionals), source, data
     )
     typer.echo(issued)
+    if redis:
+        user, password = service.allow_redis(issued, data)
+        typer.echo(f"Redis : utilisateur {user}, mot de passe {password}, flux sas:ingest:{issued.split('_')[1]}")
     typer.echo("Notez-la : elle n'est gardée nulle part en clair et ne sera plus affichée.", err=True)
 
 

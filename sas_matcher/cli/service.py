@@ -109,6 +109,20 @@ def issue(
     return _with_stores(data, work)
 
 
+def allow_redis(token: str, data: Path | None) -> tuple[str, str]:
+    """Let a key publish straight into Redis; returns its Redis user and password, which is shown this once.
+
+    Raises:
+        ConfigError: there is no such key in force.
+    """
+    from sas_matcher.bootstrap import allow_ingest  # noqa: PLC0415 - heavy
+
+    async def work(stores: Any) -> tuple[str, str]:
+        return await allow_ingest(stores, token.split("_")[1])
+
+    return _with_stores(data, work)
+
+
 def listing(data: Path | None) -> list[str]:
     """Return the keys as lines, newest first."""
 

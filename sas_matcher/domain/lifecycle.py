@@ -57,6 +57,7 @@ REQUEST_MOVES: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
             RequestStatus.LAPSED,
             RequestStatus.CANCELLED,
             RequestStatus.HELD,
+            RequestStatus.UNSERVED,
         }
     ),
     RequestStatus.FIRM: frozenset(

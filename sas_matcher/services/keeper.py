@@ -67,6 +67,8 @@ class Keeper:
         ready = await self._bus.ready_for(territories)
         for territory, for_epoch in zip(territories, ready, strict=True):
             if for_epoch != epoch:
+                # cleared before the ledger is read: news that comes in between stays, and versions sort the rest
+                await self._bus.clear(territory)
                 await self._bus.fill(territory, epoch, await self._ledger.live_records(now, territory))
         self._filled = epoch
 

@@ -207,6 +207,8 @@ async def test_news_during_a_rebuild_win_over_its_snapshot(bus: RedisBus) -> Non
 
 async def test_a_rebuild_drops_what_is_no_longer_there(bus: RedisBus) -> None:
     await bus.publish([published(1, 5, 1), published(2, 6, 1)])
+    await bus.clear("69")
+    assert await mirror(bus) == {} and await bus.ready_for(["69"]) == [None]
     await bus.fill(
         "69", "e2", [{"id": 2, "version": 6, "left": 0, "start": START, "record": b'{"label":"","version":6}'}]
     )
