@@ -682,6 +682,15 @@ async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
         ledger.gate.set()
         await until(lambda: len(ledger.decisions) == 5)
         assert solver.asked == 1 and ledger.decisions["a"]["method"] == "flow"
+        ledger.gate.clear()
+        ledger.ask("second", profession="PED")
+        await until(lambda: ledger.batches[-1] == ["second"])
+        for name in "de":
+            ledger.ask(name, profession="PED")
+        await until(lambda: len(stage.matcher._new) == 2)
+        ledger.gate.set()
+        await until(lambda: len(ledger.decisions) == 8)
+        assert ledger.decisions["d"]["batch_size"] == 2 and solver.asked == 1
 
 
 # -- stores that fail ------------------------------------------------------------------------------------------------
