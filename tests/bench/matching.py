@@ -22,6 +22,7 @@ from sas_matcher.matching.engine import OpenRequest, Pick, decide, find_candidat
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.terms import Terms
+from sas_matcher.services.match import LOADED
 from solver import solve
 from tests.bench.figures import percentile
 from tests.matching_cases import DAY, place, world_requests, world_rows
@@ -31,7 +32,6 @@ NINE: Final = datetime(DAY.year, DAY.month, DAY.day, 9, tzinfo=PARIS).astimezone
 OPEN_MARKET: Final = 285_000
 TERRITORY: Final = 10_000
 BATCH: Final = 1_000
-PAGE: Final = 5_000  # rows put at once, as the ledger gives them
 MAINLAND: Final = 0  # the gazetteer's number of continental France
 TERMS: Final = Terms()
 Step = tuple[str, float]
@@ -65,9 +65,9 @@ def resident_mb() -> float:
 def loaded(rows: Sequence[PlaceRow]) -> Market:
     market, before, began = Market(), resident_mb(), perf_counter()
     longest = 0.0
-    for first in range(0, len(rows), PAGE):
+    for first in range(0, len(rows), LOADED):
         page = perf_counter()
-        market.put(rows[first : first + PAGE])
+        market.put(rows[first : first + LOADED])
         longest = max(longest, perf_counter() - page)
     took = perf_counter() - began
     say(f"  load: {took:.2f} s, longest page {1e3 * longest:.0f} ms, memory +{resident_mb() - before:.0f} MB")

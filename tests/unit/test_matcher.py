@@ -841,6 +841,14 @@ async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(
         await until(lambda: ledger.held("s") == 1 or ledger.held("r") == 1)
 
 
+async def test_all_places_are_loaded_however_they_are_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match, "LOADED", 3)
+    for slot_id in range(1, 9):
+        stage.ledger.publish_place(slot_id, quiet=True)
+    async with stage.running():
+        assert all(slot_id in stage.matcher.market for slot_id in range(1, 9)) and len(stage.matcher.market) == 8
+
+
 async def test_what_has_started_is_dropped_and_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(match, "RENEW_S", 0.02)
     stage.ledger.publish_place(1, 1, quiet=True)
