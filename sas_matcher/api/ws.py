@@ -119,13 +119,16 @@ class Sockets:
                 await socket.send_text(message.decode())
 
     async def _send(self, socket: WebSocket, subscriber: Subscriber) -> None:
+        pinged = self._clock.now().timestamp()
         while True:
+            # a busy socket is pinged as well: only the answer tells that somebody reads
+            left = HEARTBEAT_S - (self._clock.now().timestamp() - pinged)
             try:
                 # not wait_for: before Python 3.12 it loses a cancellation that comes together with a message
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(max(0.0, left)):
                     message = await subscriber.queue.get()
             except TimeoutError:
-                message = _PING
+                message, pinged = _PING, self._clock.now().timestamp()
             if message is None or subscriber.lost:
                 metrics.SLOW_READERS.inc()
                 await self._close(socket, 4408)

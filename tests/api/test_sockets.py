@@ -207,6 +207,18 @@ async def test_the_heartbeat_finds_dead_readers(scene: Scene, monkeypatch: pytes
         assert sum(message["type"] == "ping" for message in alive.messages) >= 3
 
 
+async def test_a_busy_socket_is_pinged_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ws, "HEARTBEAT_S", 0.3)
+    monkeypatch.setattr(ws, "SILENCE_S", 1.0)
+    async with await scene.regulator.listen() as busy:
+        # an event every few milliseconds: the socket is never quiet for a heartbeat
+        for number in range(150):
+            await scene.service.stores.bus.publish([announcement(scene.regulator, number)])
+            await asyncio.sleep(0.01)
+        assert busy.socket.close_code is None
+        assert sum(message["type"] == "ping" for message in busy.messages) >= 3
+
+
 async def test_a_slow_reader_is_cut_and_costs_a_bounded_amount(
     scene: Scene, service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
