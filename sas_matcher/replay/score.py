@@ -466,7 +466,7 @@ def _check_lost(day: _Day, rows: list[Row], policy: str) -> Iterator[tuple[Row, 
         last = slot.start - 60 * day.meta.notice_min + SECOND
         losses += [(after[0], before[1] - after[1]) for before, after in pairwise(steps) if after[0] <= last]
         if slot_id in day.withdrawn_at:
-            losses.append((day.withdrawn_at[slot_id], day.capacity(slot_id, day.withdrawn_at[slot_id])))
+            losses.append((day.withdrawn_at[slot_id], max(count for _, count in steps)))
         if slot.refused_after_min is not None and refusals[slot.profession]:
             losses.append((slot.start + 60 * slot.refused_after_min, max(count for _, count in steps)))
     for row in rows:

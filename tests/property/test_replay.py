@@ -109,7 +109,7 @@ degrees = st.floats(-90, 90)
     ),
     instants,
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_is_written_is_read_back(slot: Slot, request: Request, t: Instant) -> None:
     """Values, order, and the offset of every instant."""
     events: tuple[Event, ...] = (
@@ -127,7 +127,7 @@ def test_whatever_is_written_is_read_back(slot: Slot, request: Request, t: Insta
 
 
 @given(st.integers(0, len(SAMPLE_LINES) - 1), st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_damaged_line_is_an_error_with_its_number_or_still_a_line(number: int, data: st.DataObject) -> None:
     """Never another exception, whatever the bytes."""
     line = SAMPLE_LINES[number]
@@ -184,7 +184,7 @@ def _brute(
 
 
 @given(days(slots=3, requests=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_hindsight_equals_trying_everything(day: DayLog) -> None:
     options = [list(_options(day, made)) for made in day.requests if made.request.id not in day.cancelled_at]
     found = hindsight(day)
@@ -196,7 +196,7 @@ def test_hindsight_equals_trying_everything(day: DayLog) -> None:
 
 
 @given(days())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_peer_is_never_convicted_and_never_beats_hindsight(day: DayLog) -> None:
     """It is innocent under its own policy and every laxer one; with faults, phantoms, cuts and all."""
     result = lines_of(fcfs_nearest(day))
@@ -228,7 +228,7 @@ def test_hindsight_is_a_lawful_outcome(day: DayLog) -> None:
 
 
 @given(days(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whoever_gets_an_impossible_place_is_convicted(day: DayLog, data: st.DataObject) -> None:
     """Any request on any slot that does not fit it, or that is not real, or made firm too late."""
     rows = fcfs_nearest(day)

@@ -1,6 +1,8 @@
 """The scorer agrees with the format's sample, and refuses it once any rule is broken in it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -537,6 +539,18 @@ def test_a_cut_excuses_a_lost_promise() -> None:
     assert rules(day, [row("r1", first_promised_at=at("08:00"))], "promise") == set()
 
 
+def test_a_withdrawal_after_a_cut_takes_the_bookings_that_the_cut_left() -> None:
+    day = day_of(
+        published(at("07:00"), "s1", at("12:00"), capacity=2),
+        created(at("08:00"), "r1", at("18:00")),
+        created(at("08:01"), "r2", at("18:00")),
+        capacity(at("11:40"), "s1", 0),
+        withdrawn(at("11:50"), "s1"),
+    )
+    lost = [row("r1", first_promised_at=at("08:00")), row("r2", first_promised_at=at("08:01"))]
+    assert rules(day, lost, "promise") == set()
+
+
 def test_a_cut_within_the_notice_excuses_nothing() -> None:
     """By then the promise was firm, or behind it stood another seat."""
     day = day_of(
@@ -680,3 +694,11 @@ def test_a_slot_too_close_in_time_has_two_right_reasons() -> None:
 
 def test_scores_are_json() -> None:
     assert json.loads(json.dumps(judge(sample_rows("crisis"), "crisis").figures())) == SCORES["results"]["crisis"]
+
+
+def test_the_scorer_shares_nothing_with_what_it_judges() -> None:
+    """Not even by way of another import."""
+    code = "import sys, sas_matcher.replay.score; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "sas_matcher.replay.daylog" in loaded
+    assert not {"solver", "numpy", "ortools", "sas_matcher.matching", "sas_matcher.travel"} & set(loaded)

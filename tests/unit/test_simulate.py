@@ -160,7 +160,7 @@ def test_demand_and_supply_follow_the_story(scenario: str, rate: float, supply: 
 
 def test_levels_bring_more_demand_and_more_faults() -> None:
     levels: tuple[Level, ...] = ("low", "mid", "high")
-    days = [[story("S0", seed=seed, level=level) for seed in range(2)] for level in levels]
+    days = [[story("S0", seed=seed, level=level) for seed in range(3)] for level in levels]
     demand = [mean(len(day.requests) for day in some) for some in days]
     assert demand[1] / demand[0] == pytest.approx(0.0866 / 0.048, rel=0.3)
     assert demand[2] / demand[1] == pytest.approx(0.15 / 0.0866, rel=0.3)
