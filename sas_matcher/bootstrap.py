@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO, cast
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -56,6 +56,18 @@ class Stores(NamedTuple):
     ids: SystemIds
 
 
+class _Stderr:
+    """The standard error of the moment: loggers outlive a redirection of it."""
+
+    def write(self, text: str) -> int:
+        """Write a line."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Write through."""
+        sys.stderr.flush()
+
+
 def set_up_logging(level: str) -> None:
     """Write one JSON line an event to stderr, those of libraries too. Nothing ever logs bodies, keys or coordinates."""
     # tracebacks without the values of variables, which hold what was sent
@@ -67,13 +79,13 @@ def set_up_logging(level: str) -> None:
         frames,
     ]
     lines = structlog.processors.JSONRenderer()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast(TextIO, _Stderr()))
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=lines, foreign_pre_chain=processors))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
         processors=[*processors, lines],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
 
