@@ -19,7 +19,7 @@ from sas_matcher.api.ingest import LONGEST
 from sas_matcher.bootstrap import allow_ingest
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports import Entry
-from tests.api.running import Caller, Running, eventually, next_spot, rpps, slot, wish
+from tests.api.running import WAIT_S, Caller, Running, eventually, next_spot, rpps, slot, wish
 
 
 async def entries_of(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -238,7 +238,7 @@ async def test_a_core_killed_between_commit_and_acknowledgement_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(RedisIngest, "answer_changes", never)
         entries = [await editor.send({"action": "publish", "slot": new_slot(alone)}) for _ in range(3)]
-        await asyncio.wait_for(committed.wait(), 8)
+        await asyncio.wait_for(committed.wait(), WAIT_S)
         await alone.stop_core()
     await alone.start_core()
     outcomes = [(await editor.verdict(entry))["outcome"] for entry in entries]
@@ -258,7 +258,7 @@ async def test_entries_trimmed_away_while_they_were_pending_stop_nobody(
     with monkeypatch.context() as patched:
         patched.setattr(RedisIngest, "answer_changes", never)
         await editor.send({"action": "withdraw", "external_id": "x"})
-        await asyncio.wait_for(taken.wait(), 8)
+        await asyncio.wait_for(taken.wait(), WAIT_S)
         await alone.stop_core()
     await editor.redis.execute_command("XADD", editor.stream, "MAXLEN", "1", "*", "change", b'{"action":"withdraw"}')
     await alone.start_core()

@@ -77,6 +77,7 @@ async def test_wiped_under_traffic_nothing_acknowledged_is_lost(alone: Running) 
             await wipe(service)
             await eventually(lambda number=number: len(_gaps(listener.messages)) == number + 1)
             await eventually(lambda before=before: len(statuses) >= before + 10)  # and serving goes on
+            assert not any(task.done() for task in working), [task.exception() for task in working if task.done()]
         over.set()
         await asyncio.gather(*working)
         gaps = _gaps(listener.messages)

@@ -20,7 +20,7 @@ from sas_matcher.api import ws
 from sas_matcher.ports import EVENTS_STREAM, Announcement, entry_order
 from tests.api import ws_cuts
 from tests.api.conftest import Scene
-from tests.api.running import ORIGIN, Caller, Listener, Running, eventually
+from tests.api.running import ORIGIN, WAIT_S, Caller, Listener, Running, eventually
 
 
 async def opened(service: Running, query: str = "", **options: Any) -> ClientConnection:
@@ -37,7 +37,7 @@ async def hello(socket: ClientConnection, ticket: str, **more: Any) -> None:
 async def close_code(socket: ClientConnection) -> int | None:
     """Read until the end; returns the close code."""
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 await socket.recv()
     except ConnectionClosed:
@@ -270,7 +270,7 @@ async def test_a_slow_reader_that_wakes_up_is_told_to_resume(
         last = {"epoch": "", "offset": ""}
         try:
             while True:
-                message = orjson.loads(await asyncio.wait_for(slow.recv(), 8))
+                message = orjson.loads(await asyncio.wait_for(slow.recv(), WAIT_S))
                 last = {"epoch": message["epoch"], "offset": message["offset"]}
         except ConnectionClosed:
             assert slow.close_code == 4408
