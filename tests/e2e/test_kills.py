@@ -62,7 +62,8 @@ def wait_until_gone(processes: list[ProcessId]) -> None:
 def wait_for_solver(service: ServiceProcess) -> None:
     """Wait until the core has started the solver's process: from then on it is all there."""
     deadline = time.monotonic() + 60
-    while not any(parent_of(process.pid) == service.children()["core"] for process in descendants(service.process.pid)):
+    # a killed core is missing until the service starts it again
+    while (core := service.children().get("core")) is None or not descendants(core):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
