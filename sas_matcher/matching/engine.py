@@ -98,14 +98,16 @@ class Pick:
         return int(self.candidates.slot_id[self.row]) if self.row >= 0 else None
 
 
-def _rows(market: Market, part: Partition, request: OpenRequest, need: int, now: float, tele: bool) -> Ints:
+def _rows(
+    market: Market, part: Partition, request: OpenRequest, meeting: npt.NDArray[np.bool_] | None, now: float, tele: bool
+) -> Ints:
     """Rows of a partition that pass every filter but distance and lead; the cheap box test comes first."""
     window = part.window(math.ceil(max(now, request.created_at)), math.floor(request.deadline))
     if window.start >= window.stop:
         return np.empty(0, np.intp)
     keep = part.column("left")[window] > 0
-    if need:
-        keep &= (part.column("offers")[window] & need) == need
+    if meeting is not None:
+        keep &= meeting[part.column("offers")[window]]
     if request.specialty is not None:
         keep &= part.column("specialty")[window] == market.specialties.known(request.specialty)
     if not tele:
@@ -129,13 +131,13 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
     """
     tier = terms.tiers[request.tier]
     mt = market.professionals.known(request.mt) if request.mt is not None else -2
-    need = market.need_mask(request.needs)
+    meeting = market.offers.meeting(request.needs) if request.needs else None
     parts: list[tuple[Partition, Ints]] = []
     away = 0  # rows with a distance; those without come last
-    for mode in sorted(set(request.modes), key=Mode.TELE.__eq__) if need is not None else ():
+    for mode in sorted(set(request.modes), key=Mode.TELE.__eq__):
         tele = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, request.radius_km):
-            rows = _rows(market, part, request, need or 0, now, tele)
+            rows = _rows(market, part, request, meeting, now, tele)
             if rows.size:
                 parts.append((part, rows))
                 away += 0 if tele else rows.size

@@ -65,7 +65,6 @@ def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> di
     if located is None or located[0].column("start")[located[1]] != found.start[row]:
         return None
     part, at = located
-    bits = int(part.column("offers")[at])
     start = int(found.start[row])
     travel = float(found.travel_min[row])
     mode = market.mode_of(slot_id)
@@ -79,7 +78,7 @@ def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> di
         "profession": market.profession_of(slot_id),
         "capacity": int(part.column("capacity")[at]),
         "left_before": int(found.left[row]),
-        "offers": [name for number, name in enumerate(market.offers.names()) if bits >> number & 1],
+        "offers": market.offers.names(int(part.column("offers")[at])),
         "distance_km": None if tele else round(float(found.km[row]), 2),
         "travel_min": round(travel, 1),
         "travel_range_min": [0.0, 0.0] if tele else _range(float(found.km[row])),
@@ -172,7 +171,7 @@ class _Seen:
 def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
     """Count the places within ``reach`` km that pass each step of eligibility."""
     seen = _Seen()
-    need = market.need_mask(request.needs)
+    meeting = market.offers.meeting(request.needs)
     wanted = None if request.specialty is None else market.specialties.known(request.specialty)
     for mode in sorted(market.modes_of(request.profession)):
         tele = mode == Mode.TELE
@@ -189,9 +188,7 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
             if mode not in request.modes:
                 continue
             seen.counts["mode"] += int(np.count_nonzero(here))
-            if need is None:
-                continue
-            here &= (part.column("offers")[future] & need) == need
+            here &= meeting[part.column("offers")[future]]
             seen.counts["needs"] += int(np.count_nonzero(here))
             if not tele:
                 if here.any():

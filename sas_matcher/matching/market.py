@@ -27,6 +27,7 @@ CELL_DEGREES: Final = 0.5  # 55 km north-south: a radius of 50 km touches 3 × 4
 KM_PER_DEGREE: Final = math.pi * EARTH_RADIUS_KM / 180
 SLACK: Final = 1 + 1e-9  # boxes around a circle must not lose its rim to rounding
 TRACES: Final = 10_000  # slots remembered only to refuse older news: minutes at 33 publications a second
+NEEDS_KEPT: Final = 1_000  # combinations of needs whose answers are kept: a surge asks for a few dozen
 
 _ROW = np.dtype(
     [
@@ -35,7 +36,7 @@ _ROW = np.dtype(
         ("end", np.int64),
         ("lat", np.float64),
         ("lon", np.float64),
-        ("offers", np.int64),
+        ("offers", np.int32),
         ("left", np.int32),
         ("capacity", np.int32),
         ("professional", np.int32),
@@ -65,7 +66,7 @@ SITE_FIELDS: Final = (
 
 
 class Names:
-    """Numbers for names (offers as bits, professionals and specialties as integers), given out as they come."""
+    """Numbers for names (professionals, specialties), given out as they come."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -78,9 +79,42 @@ class Names:
         """Return the number of a name, or −2 if no place ever bore it (−1 in a row says that it bears none)."""
         return self._numbers.get(name, -2)
 
-    def names(self) -> list[str]:
-        """Return the names in the order of their numbers."""
-        return list(self._numbers)
+
+class OfferSets:
+    """Numbers for the sets of offers that places have, however many different offers there are.
+
+    Places of one practice offer the same, so a department has a few hundred sets at the most: a need is looked up in
+    each set once, and then in each row by its number.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[frozenset[str], int] = {}
+        self._sets: list[frozenset[str]] = []
+        self._meeting: dict[frozenset[str], npt.NDArray[np.bool_]] = {}
+
+    def number(self, offers: Iterable[str]) -> int:
+        """Return the number of a set of offers, a new one for a new set."""
+        wanted = frozenset(offers)
+        number = self._numbers.setdefault(wanted, len(self._sets))
+        if number == len(self._sets):
+            self._sets.append(wanted)
+            self._meeting.clear()
+        return number
+
+    def names(self, number: int) -> list[str]:
+        """Return the offers of a set, sorted."""
+        return sorted(self._sets[number])
+
+    def meeting(self, needs: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Tell of each set, by its number, whether it holds all of the needs."""
+        wanted = frozenset(needs)
+        meeting = self._meeting.get(wanted)
+        if meeting is None:
+            meeting = np.fromiter((wanted <= offers for offers in self._sets), np.bool_, len(self._sets))
+            if len(self._meeting) >= NEEDS_KEPT:
+                self._meeting.clear()
+            self._meeting[wanted] = meeting
+        return meeting
 
 
 class PlaceRow(NamedTuple):
@@ -220,7 +254,7 @@ class Market:
     """All live places that one matcher sees. Not thread-safe: one task owns it."""
 
     def __init__(self) -> None:
-        self.offers = Names()
+        self.offers = OfferSets()
         self.professionals = Names()
         self.specialties = Names()
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
@@ -298,16 +332,13 @@ class Market:
         if site is None:
             site = self._site_number[place.site] = len(self._sites)
             self._sites.append(place.site)
-        offers = 0
-        for offer in place.offers:
-            offers |= 1 << self.offers.number(offer)
         return (
             place.slot_id,
             place.start,
             place.end,
             place.lat,
             place.lon,
-            offers,
+            self.offers.number(place.offers),
             left,
             place.capacity,
             -1 if place.professional is None else self.professionals.number(place.professional),
@@ -407,13 +438,3 @@ class Market:
     def modes_of(self, profession: str) -> set[str]:
         """Return the modes in which a profession has ever had a place here."""
         return self._modes_of.get(profession, set())
-
-    def need_mask(self, needs: Iterable[str]) -> int | None:
-        """Return the bit mask of some needs; None when a need was never offered by anyone."""
-        mask = 0
-        for need in needs:
-            number = self.offers.known(need)
-            if number < 0:
-                return None
-            mask |= 1 << number
-        return mask

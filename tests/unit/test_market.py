@@ -146,16 +146,43 @@ def test_tele_has_one_partition_whatever_the_distance() -> None:
     assert part.size == 2
 
 
+def test_there_may_be_any_number_of_offers() -> None:
+    """A day log names its offers freely: more than a word of bits could tell apart."""
+    market = market_of([place(n, offers=(f"o{n}", f"o{n + 1}")) for n in range(1, 200)])
+    for need in ("o1", "o64", "o199"):
+        meeting = market.offers.meeting((need,))
+        holding = {n for n in range(1, 200) if meeting[_offers_of(market, n)]}
+        assert holding == {n for n in range(1, 200) if need in (f"o{n}", f"o{n + 1}")}
+    # a set seen after a need was looked up is looked up as well
+    market.put([place(900, offers=("o64", "new"))])
+    assert market.offers.meeting(("o64",))[_offers_of(market, 900)]
+
+
+def _offers_of(market: Market, slot_id: int) -> int:
+    located = market.find(slot_id)
+    assert located is not None
+    part, row = located
+    return int(part.column("offers")[row])
+
+
 def test_offers_specialties_and_names() -> None:
     market = market_of(
         [place(1, offers=("ecg",)), place(2, offers=("lsf", "ecg"), specialty="SM40", professional=None)]
     )
-    assert market.need_mask(("lsf",)) == 2 and market.need_mask(("ecg", "lsf")) == 3 and market.need_mask(()) == 0
-    assert market.need_mask(("echo",)) is None
-    assert market.offers.names() == ["ecg", "lsf"]
     located = market.find(2)
     assert located is not None
     part, row = located
+    assert market.offers.names(int(part.column("offers")[row])) == ["ecg", "lsf"]
+    meeting = {
+        needs: market.offers.meeting(needs).tolist() for needs in [("lsf",), ("lsf", "ecg"), ("ecg",), ("echo",)]
+    }
+    assert meeting == {
+        ("lsf",): [False, True],
+        ("lsf", "ecg"): [False, True],
+        ("ecg",): [True, True],
+        ("echo",): [False, False],
+    }
+    assert market.offers.meeting(()).all()
     # what nobody ever bore is not what is borne by nobody
     assert part.column("professional")[row] == -1 != market.professionals.known("unknown")
     assert market.modes_of("MG") == {"cabinet"} and market.modes_of("DENT") == set()
