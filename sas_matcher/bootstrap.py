@@ -33,7 +33,7 @@ from sas_matcher.api.ws import Sockets
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.engine import UNITS_PER_MIN, OpenRequest
 from sas_matcher.ports import KeyRecord
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.match import Matcher
@@ -195,13 +195,16 @@ def api(settings: Settings) -> FastAPI:
     return create_app(open_wire, ids.uuid)
 
 
-class _Meter:
+class Meter:
     """Port ``Watch``: the matcher's metrics."""
 
-    def batch(self, size: int, arcs: int, seconds: float, method: str) -> None:
-        """Count a batch."""
+    def batch(self, size: int, arcs: int, seconds: float, method: str, gap: int) -> None:
+        """Count a batch, and what is proven of it."""
         metrics.BATCH.observe(size)
         metrics.SOLVE.labels(method).observe(seconds)
+        metrics.CERTIFICATES.labels("optimal" if gap == 0 else "gap" if gap > 0 else "fallback").inc()
+        if gap > 0:
+            metrics.GAP.observe(gap / UNITS_PER_MIN)
 
     def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
         """Count a decision."""
@@ -240,7 +243,7 @@ async def core(settings: Settings, holder: str) -> None:
             zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
             landmass_of=landmass_of,
             solver=solver,
-            watch=_Meter(),
+            watch=Meter(),
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)

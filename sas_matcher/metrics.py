@@ -16,6 +16,10 @@ TIME_TO_DECISION: Final = Histogram(
 )
 BATCH: Final = Histogram("sas_batch_requests", "Requests decided together", buckets=(1, 2, 5, 10, 20, 50, 100, 1000))
 SOLVE: Final = Histogram("sas_solve_seconds", "Candidates and solving of a batch", ["method"], buckets=_SECONDS)
+CERTIFICATES: Final = Counter("sas_batches", "Batches decided, by what is proven of them", ["certificate"])
+GAP: Final = Histogram(
+    "sas_batch_gap_minutes", "Stated gaps of batches not proven optimal", buckets=(1, 10, 60, 600, 6_000)
+)
 PLACES: Final = Gauge("sas_live_places", "Slots in the matcher's memory", multiprocess_mode="livemax")
 WAITING: Final = Gauge("sas_waiting_requests", "Requests without a place", multiprocess_mode="livemax")
 INGESTED: Final = Counter("sas_ingested", "Entries of the ingest stream", ["verdict"])

@@ -71,8 +71,8 @@ class SolverProcess(Protocol):
 class Watch(Protocol):
     """Counts what the matcher does (metrics)."""
 
-    def batch(self, size: int, arcs: int, seconds: float, method: str) -> None:
-        """One batch was solved."""
+    def batch(self, size: int, arcs: int, seconds: float, method: str, gap: int) -> None:
+        """One batch was solved; ``gap`` as in ``Pick``: 0 proven optimal, else a bound, −1 when unknown."""
         ...
 
     def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
@@ -495,7 +495,7 @@ class Matcher:
                 arcs = len(problem.arc_cost)
                 plan = await self._solve(problem)
         if self._watch:
-            self._watch.batch(len(batch), arcs, spent(), picks[0].method)
+            self._watch.batch(len(batch), arcs, spent(), picks[0].method, picks[0].gap)
         return picks
 
     async def _solve(self, problem: Problem) -> Plan | None:

@@ -289,13 +289,13 @@ class Counts:
     """A watch that keeps what it was told."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[int, int, str]] = []
+        self.batches: list[tuple[int, int, str, int]] = []
         self.verdicts: list[str] = []
         self.states: list[tuple[int, int]] = []
 
-    def batch(self, size: int, arcs: int, seconds: float, method: str) -> None:
+    def batch(self, size: int, arcs: int, seconds: float, method: str, gap: int) -> None:
         assert seconds >= 0
-        self.batches.append((size, arcs, method))
+        self.batches.append((size, arcs, method, gap))
 
     def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
         assert seconds >= 0
@@ -376,7 +376,7 @@ async def test_requests_that_come_while_a_batch_is_claimed_form_the_next_one(sta
         assert [sorted(batch) for batch in ledger.batches] == [["first"], [f"r{n}" for n in range(5)]]
         assert len({ledger.held(name) for name in ledger.requests}) == 6
         assert stage.watch.batches[0][0] == 1 and stage.watch.batches[1][0] == 5
-        assert stage.watch.batches[1][2] == "flow" and stage.watch.verdicts == ["held"] * 6
+        assert stage.watch.batches[1][2:] == ("flow", 0) and stage.watch.verdicts == ["held"] * 6
 
 
 async def test_order_of_arrival_within_a_batch_does_not_matter() -> None:
@@ -510,7 +510,7 @@ async def test_only_places_that_might_help_wake(stage: Stage) -> None:
             ledger.publish_place(slot_id, **fields)
         await until(lambda: len(stage.matcher.market) == 4)
         await settled()
-        assert stage.watch.batches == [(1, 0, "single")]
+        assert stage.watch.batches == [(1, 0, "single", 0)]
 
 
 async def test_a_tele_place_wakes_at_any_distance(stage: Stage) -> None:
@@ -644,7 +644,7 @@ async def test_a_late_solver_means_tier_greedy_and_says_so(stage: Stage, monkeyp
         await until(lambda: len(ledger.decisions) == 3)
         assert {name: ledger.held(name) for name in ledger.requests} == {"T0": 1, "T1": 2, "T2": None}
         assert {(d["method"], d["gap_min"]) for d in ledger.decisions.values()} == {("greedy", None)}
-        assert solver.asked == 1 and stage.watch.batches[0][2] == "greedy"
+        assert solver.asked == 1 and stage.watch.batches[0][2:] == ("greedy", -1)
 
 
 async def test_a_batch_out_of_time_keeps_what_it_has_and_says_what_that_may_miss(
