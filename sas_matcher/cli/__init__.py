@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from sas_matcher import __version__
+from sas_matcher.cli.days import days
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError, present
 
 DEFAULT_URL: Final = "http://127.0.0.1:8069"
@@ -26,6 +27,7 @@ keys = typer.Typer(
     cls=FrenchGroup, help="Clés d'accès à l'API : créer, lister, révoquer.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(keys, name="keys")
+app.add_typer(days)
 
 
 def _show_version(wanted: bool) -> None:

@@ -111,7 +111,7 @@ _FLU = {
 }  # fmt: skip
 _AFTERNOONS = (0.05, 0.08, 0.09, 0.08, 0.06, 0.08, 0.11, 0.12, 0.12, 0.10, 0.07, 0.04)
 
-SCENARIOS: Final = {
+_PACK: Final = {
     "S0": Scenario("mardi ordinaire", date(2026, 1, 13)),
     # G: twice the share of paediatricians, two children in five
     "S1": Scenario(
@@ -151,6 +151,14 @@ SCENARIOS: Final = {
     ),
     "S8": Scenario("outre-mer", date(2026, 1, 13)),
     "S9": Scenario("nuit du changement d'heure", date(2026, 10, 25), hours=(0, 24)),
+}
+
+SCENARIOS: Final = {
+    **_PACK,
+    # S: the two that the field also wants at twice the demand, and its hardest honest case for freshness
+    "S2x2": replace(_PACK["S2"], title="semaine de Noël et grève, demande ×2", rate=2.0),
+    "S3x2": replace(_PACK["S3"], title="semaine de Covid, demande ×2", rate=2.0),
+    "S1+S6": replace(_PACK["S1"], title="lundi de grippe et panne d'un éditeur", fault="editor"),
 }
 """S9 falls on the night of 25 hours; ``day`` gives the one of 23 (29 March 2026)."""
 

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from sas_matcher import cli
 from sas_matcher.cli import calls, files, show
 from sas_matcher.cli import service as service_commands
 from sas_matcher.cli.french import present, usage
@@ -48,22 +47,6 @@ NONE: dict[str, Any] = {
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the program in this process; returns exit code, output and errors."""
-    for name in ("SAS_URL", "SAS_KEY", "SAS_DATA_DIR", "SAS_DATABASE_URL", "SAS_REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-    def program(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sas-matcher", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return program
-
-
-@pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
     """Answer the program's calls with a fake."""
 
@@ -88,6 +71,7 @@ PAGES = [
     ["publish"],
     ["request"],
     ["watch"],
+    ["simulate"],
     ["version"],
 ]
 

@@ -1,0 +1,66 @@
+"""The commands about whole days: draw them, compare policies on them, ask what else would have changed them."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sas_matcher.cli.french import FrenchCommand, InputError
+
+days = typer.Typer(rich_markup_mode=None)
+
+Departement = Annotated[
+    str | None, typer.Option("--departement", "-d", metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")
+]
+
+
+@days.command(cls=FrenchCommand)
+def simulate(
+    out: Annotated[
+        Path, typer.Option(metavar="FICHIER", help="Journal à écrire, .jsonl ou .jsonl.gz ; un dossier avec --count.")
+    ],
+    scenario: Annotated[
+        str | None, typer.Option(metavar="SCÉNARIO", help="S0 à S9, S2x2, S3x2 ou S1+S6 (docs/replay.md).")
+    ] = None,
+    departement: Departement = None,
+    france: Annotated[bool, typer.Option("--france", help="Toute la France au lieu d'un département.")] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SORTE",
+            help="Journée d'étude au lieu d'un scénario : city-x1, city-x3, city-x10, flash, rural, two ou noise.",
+        ),
+    ] = None,
+    level: Annotated[
+        Literal["low", "mid", "high"] | None,
+        typer.Option(metavar="NIVEAU", help="Demande et pannes : low, mid (sans autre précision) ou high."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Graine de la journée ; la même donne la même.")] = 0,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="N journaux, de graines successives, dans le dossier --out.")
+    ] = None,
+    people: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Graine des cabinets : la même pour une journée et son historique.")
+    ] = 0,
+    date: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="AAAA-MM-JJ", help="Autre date des demandes.")
+    ] = None,
+) -> None:
+    """Tire un journal d'activité fictif : créneaux et demandes d'une journée, sur de vraies communes.
+
+    Le même appel donne toujours le même fichier.
+    """
+    from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
+
+    if (kind is None) == (scenario is None):
+        raise InputError("donnez --scenario (avec --departement ou --france), ou bien --kind, et un seul des deux")
+    if scenario is not None:
+        if (departement is None) != france:
+            raise InputError("donnez --departement CODE, ou --france, et un seul des deux")
+        draw = laboratory.story(scenario, departement, level or "mid", people, date and date.date())
+    else:
+        if departement is not None or france or level is not None:
+            raise InputError("--kind est une géographie inventée : ni --departement, ni --france, ni --level")
+        draw = laboratory.study_day(str(kind), people, date and date.date())
+    laboratory.simulate(draw, seed, count, out, typer.echo)

@@ -1,0 +1,132 @@
+"""The commands about whole days: what they write, that they write it whole or not at all, how they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.geo import Gazetteer
+from sas_matcher.cli import laboratory
+from sas_matcher.cli.french import InputError
+from sas_matcher.cli.output import whole_file, whole_folder
+from sas_matcher.replay.daylog import read_day
+from sas_matcher.replay.simulate import simulate
+from sas_matcher.replay.study import study
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# -- simulate ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["day.jsonl", "day.jsonl.gz"])
+def test_a_story_is_drawn_into_a_file(run: Any, tmp_path: Path, name: str) -> None:
+    code, out, err = run("simulate", "--scenario", "s1", "-d", "48", "--seed", "7", "--out", str(tmp_path / name))
+    geography = Gazetteer.load()
+    day = simulate("S1", geography.communes_of("48"), 7, territories=geography.territories)
+    assert (code, err) == (0, "")
+    assert read_day(tmp_path / name) == day
+    assert f"{len(day.requests)} demandes, {len(day.slots)} créneaux" in out
+    assert names(tmp_path) == [name]
+
+
+def test_level_date_and_people_reach_the_draw(run: Any, tmp_path: Path) -> None:
+    asked = ("--scenario", "S7", "-d", "48", "--level", "high", "--people", "3", "--date", "2026-03-02")
+    assert run("simulate", *asked, "--out", str(tmp_path / "d.jsonl"))[0] == 0
+    day = read_day(tmp_path / "d.jsonl")
+    assert day.meta.start.iso() == "2026-03-02T00:00:00+01:00"
+    assert {s.slot.professional for s in day.slots} != set()
+    for other in (("--level", "low"), ("--people", "4")):
+        position = asked.index(other[0])
+        changed = (*asked[:position], *other, *asked[position + 2 :])
+        assert run("simulate", *changed, "--out", str(tmp_path / "e.jsonl"))[0] == 0
+        assert read_day(tmp_path / "e.jsonl") != day
+
+
+def test_successive_seeds_go_into_a_folder(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "days"
+    code, out, _ = run("simulate", "--kind", "city-x1", "--seed", "4", "--count", "2", "--out", str(folder))
+    assert (code, names(folder)) == (0, ["city-x1-4.jsonl", "city-x1-5.jsonl"])
+    assert read_day(folder / "city-x1-5.jsonl") == study("city-x1", 5)
+    assert "2 journaux" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--scenario"),
+        (["--scenario", "S1", "--kind", "flash", "-d", "48"], "un seul des deux"),
+        (["--scenario", "S1"], "--departement"),
+        (["--scenario", "S1", "-d", "48", "--france"], "un seul des deux"),
+        (["--scenario", "S12", "-d", "48"], "le scénario « S12 » n'existe pas ; valeurs possibles : S0,"),
+        (["--scenario", "S1", "-d", "99"], "le département « 99 » n'existe pas"),
+        (["--scenario", "S1", "-d", "48", "--level", "top"], "valeurs possibles : low, mid, high"),
+        (["--scenario", "S1", "-d", "48", "--seed", "-1"], "au moins 0"),
+        (["--scenario", "S1", "-d", "48", "--date", "12/01/2026"], "--date"),
+        (["--kind", "town"], "la sorte « town » n'existe pas ; valeurs possibles : city-x1,"),
+        (["--kind", "flash", "--level", "low"], "--kind est une géographie inventée"),
+    ],
+)
+def test_a_wrong_wish_is_named_and_nothing_is_written(
+    run: Any, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    code, out, err = run("simulate", *arguments, "--out", str(tmp_path / "day.jsonl"))
+    assert (code, out) == (2, "")
+    assert err.startswith("Erreur : ") and expected in err
+    assert names(tmp_path) == []
+
+
+def test_an_output_that_cannot_be_is_refused(run: Any, tmp_path: Path) -> None:
+    wish = ("simulate", "--kind", "city-x1", "--out")
+    code, _, err = run(*wish, str(tmp_path / "no" / "day.jsonl"))
+    assert code == 2 and "n'existe pas" in err
+    code, _, err = run(*wish, str(tmp_path))
+    assert code == 2 and "est un dossier" in err
+    (tmp_path / "file").touch()
+    code, _, err = run(*wish, str(tmp_path / "file"), "--count", "2")
+    assert code == 2 and "est un fichier" in err
+    assert names(tmp_path) == ["file"]
+
+
+def test_ctrl_c_leaves_nothing_behind(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(kind: str, seed: int, **_: object) -> object:
+        if seed == 1:
+            raise KeyboardInterrupt
+        return study(kind, seed)
+
+    monkeypatch.setattr(laboratory, "study", stopped)
+    assert run("simulate", "--kind", "city-x1", "--count", "3", "--out", str(tmp_path / "days"))[0] == 130
+    assert run("simulate", "--kind", "city-x1", "--seed", "1", "--out", str(tmp_path / "day.jsonl"))[0] == 130
+    assert names(tmp_path) == []
+
+
+# -- whole or not at all -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_only_by_a_finished_one(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(target) as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert (target.read_text(), names(tmp_path)) == ("old", ["result"])
+    with whole_file(target) as draft:
+        draft.write_text("new")
+    assert (target.read_text(), names(tmp_path)) == ("new", ["result"])
+
+
+def test_a_folder_keeps_what_else_is_in_it(tmp_path: Path) -> None:
+    target = tmp_path / "report"
+    target.mkdir()
+    (target / "mine").write_text("kept")
+    with pytest.raises(RuntimeError), whole_folder(target) as draft:
+        (draft / "page").write_text("half")
+        raise RuntimeError
+    assert names(target) == ["mine"] and names(tmp_path) == ["report"]
+    with whole_folder(target) as draft:
+        (draft / "page").write_text("new")
+    assert names(target) == ["mine", "page"] and names(tmp_path) == ["report"]
+    with pytest.raises(InputError, match="n'existe pas"), whole_folder(tmp_path / "no" / "report"):
+        pass
