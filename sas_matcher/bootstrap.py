@@ -1,6 +1,7 @@
 """The one place that wires adapters to services: an API worker, and the core (matcher, relay, ingest)."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -9,13 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any, Final, NamedTuple, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, cast
 from zoneinfo import ZoneInfo
 
 import structlog
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
@@ -24,12 +23,8 @@ from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
 from adapters.system import SystemClock, SystemIds
 from sas_matcher import metrics
-from sas_matcher.api.app import create_app
 from sas_matcher.api.auth import Gate, Tickets, hash_secret, token
-from sas_matcher.api.hub import Hub
 from sas_matcher.api.ingest import Ingest
-from sas_matcher.api.wire import Wire
-from sas_matcher.api.ws import Sockets
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
@@ -40,6 +35,12 @@ from sas_matcher.services.match import Matcher
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from sas_matcher.api.wire import Wire
+    from sas_matcher.api.ws import Sockets
 
 _PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
 _AGAIN_S: Final = 0.1
@@ -158,13 +159,19 @@ def territories_of(settings: Settings, geography: Gazetteer) -> list[str]:
     return list(wanted)
 
 
-def api(settings: Settings) -> FastAPI:
+def api(settings: Settings) -> "FastAPI":
     """Build the app of one API worker."""
+    # the web framework takes 0.8 s to import, which a core that is started again need not wait for
+    from sas_matcher.api.app import create_app  # noqa: PLC0415
+    from sas_matcher.api.hub import Hub  # noqa: PLC0415
+    from sas_matcher.api.wire import Wire  # noqa: PLC0415
+    from sas_matcher.api.ws import Sockets  # noqa: PLC0415
+
     geography = Gazetteer.load()
     ids = SystemIds()
 
     @asynccontextmanager
-    async def open_wire() -> AsyncIterator[tuple[Wire, Sockets]]:
+    async def open_wire() -> "AsyncIterator[tuple[Wire, Sockets]]":
         async with open_stores(settings, _PATIENCE_S) as stores:
             # a bus of its own: the hub's blocking reads must not hold a connection that others wait for
             reader = RedisBus.connect(settings.redis_url)
@@ -248,14 +255,28 @@ async def core(settings: Settings, holder: str) -> None:
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
+        gc.disable()
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (matcher.run(), keeper.run(), ingest.run(), solver.warm()):
+                for work in (matcher.run(), keeper.run(), ingest.run(), _once_loaded(matcher.ready, solver)):
                     group.create_task(work)
         finally:
+            gc.enable()
             solver.close()
             await reader.close()
             await intake.close()
+
+
+async def _once_loaded(ready: asyncio.Event, solver: ProcessSolver) -> None:
+    """Do what would have slowed the loading of all places: start the solver's process, collect garbage again.
+
+    What was loaded stays: the collector need not walk through it ever again (it took a third of the loading time, and
+    then a pause in the midst of the live path now and then).
+    """
+    await ready.wait()
+    gc.freeze()
+    gc.enable()
+    await solver.warm()
 
 
 # -- processes ---------------------------------------------------------------------------------------------------
@@ -263,6 +284,8 @@ async def core(settings: Settings, holder: str) -> None:
 
 def run_api(settings: Settings, listening: socket.socket | None) -> None:
     """Serve the API in this process until a signal, on a socket that may come from the parent."""
+    import uvicorn  # noqa: PLC0415 - see ``api``
+
     config = uvicorn.Config(
         api(settings),
         host=settings.host,

@@ -11,7 +11,8 @@ from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
-from sas_matcher.api.problems import parse, parse_query
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import MOST_SLOTS, OutcomeIn, RefuseIn, SlotsIn, WindowQuery, WithdrawIn
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher.api.openapi import problems, takes
-from sas_matcher.api.problems import parse, parse_query
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import (
     CancelIn,
     ConfirmIn,

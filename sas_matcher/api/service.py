@@ -9,7 +9,8 @@ from fastapi.responses import Response
 from sas_matcher import __version__
 from sas_matcher.api.metrics import CONTENT_TYPE_LATEST, exposition
 from sas_matcher.api.openapi import problems, takes
-from sas_matcher.api.problems import parse, parse_query
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import CommunesQuery, Nothing, OverviewQuery, SettingIn
 from sas_matcher.api.wire import caller, json, wire
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError, UnavailableError

@@ -29,7 +29,7 @@ SLACK: Final = 1 + 1e-9  # boxes around a circle must not lose its rim to roundi
 TRACES: Final = 10_000  # slots remembered only to refuse older news: minutes at 33 publications a second
 NEEDS_KEPT: Final = 1_000  # combinations of needs whose answers are kept: a surge asks for a few dozen
 
-_ROW = np.dtype(
+ROW: Final = np.dtype(
     [
         ("slot_id", np.int64),
         ("start", np.int64),
@@ -49,7 +49,7 @@ _ROW = np.dtype(
         ("key", np.uint64),
     ]
 )
-_COLUMNS: Final = tuple(_ROW.names or ())
+_COLUMNS: Final = tuple(ROW.names or ())
 SITE_FIELDS: Final = (
     "territory",
     "professional",
@@ -172,7 +172,12 @@ def place_row(record: Mapping[str, Any], left: int, start: int, end: int) -> Pla
 
 def site_json(values: Sequence[Any]) -> bytes:
     """Return the JSON of a site from its values in the order of SITE_FIELDS."""
-    return orjson.dumps(dict(zip(SITE_FIELDS, values, strict=True)))
+    return exactly(orjson.dumps(dict(zip(SITE_FIELDS, values, strict=True))))
+
+
+def exactly(text: bytes) -> bytes:
+    """Return a copy in as much memory as it needs: orjson's bytes keep the 4 KiB they were written into."""
+    return bytes(memoryview(text))
 
 
 class Partition:
@@ -184,7 +189,15 @@ class Partition:
     def __init__(self) -> None:
         self.size = 0
         self._sorted = True
-        self._data: dict[str, npt.NDArray[Any]] = {name: np.empty(0, _ROW[name]) for name in _COLUMNS}
+        self._data: dict[str, npt.NDArray[Any]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[Any]) -> "Partition":
+        """Return a partition of rows (structured) that are sorted by start, then slot id."""
+        part = cls()
+        part.size = len(rows)
+        part._data = {name: rows[name].copy() for name in _COLUMNS}
+        return part
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return the live part of a column; writing to it writes the market."""
@@ -298,8 +311,21 @@ class Market:
             taken.append(slot_id)
         for key, rows in grouped.items():
             self._modes_of.setdefault(key[0], set()).add(key[1])
-            self._partitions.setdefault(key, Partition()).insert(np.array(rows, _ROW))
+            self._partitions.setdefault(key, Partition()).insert(np.array(rows, ROW))
         return taken
+
+    def site_number(self, text: bytes) -> int:
+        """Return the number of a site by its JSON."""
+        number = self._site_number.setdefault(text, len(self._sites))
+        if number == len(self._sites):
+            self._sites.append(text)
+        return number
+
+    def adopt(self, key: tuple[str, str, int, int], part: Partition) -> None:
+        """Take a whole partition of slots that are not here; ``key``: profession, mode and ``cells`` of the square."""
+        self._partitions[key] = part
+        self._where.update(dict.fromkeys(part.column("slot_id").tolist(), key))
+        self._modes_of.setdefault(key[0], set()).add(key[1])
 
     def _known(self, slot_id: int) -> tuple[int, int, int]:
         """Return what is known of a slot, here or gone: version, seats left, version of those (−1 for nothing)."""
@@ -328,10 +354,6 @@ class Market:
             del self._traces[next(iter(self._traces))]
 
     def _pack(self, place: PlaceRow, left: int, seats_version: int) -> tuple[Any, ...]:
-        site = self._site_number.get(place.site)
-        if site is None:
-            site = self._site_number[place.site] = len(self._sites)
-            self._sites.append(place.site)
         return (
             place.slot_id,
             place.start,
@@ -343,7 +365,7 @@ class Market:
             place.capacity,
             -1 if place.professional is None else self.professionals.number(place.professional),
             -1 if place.specialty is None else self.specialties.number(place.specialty),
-            site,
+            self.site_number(place.site),
             place.landmass,
             place.walkin,
             place.version,

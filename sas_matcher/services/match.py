@@ -20,7 +20,8 @@ from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, explain
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, place_row, site_json, stable_key
+from sas_matcher.matching.loading import Loader
+from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row, stable_key
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.ports import (
     PLACES_STREAM,
@@ -108,33 +109,6 @@ def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
     )
 
 
-def _row_of_columns(row: Sequence[Any]) -> PlaceRow:
-    """Build a place from the columns of the ledger's ``live_places``."""
-    (slot_id, start, end, lat, lon, offers, left, capacity, professional, specialty, profession, mode) = row[:12]
-    booking_kind, landmass, version, territory, pro_name, structure, structure_name, source_kind = row[12:20]
-    insee, label, phone = row[20:23]
-    site = (territory, professional, pro_name, structure, structure_name, source_kind, lat, lon, insee, label, phone)
-    return PlaceRow(
-        slot_id=slot_id,
-        start=start,
-        end=end,
-        lat=lat,
-        lon=lon,
-        offers=tuple(offers),
-        left=left,
-        capacity=capacity,
-        professional=professional,
-        specialty=matching_specialty(specialty),
-        profession=profession,
-        mode=mode,
-        walkin=booking_kind == "walkin",
-        landmass=landmass,
-        version=version,
-        key=slot_id,
-        site=site_json(site),
-    )
-
-
 class Matcher:
     """Decides for the territories whose leases it holds; sees the places of all."""
 
@@ -217,12 +191,12 @@ class Matcher:
         await self._renew()
 
     async def _load_market(self) -> Market:
-        market = Market()
+        loader = Loader()
         async for page in self._ledger.live_places(self._clock.now(), None):
             for first in range(0, len(page), LOADED):
-                market.put(_row_of_columns(row) for row in page[first : first + LOADED])
+                loader.add(page[first : first + LOADED])
                 await asyncio.sleep(0)
-        return market
+        return loader.market()
 
     async def _load_settings(self) -> None:
         for territory, setting in (await self._ledger.settings()).items():

@@ -1,0 +1,84 @@
+"""Loading all places at once gives the same market as taking them in one by one."""
+
+import random
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from sas_matcher.matching.engine import find_candidates
+from sas_matcher.matching.loading import Loader
+from sas_matcher.matching.market import Market, PlaceRow, exactly, site_json
+from sas_matcher.matching.terms import Terms
+from tests.matching_cases import NOW, place, request
+
+OFFERS = [("enfant", "pmr"), ("pmr",), (), ("enfant",)]
+
+
+def places(count: int) -> list[PlaceRow]:
+    """Draw places of several kinds around Lyon, some of the same site."""
+    rng = random.Random(7)
+    drawn = []
+    for number in range(1, count + 1):
+        lat, lon = 45.5 + rng.random(), 4.5 + rng.random()
+        made = place(number, 30 + number % 90, lat=lat, lon=lon, professional=f"99{number % 40:09d}")
+        changes: dict[str, Any] = {"offers": OFFERS[number % 4], "left": number % 3, "version": number + 5}
+        changes |= {"mode": ("cabinet", "tele", "visite")[number % 3], "profession": ("MG", "DENT")[number % 5 == 0]}
+        drawn.append(made._replace(walkin=number % 7 == 0, specialty=(None, "SM40")[number % 11 == 0], **changes))
+    return drawn
+
+
+def columns(row: PlaceRow) -> tuple[Any, ...]:
+    """The columns of the ledger's ``live_places``."""
+    site = orjson.loads(row.site)
+    names = ("territory", "professional_name", "structure", "structure_name", "source_kind", "insee", "label", "phone")
+    kind = "walkin" if row.walkin else "routine"
+    start = (row.slot_id, row.start, row.end, row.lat, row.lon, list(row.offers), row.left, row.capacity)
+    middle = (row.professional, row.specialty, row.profession, row.mode, kind, row.landmass, row.version)
+    return start + middle + tuple(site[name] for name in names)
+
+
+@pytest.mark.parametrize("page", [1, 37, 1_000])
+def test_a_loaded_market_is_the_market_of_the_same_places_put_in(page: int) -> None:
+    """Candidates, sites, seats and versions agree, whatever the size of the pages; news then counts as usual."""
+    drawn = places(400)
+    loader, put = Loader(), Market()
+    for first in range(0, len(drawn), page):
+        loader.add([columns(row) for row in drawn[first : first + page]])
+    loaded = loader.market()
+    put.put(drawn)
+    assert len(loaded) == len(put) == 400
+    for profession in ("MG", "DENT"):
+        for needs in ((), ("enfant",), ("enfant", "pmr")):
+            for mode in ("cabinet", "tele", "visite"):
+                wish = request("r", profession=profession, needs=needs, modes=(mode,), mt="99000000003")
+                ours, theirs = (find_candidates(market, wish, NOW, Terms()) for market in (loaded, put))
+                a, b = np.argsort(ours.slot_id), np.argsort(theirs.slot_id)
+                for name in ("slot_id", "key", "start", "km", "travel_min", "is_mt", "cost", "left"):
+                    assert (getattr(ours, name)[a] == getattr(theirs, name)[b]).all(), name
+    for row in drawn:
+        ours_at, theirs_at = loaded.find(row.slot_id), put.find(row.slot_id)
+        assert ours_at is not None and theirs_at is not None
+        site = [m.site(int(part.column("site")[at])) for m, (part, at) in ((loaded, ours_at), (put, theirs_at))]
+        assert site[0] == site[1] == row.site
+        for name in ("end", "capacity", "walkin", "landmass", "version", "seats_version"):
+            assert ours_at[0].column(name)[ours_at[1]] == theirs_at[0].column(name)[theirs_at[1]], name
+    assert loaded.modes_of("MG") == put.modes_of("MG")
+    older = drawn[9]._replace(version=1, left=2)
+    assert loaded.put([older]) == put.put([older]) == []
+    newer = drawn[9]._replace(version=9_999, left=2)
+    assert loaded.put([newer]) == put.put([newer]) == [10]
+    assert loaded.set_left(11, 0, 10_000) and loaded.left_of(11) == 0
+
+
+def test_nothing_loaded_is_an_empty_market() -> None:
+    """A country without a place."""
+    assert len(Loader().market()) == 0
+
+
+def test_a_kept_site_takes_the_memory_of_its_text() -> None:
+    """orjson hands out bytes in the 4 KiB they were written into: 58 000 sites of France would take 227 MiB."""
+    text = orjson.dumps({"name": "Dr Fictif"})
+    assert exactly(text) == text and exactly(text) is not text
+    assert site_json(list(range(11))) is not None
