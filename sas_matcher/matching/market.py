@@ -117,6 +117,17 @@ class OfferSets:
         return meeting
 
 
+class Spot(NamedTuple):
+    """Where and when there is a place: enough to tell whom it might help."""
+
+    slot_id: int
+    profession: str
+    mode: str
+    lat: float
+    lon: float
+    start: int
+
+
 class PlaceRow(NamedTuple):
     """One place as the market takes it. Times in whole epoch seconds; ``site`` is the JSON of SITE_FIELDS."""
 
@@ -137,6 +148,11 @@ class PlaceRow(NamedTuple):
     version: int
     key: int
     site: bytes
+
+    @property
+    def spot(self) -> Spot:
+        """Where it is."""
+        return Spot(self.slot_id, self.profession, self.mode, self.lat, self.lon, self.start)
 
 
 def stable_key(text: str) -> int:
@@ -416,6 +432,16 @@ class Market:
             return None
         partition = self._partitions[key]
         return partition, partition.find(slot_id)
+
+    def spot(self, slot_id: int) -> Spot | None:
+        """Return where a slot is; None for one that is not here."""
+        located = self.find(slot_id)
+        if located is None:
+            return None
+        part, row = located
+        profession, mode, _, _ = self._where[slot_id]
+        lat, lon = float(part.column("lat")[row]), float(part.column("lon")[row])
+        return Spot(slot_id, profession, mode, lat, lon, int(part.column("start")[row]))
 
     def mode_of(self, slot_id: int) -> str:
         """Return the mode of a known slot."""

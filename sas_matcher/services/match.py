@@ -21,7 +21,7 @@ from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, explain
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row, stable_key
+from sas_matcher.matching.market import KM_PER_DEGREE, Market, Spot, place_row, stable_key
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.ports import (
     PLACES_STREAM,
@@ -45,6 +45,7 @@ DECIDE_S: Final = (
 )
 BATCH: Final = 1_000
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
+BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bulk comes in entries of 200 places, 5 ms
 LOADED: Final = 1_000  # places loaded between two breaths: about 10 ms
 LOSSES: Final = 5  # lost seats in a row before a request waits for the next change
 DEFAULT_HOLD_S: Final = 180
@@ -143,7 +144,7 @@ class Matcher:
         self._waiting: dict[str, OpenRequest] = {}
         # the batch being decided, without those that were closed or changed meanwhile; and places freed meanwhile
         self._batch: dict[str, OpenRequest] = {}
-        self._freed: list[int] = []
+        self._freed: list[Spot] = []
         self._told: set[str] = set()
         self._losses: dict[str, int] = {}
         self._positions: dict[str, str] = {}
@@ -253,8 +254,10 @@ class Matcher:
                 entries = await self._bus.read(self._positions, block_ms=200)
                 for entry in entries:
                     self._positions[entry.stream] = entry.id
-                if entries:
-                    self._apply(entries)
+                for entry in entries:
+                    self._apply([entry])
+                    if len(entry.fields[b"data"]) > BIG_NEWS:
+                        await asyncio.sleep(0)
             except UnavailableError as away:
                 _log.warning("matcher.bus_away", detail=away.detail)
                 # requests are durable in the ledger: deciding goes on from there while Redis is away
@@ -285,7 +288,7 @@ class Matcher:
 
     def _apply(self, entries: Iterable[Entry]) -> None:
         """Take in changes of places and open requests."""
-        freed: list[int] = []
+        freed: list[Spot] = []
         for entry in entries:
             fields = entry.fields
             if entry.stream == REQUESTS_STREAM:
@@ -302,8 +305,8 @@ class Matcher:
         if freed:
             self._wake(freed)
 
-    def _apply_places(self, kind: str, items: Sequence[Any]) -> list[int]:
-        """Apply one change of places; returns the slots that now have a seat left."""
+    def _apply_places(self, kind: str, items: Sequence[Any]) -> list[Spot]:
+        """Apply one change of places; returns where there now is a seat left."""
         if kind == "published":
             rows = []
             for record, left in items:
@@ -311,11 +314,10 @@ class Matcher:
                 end = int(datetime.fromisoformat(record["end"]).timestamp())
                 rows.append(place_row(record, left, start, end))
             taken = set(self.market.put(rows))
-            return [row.slot_id for row in rows if row.left > 0 and row.slot_id in taken]
+            return [row.spot for row in rows if row.left > 0 and row.slot_id in taken]
         if kind == "state":
-            return [
-                slot_id for slot_id, left, version in items if self.market.set_left(slot_id, left, version) and left > 0
-            ]
+            news = [slot for slot, left, version in items if self.market.set_left(slot, left, version) and left > 0]
+            return [spot for slot_id in news if (spot := self.market.spot(slot_id)) is not None]
         for slot_id, version in items:
             self.market.discard(slot_id, version)
         return []
@@ -335,20 +337,16 @@ class Matcher:
         self._told.discard(request_id)
         self._losses.pop(request_id, None)
 
-    def _wake(self, slot_ids: Sequence[int]) -> None:
+    def _wake(self, spots: Sequence[Spot]) -> None:
         """Let the waiting requests that one of these places might help go round again."""
         if self._batch:
             # whoever turns out to find no place has not seen these
-            self._freed += slot_ids
+            self._freed += spots
         if not self._waiting:
             return
         by_kind: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
-        for slot_id in slot_ids:
-            located = self.market.find(slot_id)
-            if located is not None:
-                part, row = located
-                where = (float(part.column("lat")[row]), float(part.column("lon")[row]), int(part.column("start")[row]))
-                by_kind.setdefault((self.market.profession_of(slot_id), self.market.mode_of(slot_id)), []).append(where)
+        for spot in spots:
+            by_kind.setdefault((spot.profession, spot.mode), []).append((spot.lat, spot.lon, spot.start))
         arrays = {kind: np.array(places) for kind, places in by_kind.items()}
         for request_id, request in list(self._waiting.items()):
             for mode in request.modes:
@@ -504,7 +502,7 @@ class Matcher:
 
     def _settle(self, picks: Sequence[Pick], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
         """Bring memory in line with what the ledger said."""
-        freed: list[int] = []
+        freed: list[Spot] = []
         for a in announced:
             if a.stream == "places":
                 freed += self._apply_places(a.type, orjson.loads(a.data))
@@ -530,6 +528,6 @@ class Matcher:
             if self._watch:
                 self._watch.decided(request, verdict, done - request.created_at)
         claimed = {pick.slot_id for pick in picks}
-        lapsed = [slot_id for slot_id in freed if slot_id not in claimed]
+        lapsed = [spot for spot in freed if spot.slot_id not in claimed]
         if lapsed:
             self._wake(lapsed)

@@ -18,6 +18,7 @@ from sas_matcher.ports import Announcement, Bus, Clock, Ledger
 GRACE: Final = timedelta(seconds=1)  # far above the milliseconds that a healthy writer needs
 _FORGET_EVERY_S: Final = 0.2
 _BATCH: Final = 200
+_BYTES: Final = 500_000  # of one round trip: the matcher takes in the first part of a bulk while the rest is written
 _log = structlog.get_logger(__name__)
 
 
@@ -49,7 +50,7 @@ class Relay:
             await self._more.wait()
             self._more.clear()
             while self._queue:
-                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+                batch = self._next_batch()
                 try:
                     await self._bus.publish(batch)
                 except Exception as failure:
@@ -58,6 +59,14 @@ class Relay:
                     self._queue.clear()
                 else:
                     self._done.extend(a.id for a in batch)
+
+    def _next_batch(self) -> list[Announcement]:
+        count, size = 0, 0
+        while count < min(_BATCH, len(self._queue)) and size < _BYTES:
+            size += len(self._queue[count].data)
+            count += 1
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        return batch
 
     async def _forget_forever(self) -> None:
         while True:

@@ -152,6 +152,8 @@ create table outbox (
     audience  text[] not null,
     data      text not null
 );
+-- Read once and dropped within a second: compressing it costs more than the room it saves.
+alter table outbox alter column data set storage external;
 
 -- Exactly one matcher decides for a territory; the fence travels with each of its claims.
 create table lease (

@@ -32,12 +32,14 @@ begin
     )
     select array_agg(id) from locked where id in (select id from wanted) into known_ids;
     with incoming as (
-        select e.n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
-        lateral json_to_record(e.doc) as d(
+        select * from rows from (json_to_recordset(p_rows) as (
             external_id text, territory text, professional text, professional_name text, structure text,
             structure_name text, source_kind text, lat double precision, lon double precision, landmass smallint,
             insee text, label text, phone text, starts timestamptz, ends timestamptz, capacity int, mode text,
-            booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz)
+            booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz))
+            with ordinality as d(external_id, territory, professional, professional_name, structure, structure_name,
+                source_kind, lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind,
+                profession, specialty, offers, visibility, valid_at, n)
     ), known as (
         select s.* from slot s join unnest(known_ids) k(id) on k.id = s.id
     ), judged as (
