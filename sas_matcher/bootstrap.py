@@ -177,7 +177,7 @@ def api(settings: Settings) -> "FastAPI":
             reader = RedisBus.connect(settings.redis_url)
             hub = Hub(reader, stores.ledger, stores.clock)
             gate = Gate(stores.ledger, stores.clock, rate=settings.rate, burst=settings.burst)
-            tickets = Tickets(stores.clock, ids.secret)
+            tickets = Tickets(stores.bus, gate, stores.clock, ids.secret)
             wire = Wire(
                 ledger=stores.ledger,
                 bus=stores.bus,

@@ -92,6 +92,17 @@ class RedisBus:
         with answering():
             await self.redis.execute_command("PING")
 
+    async def keep_once(self, name: str, value: str, seconds: int) -> None:
+        """Keep a value for some seconds, to be taken once."""
+        with answering():
+            await self.redis.execute_command("SET", keys.once(name), value, "EX", seconds)
+
+    async def take_once(self, name: str) -> str | None:
+        """Return a kept value and forget it, in one step."""
+        with answering():
+            value = await self.redis.execute_command("GETDEL", keys.once(name))
+        return None if value is None else str(value, "utf-8")
+
     # -- publishing ----------------------------------------------------------------------------------------------
 
     async def publish(self, announcements: Sequence[Announcement]) -> None:

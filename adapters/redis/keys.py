@@ -54,3 +54,8 @@ def ingest(key_id: str) -> str:
 def ingest_replies(key_id: str) -> str:
     """STREAM of the verdicts on it."""
     return f"sas:ingest:replies:{key_id}"
+
+
+def once(name: str) -> str:
+    """STRING: a value that is taken once, such as whose websocket ticket has this hash; it expires by itself."""
+    return f"sas:once:{name}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, TooManyError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
@@ -138,13 +138,25 @@ class Gate:
             raise NotAuthenticatedError("Clé inconnue, expirée ou révoquée.")
         return caller
 
+    async def of_key(self, key_id: str) -> Caller:
+        """Return the caller of a key that proved itself before, as it stands now.
+
+        Raises:
+            NotAuthenticatedError: revoked or expired meanwhile.
+        """
+        record = await self._ledger.key(key_id)
+        over = record is not None and record.expires_at is not None and record.expires_at <= self._clock.now()
+        if record is None or over or record.revoked_at is not None:
+            raise NotAuthenticatedError("Clé inconnue, expirée ou révoquée.")
+        return caller_of(record)
+
     async def still_valid(self, key_id: str) -> bool:
         """Tell whether a key that was accepted earlier is still in force (long-lived sockets ask again)."""
-        record = await self._ledger.key(key_id)
-        now = self._clock.now()
-        return (
-            record is not None and record.revoked_at is None and (record.expires_at is None or record.expires_at > now)
-        )
+        try:
+            await self.of_key(key_id)
+        except NotAuthenticatedError:
+            return False
+        return True
 
     def _spend(self, key_id: str) -> None:
         now = self._clock.now().timestamp()
@@ -164,32 +176,56 @@ class Gate:
         bucket.tokens -= 1
 
 
+class OneTime(Protocol):
+    """Keeps small values that may be taken once, by whichever process asks first (the bus, so that workers share)."""
+
+    async def keep_once(self, name: str, value: str, seconds: int) -> None:
+        """Keep a value for some seconds."""
+        ...
+
+    async def take_once(self, name: str) -> str | None:
+        """Return a value and forget it; None when it was taken, has expired or never was."""
+        ...
+
+
 class Tickets:
-    """One-time websocket tickets: 30 s, single use, never in a URL (OWASP ASVS 5.0 V4.4)."""
+    """One-time websocket tickets: 30 s, single use, never in a URL (OWASP ASVS 5.0 V4.4).
 
-    LIFE_S: Final = 30.0
+    They are kept on the bus, as hashes: the worker that gets the websocket is often not the one that gave the ticket.
+    """
 
-    def __init__(self, clock: Clock, secret: Callable[[], str]) -> None:
+    LIFE_S: Final = 30
+
+    def __init__(self, kept: OneTime, gate: Gate, clock: Clock, secret: Callable[[], str]) -> None:
+        self._kept = kept
+        self._gate = gate
         self._clock = clock
         self._secret = secret
-        self._open: dict[bytes, tuple[float, Caller]] = {}
 
-    def issue(self, caller: Caller) -> str:
-        """Return a new ticket for a caller."""
-        now = self._clock.now().timestamp()
-        if len(self._open) > 10_000:
-            self._open = {name: entry for name, entry in self._open.items() if entry[0] > now}
+    async def issue(self, caller: Caller) -> str:
+        """Return a new ticket for a caller.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
         ticket = self._secret()
-        self._open[hash_secret(ticket)] = (now + self.LIFE_S, caller)
+        ends = self._clock.now().timestamp() + self.LIFE_S
+        await self._kept.keep_once(_ticket_name(ticket), f"{caller.key_id} {ends}", self.LIFE_S)
         return ticket
 
-    def redeem(self, ticket: str) -> Caller:
+    async def redeem(self, ticket: str) -> Caller:
         """Return whose ticket it is; it is used up.
 
         Raises:
-            NotAuthenticatedError: unknown, used or too old.
+            NotAuthenticatedError: unknown, used or too old, or its key is no longer in force.
+            UnavailableError: Redis or the ledger is away.
         """
-        entry = self._open.pop(hash_secret(ticket), None)
-        if entry is None or entry[0] <= self._clock.now().timestamp():
+        entry = await self._kept.take_once(_ticket_name(ticket))
+        key_id, _, ends = (entry or "").partition(" ")
+        if entry is None or float(ends) <= self._clock.now().timestamp():
             raise NotAuthenticatedError("Ticket inconnu, déjà utilisé ou expiré.")
-        return entry[1]
+        return await self._gate.of_key(key_id)
+
+
+def _ticket_name(ticket: str) -> str:
+    return f"ticket:{hash_secret(ticket).hex()}"

@@ -108,7 +108,7 @@ async def ticket(request: Request) -> Response:
     who = await caller(request)
     parse(Nothing, await request.body() or b"{}")
     tickets = wire(request).tickets
-    return json({"ticket": tickets.issue(who), "expires_in": int(tickets.LIFE_S)}, 201)
+    return json({"ticket": await tickets.issue(who), "expires_in": tickets.LIFE_S}, 201)
 
 
 @router.get(

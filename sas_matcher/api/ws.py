@@ -1,7 +1,7 @@
 """The websocket ``/v1/ws``: a one-time ticket, then events, resumable by (epoch, offset).
 
 Close codes: 4401 ticket or key not valid, 4408 reader too slow (resume), 1008 policy (origin, flood, bad message),
-1001 the server stops.
+1013 try again later (full, or a store is away), 1001 the server stops.
 """
 
 import asyncio
@@ -70,11 +70,13 @@ class Sockets:
             async with asyncio.timeout(HELLO_S):
                 text = await socket.receive_text()
             hello = parse(Hello, text)
-            caller = self._tickets.redeem(hello.ticket)
+            caller = await self._tickets.redeem(hello.ticket)
         except (TimeoutError, NotAuthenticatedError):
             await self._close(socket, 4401)
         except (InvalidInputError, KeyError):
             await self._close(socket, 1008)
+        except UnavailableError:
+            await self._close(socket, 1013)
         else:
             await self._follow(socket, caller, hello.resume)
 

@@ -358,3 +358,15 @@ async def test_a_server_that_takes_no_writes_counts_as_away(bus: RedisBus) -> No
         await bus.redis.execute_command("REPLICAOF", "NO", "ONE")
     await bus.publish([state(1, 3, 0)])
     assert await mirror(bus) == {1: ("", 1, 0)}
+
+
+async def test_what_is_kept_once_is_taken_once_by_whoever_comes_first(server: ValkeyServer, bus: RedisBus) -> None:
+    """Two workers share what was kept; it expires by itself, and nothing else of the bus sees it."""
+    other = RedisBus.connect(server.url)
+    await bus.keep_once("ticket:a", "key 12.5", 30)
+    taken = await asyncio.gather(*(worker.take_once("ticket:a") for worker in (bus, other, bus, other)))
+    assert sorted(taken, key=str) == [None, None, None, "key 12.5"]
+    assert await bus.take_once("ticket:never") is None
+    await bus.keep_once("ticket:b", "key", 30)
+    assert 0 < await bus.redis.ttl(keys.once("ticket:b")) <= 30
+    await other.close()
