@@ -192,7 +192,8 @@ def api(settings: Settings) -> "FastAPI":
             )
             following = _vital(hub.run())
             try:
-                await asyncio.wait_for(hub.started.wait(), _PATIENCE_S)
+                async with asyncio.timeout(_PATIENCE_S):
+                    await hub.started.wait()
                 yield wire, Sockets(hub, gate, tickets, stores.clock, settings.origins, settings.sockets)
             finally:
                 following.cancel()

@@ -169,7 +169,8 @@ class Matcher:
         finally:
             self.ready.clear()
             try:
-                await asyncio.wait_for(self._ledger.drop_leases(self._holder), 2)
+                async with asyncio.timeout(2):
+                    await self._ledger.drop_leases(self._holder)
             except (UnavailableError, TimeoutError):
                 _log.warning("matcher.leases_left_to_expire")
 

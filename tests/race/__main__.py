@@ -1,8 +1,11 @@
-"""Race campaigns at will: ``python -m tests.race [--long] [--attempts N] [--seed N] [--kills N]``."""
+"""Race campaigns: ``./sas race [--long] [--attempts N] [--kills N] [--cuts N] [--seed N]``.
+
+Without options a crowd of 30 000 attempts; ``--long`` is what the service promises, in a quarter of an hour: 100 000
+attempts on few places, 50 kills of its processes under load, 1 000 cut websockets.
+"""
 
 import argparse
 import asyncio
-import importlib.util
 import logging
 import shutil
 import sys
@@ -13,26 +16,50 @@ import structlog
 
 from adapters.embedded import EmbeddedServers
 from adapters.postgres.schema import migrate_now
+from tests.api import ws_cuts
+from tests.race import kills
 from tests.race.crowd import Report, campaign
 
 MEDIUM = 30_000
 LONG = 100_000
+LONG_KILLS = 50
+LONG_CUTS = 1_000
 ROUND = 10_000  # attempts after which a campaign starts again with other chances
 
 
 def main() -> int:
-    """Run the campaigns; returns 1 if anything was ever booked twice."""
-    parser = argparse.ArgumentParser(prog="python -m tests.race", description=__doc__)
-    parser.add_argument("--long", action="store_true", help=f"{LONG} attempts instead of {MEDIUM}")
-    parser.add_argument("--attempts", type=int, help="so many attempts")
+    """Run the campaigns; returns 1 if anything was booked twice, lost, or seen twice."""
+    parser = argparse.ArgumentParser(prog="sas race", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--long", action="store_true", help=f"{LONG} attempts, {LONG_KILLS} kills, {LONG_CUTS} cuts")
+    parser.add_argument("--attempts", type=int, help=f"so many attempts instead of {MEDIUM}")
     parser.add_argument("--seed", type=int, default=1, help="where the chances begin")
-    parser.add_argument("--kills", type=int, metavar="N", help="a campaign that kills N processes under load")
+    parser.add_argument("--kills", type=int, metavar="N", help="kill N processes under load")
+    parser.add_argument("--cuts", type=int, metavar="N", help="cut N websockets while confirmations flow")
     chosen = parser.parse_args()
-    if chosen.kills is not None:
-        if importlib.util.find_spec("tests.race.kills") is None:
-            parser.error("there is no campaign of kills here")
-        return int(importlib.import_module("tests.race.kills").main(chosen.kills, chosen.seed))
-    attempts = chosen.attempts or (LONG if chosen.long else MEDIUM)
+    every = chosen.long or (chosen.kills is None and chosen.cuts is None)
+    attempts = chosen.attempts or (LONG if chosen.long else MEDIUM if every else 0)
+    failed = 0
+    if attempts:
+        failed |= crowd(attempts, chosen.seed)
+    if number := chosen.cuts or (LONG_CUTS if chosen.long else 0):
+        failed |= cuts(number)
+    if number := chosen.kills or (LONG_KILLS if chosen.long else 0):
+        failed |= int(kills.main(number, chosen.seed))
+    return failed
+
+
+def cuts(number: int) -> int:
+    """Cut websockets; each confirmation is seen exactly once after the resume, or a gap is told."""
+    found = ws_cuts.run(number)
+    told = f"{found.confirmed} confirmed, {found.events} events, {found.gaps} gaps told"
+    wrong = f"{len(found.missing)} missing, {len(found.repeated)} delivered twice"
+    sys.stdout.write(f"{found.cuts} websockets cut: {told}; {wrong}\n\n")
+    sys.stdout.flush()
+    return 1 if found.missing or found.repeated else 0
+
+
+def crowd(attempts: int, seed: int) -> int:
+    """Let a crowd fight for few places; nothing may be booked twice."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     total = Report()
     for number, first in enumerate(range(0, attempts, ROUND)):
@@ -46,13 +73,13 @@ def main() -> int:
                         servers.database_url,
                         servers.redis_url,
                         attempts=min(ROUND, attempts - first),
-                        seed=chosen.seed + number,
+                        seed=seed + number,
                     )
                 )
         finally:
             shutil.rmtree(folder)
         total.add(report)
-        sys.stdout.write(f"seed {chosen.seed + number}\n{report.table()}\n\n")
+        sys.stdout.write(f"seed {seed + number}\n{report.table()}\n\n")
         sys.stdout.flush()
     sys.stdout.write(f"all campaigns\n{total.table()}\n")
     return 1 if total.wrong else 0
