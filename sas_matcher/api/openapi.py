@@ -29,6 +29,103 @@ PROBLEM_SCHEMA: Final = {
         },
     },
 }
+PLACE_SCHEMA: Final = {
+    "type": "object",
+    "required": [
+        "slot_id",
+        "start",
+        "end",
+        "mode",
+        "profession",
+        "distance_km",
+        "travel_min",
+        "wait_min",
+        "site",
+        "cost",
+    ],
+    "properties": {
+        "slot_id": {"type": "integer"},
+        "start": {"type": "string", "format": "date-time"},
+        "end": {"type": "string", "format": "date-time"},
+        "mode": {"type": "string"},
+        "profession": {"type": "string"},
+        "distance_km": {"type": ["number", "null"], "description": "null for téléconsultation"},
+        "travel_min": {"type": "number"},
+        "wait_min": {"type": "number"},
+        "site": {"type": "object"},
+        "cost": {"type": "object"},
+    },
+}
+RELAXATION_SCHEMA: Final = {
+    "type": "object",
+    "required": ["concessions", "size_min", "ask", "sentence", "place"],
+    "properties": {
+        "concessions": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"enum": ["radius", "deadline", "mode", "need", "profession"]},
+        },
+        "size_min": {"type": "number", "description": "How much is given up, in minutes of travel: for the order only"},
+        "ask": {"type": "object", "description": "The fields of a new request, made now, that would find the place"},
+        "sentence": {"type": "string", "description": "In French, for people"},
+        "place": {"$ref": _REF.format(model="Place")},
+    },
+}
+NO_PLACE_SCHEMA: Final = {
+    "type": "object",
+    "required": ["reason", "counts", "nearest_km", "sentence", "would_help"],
+    "properties": {
+        "reason": {"type": "string", "description": "Stable code, the first of the day log's that is true"},
+        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "nearest_km": {"type": ["number", "null"]},
+        "sentence": {"type": "string", "description": "In French, for people"},
+        "would_help": {
+            "type": ["array", "null"],
+            "maxItems": 4,
+            "description": "What would find a place, the smallest concession first; null when it was not looked for",
+            "items": {"$ref": _REF.format(model="Relaxation")},
+        },
+    },
+    "example": {
+        "reason": "NO_SLOT_IN_RADIUS",
+        "counts": {"profession": 3, "mode": 3, "needs": 3, "radius": 0, "in_time": 0},
+        "nearest_km": 32.4,
+        "sentence": "Pas de place pour l'instant : aucun créneau dans le rayon ; le plus proche est à 32,4 km.",
+        "would_help": [
+            {
+                "concessions": ["radius"],
+                "size_min": 4.7,
+                "ask": {"radius_km": 32.4},
+                "sentence": "à 2,4 km de plus",
+                "place": {
+                    "slot_id": 4711,
+                    "start": "2026-11-23T14:00:00+01:00",
+                    "end": "2026-11-23T14:15:00+01:00",
+                    "mode": "cabinet",
+                    "profession": "MG",
+                    "distance_km": 32.4,
+                    "travel_min": 66.2,
+                    "wait_min": 95.0,
+                    "site": {"insee": "69382", "label": "Cabinet fictif des Tilleuls"},
+                    "cost": {"travel_min": 66.2, "wait_weighted_min": 23.8, "mt_bonus_min": 0.0, "total_min": 90.0},
+                },
+            }
+        ],
+    },
+}
+ASKED_SCHEMA: Final = {
+    "type": "object",
+    "required": ["request_id", "status", "decision"],
+    "properties": {
+        "request_id": {"type": "string"},
+        "status": {"type": "string"},
+        "decision": {
+            "type": ["object", "null"],
+            "properties": {"none": {"anyOf": [{"type": "null"}, {"$ref": _REF.format(model="NoPlace")}]}},
+        },
+    },
+}
+"""A request as a regulator reads it, as far as the reason for no place goes."""
 _STATUS_TEXT: Final = {
     400: "Unreadable request",
     401: "No valid key",
@@ -55,6 +152,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Document the errors of a route."""
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {status: {"description": _STATUS_TEXT[status], "content": content} for status in sorted({400, *statuses})}
+
+
+def asked(description: str) -> dict[str, Any]:
+    """Document an answer that is a request as its regulator reads it."""
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": _REF.format(model="Asked")}}},
+    }
 
 
 def takes(
@@ -105,7 +210,13 @@ def install(app: FastAPI) -> None:
             _, parts = models_json_schema([(model, "validation") for model in _MODELS.values()], ref_template=_REF)
             components = schema.setdefault("components", {})
             components.setdefault("schemas", {}).update(parts.get("$defs", {}))
-            components["schemas"]["Problem"] = PROBLEM_SCHEMA
+            components["schemas"] |= {
+                "Problem": PROBLEM_SCHEMA,
+                "Asked": ASKED_SCHEMA,
+                "NoPlace": NO_PLACE_SCHEMA,
+                "Relaxation": RELAXATION_SCHEMA,
+                "Place": PLACE_SCHEMA,
+            }
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in schema["paths"].items():
                 for operation in operations.values():

@@ -33,7 +33,7 @@ HELP: Final = {
     "NO_SLOT_BEFORE_DEADLINE": "essayez un délai plus long (--delay)",
     "ALL_TAKEN": "la demande reste ouverte : la première place qui se libère lui est proposée",
 }
-"""What would help, for each reason why there is no place."""
+"""What may help, for each reason why there is no place, when the service knows no place that would."""
 
 
 def clock(instant: datetime) -> str:
@@ -87,7 +87,9 @@ def _none_lines(none: NoPlace) -> Iterator[str]:
         }
         counted = (f"{none.counts[name]} {text}" for name, text in steps.items() if name in none.counts)
         yield f"  Créneaux    {', '.join(counted)}."
-    if none.reason in HELP:
+    for number, way in enumerate(none.would_help or (), 1):
+        yield f"  {'Aiderait' if number == 1 else '        '} {number}. {way.sentence} : {place_line(way.place)}"
+    if none.reason in HELP and not none.would_help:
         yield f"  Que faire   {HELP[none.reason]}."
 
 

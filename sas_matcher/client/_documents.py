@@ -84,18 +84,53 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Relaxation:
+    """What would find a place: what is given up (codes), how much that is, what to ask for instead, and the place."""
+
+    concessions: tuple[str, ...]
+    size_min: float
+    ask: Mapping[str, Any]
+    sentence: str
+    place: Place
+    raw: Json
+
+    @classmethod
+    def of(cls, document: Json) -> "Relaxation":
+        """Read a document."""
+        return cls(
+            tuple(document["concessions"]),
+            document["size_min"],
+            document["ask"],
+            document["sentence"],
+            Place.of(document["place"]),
+            document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NoPlace:
-    """Why there is no place: a stable code, what was counted, one French sentence."""
+    """Why there is no place: a stable code, what was counted, one French sentence; and what would help, smallest first.
+
+    ``would_help`` is ``None`` when it was not looked for (a surge), empty when nothing would.
+    """
 
     reason: str
     sentence: str
     counts: Mapping[str, int]
+    would_help: tuple[Relaxation, ...] | None
     raw: Json
 
     @classmethod
     def of(cls, document: Json) -> "NoPlace":
         """Read a document."""
-        return cls(document["reason"], document["sentence"], document.get("counts", {}), document)
+        ways = document.get("would_help")
+        return cls(
+            document["reason"],
+            document["sentence"],
+            document.get("counts", {}),
+            None if ways is None else tuple(Relaxation.of(way) for way in ways),
+            document,
+        )
 
 
 @dataclass(frozen=True, slots=True)

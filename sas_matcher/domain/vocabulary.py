@@ -150,11 +150,11 @@ PROFESSION_LABELS: Final[dict[Profession, str]] = {
     Profession.SPE: "Autre spécialité médicale",
 }
 
-# Who may serve a need that was addressed to another profession: (profession, only for children). A doctor is entitled to
-# any act of diagnosis, prevention and treatment (CSP art. R4127-70); a child under 16 has a generalist or a
-# paediatrician as médecin traitant (CSS art. L162-5-3). Nobody stands in for a dentist, whose acts are his own (CSP art.
-# L4141-1), nor for a named specialty. A proposal only: the regulator decides, as these articles also ask for knowledge
-# and means of the case in hand. Quoted from general knowledge, to be confirmed by a lawyer and a doctor.
+# Who may serve a need that was addressed to another profession: (profession, only for children). A doctor is entitled
+# to any act of diagnosis, prevention and treatment (CSP art. R4127-70); a child under 16 has a generalist or a
+# paediatrician as médecin traitant (CSS art. L162-5-3). Nobody stands in for a dentist, whose acts are his own (CSP
+# art. L4141-1), nor for "another specialty". The regulator decides: these articles also ask for knowledge and means of
+# the case in hand. Quoted from general knowledge, to be confirmed by a lawyer and a doctor.
 MAY_SERVE: Final[dict[str, tuple[tuple[str, bool], ...]]] = {
     Profession.MG: ((Profession.PED, True),),
     Profession.PED: ((Profession.MG, False),),

@@ -28,6 +28,7 @@ SPREAD: Final = 16
 ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
 ALTERNATIVES: Final = 4
 UNITS_PER_MIN: Final = 10  # costs are tenths of a minute
+HELPED: Final = 25  # requests of a batch for which help is looked for, 1 to 5 ms each: a surge must not wait for it
 BREATH: Final = 50  # requests looked at between two pauses: about 1 ms
 
 
@@ -91,6 +92,9 @@ class Pick:
     gap: int = 0
     alternatives: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    # seats that the batch takes, by slot; and whether to look for what would help, when there is no place
+    taken: Mapping[int, int] = field(default_factory=dict)
+    helped: bool = True
 
     @property
     def slot_id(self) -> int | None:
@@ -374,9 +378,13 @@ def _written(
 ) -> Generator[None, None, list[Pick]]:
     """Write down the choices, with the alternatives that all of them leave free and with reason codes."""
     taken = _taken(found, chosen)
+    without = sorted(
+        (n for n, row in enumerate(chosen) if row < 0), key=lambda n: (TIER_RANK[batch[n].tier], batch[n].key)
+    )
+    helped = set(without[:HELPED])
     picks = []
     for number, (request, candidates, row) in enumerate(zip(batch, found, chosen, strict=True)):
-        pick = Pick(request, candidates, row, method, len(batch), gap)
+        pick = Pick(request, candidates, row, method, len(batch), gap, taken=taken, helped=number in helped)
         pick.alternatives = _alternatives(pick, taken)
         pick.reasons = _reasons(pick)
         picks.append(pick)

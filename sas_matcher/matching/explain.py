@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from sas_matcher.domain.vocabulary import Mode
+from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
 from sas_matcher.matching.engine import UNITS_PER_MIN, Candidates, OpenRequest, Pick
 from sas_matcher.matching.market import Market
+from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import Terms
 from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
 
@@ -35,6 +36,7 @@ NONE_TEXT: Final = {
 }
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
 DECLINED_TEXT: Final = "les places encore libres ont déjà été déclinées"
+MODE_TEXT: Final = {Mode.TELE: "en téléconsultation", Mode.CABINET: "au cabinet", Mode.VISITE: "en visite à domicile"}
 REACH_KM: Final = 50.0  # how far "exists at all" looks: the widest default radius of the national platform
 
 
@@ -57,9 +59,8 @@ def hour_text(instant: datetime, now: datetime) -> str:
     return f"demain {clock}" if days == 1 else f"le {instant:%d/%m} à {clock}"
 
 
-def _place(market: Market, pick: Pick, row: int, now: float, zone: tzinfo) -> dict[str, Any] | None:
+def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo) -> dict[str, Any] | None:
     """One offered place in plain units, ready to show; None when it is no longer what the batch saw."""
-    found = pick.candidates
     slot_id = int(found.slot_id[row])
     located = market.find(slot_id)
     if located is None or located[0].column("start")[located[1]] != found.start[row]:
@@ -94,9 +95,8 @@ def _range(km: float) -> list[float]:
     return [round(float(low), 1), round(float(high), 1)]
 
 
-def _cost(pick: Pick, row: int, terms: Terms) -> dict[str, Any]:
+def _cost(found: Candidates, row: int, terms: Terms) -> dict[str, Any]:
     """The parts of a cost in minutes: what travel, waiting and the médecin traitant weigh; they add up to the total."""
-    found = pick.candidates
     bonus = UNITS_PER_MIN * terms.mt_bonus_min if found.is_mt[row] else 0.0
     total = int(found.cost[row])
     travel = min(round(UNITS_PER_MIN * float(found.travel_min[row])), round(total + bonus))
@@ -124,6 +124,7 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
     }
     if pick.row < 0:
         reason = why_none(market, pick.request, pick.candidates, now, terms)
+        reason["would_help"] = would_help(market, pick, now, zone, terms) if pick.helped else None
         return {
             **base,
             "place": None,
@@ -132,18 +133,20 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
             "sentence": reason["sentence"],
             "alternatives": [],
         }
-    place = _place(market, pick, pick.row, now, zone)
+    place = _place(market, pick.candidates, pick.row, now, zone)
     if place is None:
         raise PlaceGoneError(int(pick.candidates.slot_id[pick.row]))
-    others = ((row, _place(market, pick, row, now, zone)) for row in pick.alternatives)
+    others = ((row, _place(market, pick.candidates, row, now, zone)) for row in pick.alternatives)
     return {
         **base,
         "place": place,
         "reasons": pick.reasons,
-        "cost": _cost(pick, pick.row, terms),
+        "cost": _cost(pick.candidates, pick.row, terms),
         "none": None,
         "sentence": _sentence(place, pick, now, zone),
-        "alternatives": [{**other, "cost": _cost(pick, row, terms)} for row, other in others if other is not None],
+        "alternatives": [
+            {**other, "cost": _cost(pick.candidates, row, terms)} for row, other in others if other is not None
+        ],
     }
 
 
@@ -233,3 +236,63 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
         "nearest_km": nearest,
         "sentence": f"Pas de place pour l'instant : {text.replace('.', ',')}.",
     }
+
+
+def would_help(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) -> list[dict[str, Any]]:
+    """Return what would find a place for a request that has none, the smallest concession first (see ``relax``).
+
+    Each names what is given up (``concessions``), what to ask for instead (``ask``: the fields of a request that
+    change), how much that is (``size_min``, minutes of travel), the place it would give, and says it in French.
+    """
+    documents = []
+    for relaxation in relaxations(market, pick.request, pick.candidates, now, terms, pick.taken):
+        found, row = relaxation.candidates, relaxation.row
+        place = _place(market, found, row, now, zone)
+        if place is not None:
+            documents.append(
+                {
+                    "concessions": list(relaxation.concessions),
+                    "size_min": round(relaxation.size_min, 1),
+                    "ask": _ask(pick.request, relaxation, now),
+                    "sentence": _concession_text(pick.request, relaxation),
+                    "place": {**place, "cost": _cost(found, row, terms)},
+                }
+            )
+    return documents
+
+
+def _ask(request: OpenRequest, relaxation: Relaxation, now: float) -> dict[str, Any]:
+    """The fields of a new request, made now, that would find the place."""
+    wanted, given_up = relaxation.request, relaxation.concessions
+    ask: dict[str, Any] = {}
+    if Concession.RADIUS in given_up:
+        ask["radius_km"] = math.ceil(10 * wanted.radius_km) / 10
+    if Concession.DEADLINE in given_up:
+        # the Hub's shortest delay that reaches it; the last one, 48 h, reaches all that is looked at
+        spans = sorted(DELAY_SPAN.items(), key=lambda item: item[1])
+        ask["delay"] = next((d for d, span in spans if now + span.total_seconds() >= wanted.deadline), spans[-1][0])
+    if Concession.MODE in given_up:
+        ask["modes"] = [*request.modes, *wanted.modes]
+    if Concession.NEED in given_up:
+        ask["needs"] = list(wanted.needs)
+    if Concession.PROFESSION in given_up:
+        ask |= {"profession": wanted.profession, "specialty": None}
+    return ask
+
+
+def _concession_text(request: OpenRequest, relaxation: Relaxation) -> str:
+    """What is given up, in French: « à 12,3 km de plus, 35 min plus tard »."""
+    wanted = relaxation.request
+    more_km = f"{wanted.radius_km - request.radius_km:.1f}".replace(".", ",")
+    texts = {
+        Concession.RADIUS: lambda: f"à {more_km} km de plus",
+        Concession.DEADLINE: lambda: f"{wait_text((wanted.deadline - request.deadline) / 60)} plus tard",
+        Concession.MODE: lambda: MODE_TEXT[Mode(wanted.modes[0])],
+        Concession.NEED: lambda: f"sans « {next(n for n in request.needs if n not in wanted.needs)} »",
+        Concession.PROFESSION: lambda: f"par une autre profession ({_profession_text(wanted.profession)})",
+    }
+    return ", ".join(texts[concession]() for concession in relaxation.concessions)
+
+
+def _profession_text(profession: str) -> str:
+    return PROFESSION_LABELS[Profession(profession)].lower()

@@ -20,7 +20,7 @@ import numpy as np
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, MAY_SERVE, Delay, Mode, Offer
 from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
-from sas_matcher.matching.market import Floats, Market
+from sas_matcher.matching.market import Floats, Ints, Market
 from sas_matcher.matching.terms import Terms
 
 MOST_KM: Final = 150.0  # the widest radius that the API takes
@@ -90,19 +90,23 @@ def _changes(request: OpenRequest) -> Iterator[_Change]:
 def may_serve(request: OpenRequest) -> list[str]:
     """Return the professions that may serve a request instead of its own (``MAY_SERVE``)."""
     child = not CHILDREN.isdisjoint(request.needs)
-    return [
-        str(other) for other, only_children in MAY_SERVE.get(request.profession, ()) if child or not only_children
-    ]
+    return [str(other) for other, only_children in MAY_SERVE.get(request.profession, ()) if child or not only_children]
 
 
 def relaxations(
-    market: Market, request: OpenRequest, now: float, terms: Terms, taken: Mapping[int, int] | None = None
+    market: Market,
+    request: OpenRequest,
+    found: Candidates,
+    now: float,
+    terms: Terms,
+    taken: Mapping[int, int] | None = None,
 ) -> list[Relaxation]:
     """Return the smallest concessions that would find a free place for a request, at most SHOWN, the smallest first.
 
     Args:
         market: the live places.
-        request: a request for which nothing was found.
+        request: a request that got no place.
+        found: what it could have had as it is (others need it more): no concession.
         now: the instant, epoch seconds.
         terms: costs; a place at a cost of the tier's value or more is no help.
         taken: seats that the batch in hand has given to others, by slot.
@@ -111,18 +115,18 @@ def relaxations(
         For each single concession the place of least (size, cost, slot id); where there is none at all, the same for
         two concessions of which at least one is farther or later. Equal sizes: the cheaper place first.
     """
-    search = _Search(market, now, terms, taken or {})
+    search = _Search(market, now, terms, taken or {}, found.slot_id)
     same, others = _Change(None, request, 0.0), list(_changes(request))
     singles = [search.smallest(same, farther=True), search.smallest(same, later=True)]
     singles += [search.smallest(change) for change in others]
-    found = [one for one in singles if one is not None]
-    if not found:
+    helping = [one for one in singles if one is not None]
+    if not helping:
         doubles = [search.smallest(same, farther=True, later=True)]
         for change in others:
             doubles += [search.smallest(change, farther=True), search.smallest(change, later=True)]
-        found = [one for one in doubles if one is not None]
-    found.sort(key=lambda one: (one.size_min, int(one.candidates.cost[one.row]), one.concessions))
-    return _distinct(found)[:SHOWN]
+        helping = [one for one in doubles if one is not None]
+    helping.sort(key=lambda one: (one.size_min, int(one.candidates.cost[one.row]), one.concessions))
+    return _distinct(helping)[:SHOWN]
 
 
 def _distinct(found: list[Relaxation]) -> list[Relaxation]:
@@ -141,16 +145,21 @@ class _Search:
     now: float
     terms: Terms
     taken: Mapping[int, int]
+    without_concession: Ints
 
     def smallest(self, change: _Change, *, farther: bool = False, later: bool = False) -> Relaxation | None:
         """Find the least of a kind, in a box of places that grows until nothing outside it can be smaller."""
         request = change.request
         weight = self.terms.tiers[request.tier].wait_weight
-        most_km = max(MOST_KM, request.radius_km) if farther and set(request.modes) != {Mode.TELE} else request.radius_km
+        most_km = (
+            max(MOST_KM, request.radius_km) if farther and set(request.modes) != {Mode.TELE} else request.radius_km
+        )
         latest = max(request.deadline, request.created_at + LATEST_S) if later else request.deadline
         if (farther and most_km == request.radius_km) or (later and latest == request.deadline):
             return None
-        reach = FIRST_MIN if farther or later else math.inf
+        # two are looked for where one finds nothing: few places are there, or hardly any is free; then the whole box
+        two = farther + later + (change.concession is not None) > 1
+        reach = math.inf if two or not (farther or later) else FIRST_MIN
         while True:
             box = replace(
                 request,
@@ -176,8 +185,11 @@ class _Search:
 
     def _least(self, request: OpenRequest, found: Candidates, size: Floats) -> int | None:
         """The free place of least (size, cost, slot id) that is worth it."""
-        worth = (found.cost < self.terms.tiers[request.tier].value).nonzero()[0]
-        order = worth[np.lexsort((found.slot_id[worth], found.cost[worth], size[worth]))]
+        worth = found.cost < self.terms.tiers[request.tier].value
+        if self.without_concession.size:
+            worth &= ~np.isin(found.slot_id, self.without_concession)
+        rows = worth.nonzero()[0]
+        order = rows[np.lexsort((found.slot_id[rows], found.cost[rows], size[rows]))]
         for row in order.tolist():
             if found.left[row] > self.taken.get(int(found.slot_id[row]), 0):
                 return int(row)

@@ -132,10 +132,10 @@ def documented() -> list[type[BaseModel]]:
     return sorted(openapi._MODELS.values(), key=lambda model: model.__name__)
 
 
-def validator(model: type[BaseModel]) -> Draft202012Validator:
-    """Return a validator of a model as it stands in the document."""
+def validator(name: str) -> Draft202012Validator:
+    """Return a validator of a schema of the document."""
     components = json.dumps(DOCUMENT["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
-    return Draft202012Validator({"$ref": f"#/$defs/{model.__name__}", "$defs": json.loads(components)})
+    return Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": json.loads(components)})
 
 
 def test_examples_are_valid_for_the_model_and_for_the_document() -> None:
@@ -143,10 +143,10 @@ def test_examples_are_valid_for_the_model_and_for_the_document() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
         if "example" in schema:
             seen += 1
-            model = getattr(schemas, name)
-            validator(model).validate(schema["example"])
-            parse(model, orjson.dumps(schema["example"]))
-    assert seen >= 2, "the two that everybody starts from: a slot and a request"
+            validator(name).validate(schema["example"])
+            if (model := getattr(schemas, name, None)) is not None:  # else an answer
+                parse(model, orjson.dumps(schema["example"]))
+    assert seen >= 3, "those that everybody starts from: a slot, a request and why there is no place"
 
 
 @pytest.mark.parametrize("model", documented(), ids=lambda model: model.__name__)
@@ -222,7 +222,7 @@ BEYOND: Final = {"professional.rpps", "structure.finess", "specialty", "mt", "st
 @pytest.mark.parametrize("model", [schemas.SlotIn, schemas.RequestIn], ids=lambda model: model.__name__)
 def test_what_a_hot_route_takes_is_what_is_documented(model: type[BaseModel]) -> None:
     example = {**DOCUMENT["components"]["schemas"][model.__name__]["example"]}
-    check = validator(model)
+    check = validator(model.__name__)
 
     @given(mutated(example))
     @settings(max_examples=400, deadline=None, database=None, derandomize=True)

@@ -359,9 +359,12 @@ async def test_each_reason_for_none_has_its_code(scene: Scene) -> None:
     assert await why(modes=["visite"]) == "MODE_NOT_OFFERED"
     assert await why(needs=["ecg"]) == "NEED_NOT_OFFERED"
     assert await why() == "NO_SLOT_IN_RADIUS"
+    (way,) = none(await scene.regulator.ask(scene.wish(profession="PODO", delay="48H")))["would_help"]
+    assert way["concessions"] == ["radius"] and way["place"]["profession"] == "PODO"
     assert await why(radius_km=20) == "NO_SLOT_BEFORE_DEADLINE"
-    held = await scene.regulator.ask(scene.wish(profession="PODO", radius_km=20, delay="48H"))
-    assert held["status"] == "held"
+    # what it says to ask for does get the place
+    held = await scene.regulator.ask(scene.wish(profession="PODO", delay="48H", **way["ask"]))
+    assert place(held)["slot_id"] == way["place"]["slot_id"]
     assert await why(radius_km=20, delay="48H") == "ALL_TAKEN"
 
 

@@ -345,6 +345,16 @@ def test_none_is_explained_with_counts_and_what_would_help(run: Any, service: An
     assert "essayez un délai plus long (--delay)" in out
 
 
+def test_what_would_help_is_shown_with_the_place_it_gives(run: Any, service: Any) -> None:
+    way = {"concessions": ["deadline"], "size_min": 15.0, "ask": {"delay": "8H"}, "sentence": "1 h 00 plus tard"}
+    none = {**NONE["decision"]["none"], "would_help": [{**way, "place": REQUEST["decision"]["place"]}]}
+    service(ok({**NONE, "decision": {**NONE["decision"], "none": none}}, 201))
+    _, out, _ = run("request", "--key", "k", "--insee", "48095")
+    (line,) = [line for line in out.splitlines() if "Aiderait" in line]
+    assert line.startswith("  Aiderait 1. 1 h 00 plus tard : 23/11 à ")
+    assert "essayez" not in out, "a place that is there says more than advice"
+
+
 def test_json_is_the_document(run: Any, service: Any) -> None:
     service(ok(REQUEST, 201))
     assert json.loads(run("request", "--key", "k", "--insee", "48095", "--json")[1]) == REQUEST

@@ -20,6 +20,7 @@ from sas_matcher.client import (
     EventStream,
     FieldError,
     Gap,
+    NoPlace,
     Position,
     Request,
     Retry,
@@ -133,6 +134,16 @@ async def test_answers_are_typed_and_keep_what_they_do_not_know() -> None:
     assert request.booking is not None and request.booking.hold_until is not None
     assert fake.calls[0].headers["authorization"] == "Bearer sas_k_s"
     assert json.loads(fake.calls[0].content) == {"insee": "48095", "profession": "MG", "delay": "4H"}
+
+
+def test_what_would_help_is_typed() -> None:
+    way = {"concessions": ["radius"], "size_min": 4.7, "ask": {"radius_km": 32.4}, "sentence": "à 2,4 km de plus"}
+    none = {"reason": "NO_SLOT_IN_RADIUS", "sentence": "Pas de place.", "counts": {}}
+    (read,) = NoPlace.of({**none, "would_help": [{**way, "place": PLACE}]}).would_help or ()
+    assert (read.concessions, read.size_min, read.ask) == (("radius",), 4.7, {"radius_km": 32.4})
+    assert read.place.slot_id == PLACE["slot_id"] and read.sentence == way["sentence"]
+    assert NoPlace.of({**none, "would_help": []}).would_help == ()
+    assert NoPlace.of({**none, "would_help": None}).would_help is NoPlace.of(none).would_help is None
 
 
 async def test_a_lapsed_request_has_no_place_although_its_decision_names_one() -> None:
