@@ -64,3 +64,48 @@ def simulate(
             raise InputError("--kind est une géographie inventée : ni --departement, ni --france, ni --level")
         draw = laboratory.study_day(str(kind), people, date and date.date())
     laboratory.simulate(draw, seed, count, out, typer.echo)
+
+
+DayFiles = Annotated[list[Path], typer.Argument(metavar="JOURNAL…", help="Journaux d'activité, .jsonl ou .jsonl.gz.")]
+History = Annotated[
+    Path | None,
+    typer.Option(metavar="DOSSIER", help="Journées passées du même territoire, dont on apprend les prévisions."),
+]
+
+
+@days.command(cls=FrenchCommand)
+def compare(
+    files: DayFiles,
+    out: Annotated[Path, typer.Option(metavar="DOSSIER", help="Où écrire index.html et les graphiques.")],
+    policies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NOMS",
+            help="Politiques à rejouer (fcfs-nearest,official,firm,promise,auto,crisis) ; toutes sans --result.",
+        ),
+    ] = None,
+    result: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POLITIQUE=FICHIER",
+            help="Résultat tout fait, d'un rejeu ou d'un autre moteur ; {day} vaut le nom du journal ; répétable.",
+        ),
+    ] = None,
+    history: History = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Graine des rejeux.")] = 0,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="NOM", help="Politique dont la carte est dessinée ; répétable. Sinon la meilleure."
+        ),
+    ] = None,
+) -> None:
+    """Compare des politiques sur des journées, entre elles et à l'optimum, en une page HTML.
+
+    Les journaux dont le nom ne diffère que par le nombre final sont des journées d'une même sorte.
+    """
+    from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
+
+    ready = [laboratory.ready_of(text) for text in result or ()]
+    names = [] if ready and policies is None else laboratory.policies_of(policies or ",".join(laboratory.POLICIES))
+    laboratory.compare(files, names, ready, history=history, seed=seed, maps=maps, out=out, say=typer.echo)

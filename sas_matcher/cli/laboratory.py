@@ -1,19 +1,27 @@
 """What the commands about whole days do: read, draw, replay, write; the figures come from ``replay``."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from adapters.geo import Gazetteer
-from sas_matcher.cli.french import InputError
+from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.cli.output import progress, whole_file, whole_folder
-from sas_matcher.replay.daylog import DayLog, write_day
+from sas_matcher.replay.compare import Outcome, grouped, judge
+from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
+from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.score import POLICIES as KNOWN
+from sas_matcher.replay.score import ScoreError
 from sas_matcher.replay.simulate import SCENARIOS, Level
 from sas_matcher.replay.simulate import simulate as draw_story
 from sas_matcher.replay.study import KINDS, study
 
 Say = Callable[[str], object]
+
+POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
+"""In the order of the reports: the peers, then from the strictest to the freest."""
 
 
 class Draw(NamedTuple):
@@ -77,3 +85,195 @@ def simulate(draw: Draw, seed: int, count: int | None, out: Path, say: Say) -> N
 def _size(day: DayLog) -> str:
     places = sum(event.slot.capacity for event in day.slots)
     return f"{len(day.requests)} demandes, {len(day.slots)} créneaux ({places} places)"
+
+
+# --- replays
+
+
+def read(path: Path) -> DayLog:
+    """Read a day log.
+
+    Raises:
+        InputError: It cannot be read; names the line and what is wrong there.
+    """
+    try:
+        return read_day(path)
+    except FileNotFoundError:
+        raise InputError(f"le fichier {path} n'existe pas") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} est un dossier ; donnez un journal .jsonl ou .jsonl.gz") from None
+    except DayLogError as wrong:
+        raise InputError(f"{path}, ligne {wrong.line} : {wrong.problem.rstrip('.')}") from wrong
+
+
+def past(folder: Path | None, day: DayLog) -> list[DayLog]:
+    """Read the earlier days that a day may learn from: those of a folder, of its territory, never itself.
+
+    Raises:
+        InputError: The folder does not exist, or a day log in it cannot be read.
+    """
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise InputError(f"le dossier d'historique {folder} n'existe pas")
+    files = sorted(path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
+    others = (read(path) for path in files)
+    return [other for other in others if other.meta.territory == day.meta.territory and other.events != day.events]
+
+
+def replay(day: DayLog, policy: str, history: Sequence[DayLog], seed: int, **changes: Any) -> list[bytes]:
+    """Decide a day again through the real matching.
+
+    Raises:
+        FailureError: This installation cannot replay.
+    """
+    try:
+        run = importlib.import_module("sas_matcher.replay.run")
+    except ModuleNotFoundError as missing:
+        raise FailureError(
+            "cette version ne sait pas rejouer ; donnez des résultats tout faits par --result"
+        ) from missing
+    lines, _summary = run.replay_day(day, policy, history=history, seed=seed, **changes)
+    return list(lines)
+
+
+# --- compare
+
+
+class Ready(NamedTuple):
+    """A result that is there already: who made it, by which rules, and the pattern of its file names."""
+
+    label: str
+    policy: str
+    pattern: str
+
+
+def policies_of(text: str) -> list[str]:
+    """Read a list of policies.
+
+    Raises:
+        InputError: One is unknown, or the list is empty.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in KNOWN:
+            raise InputError(f"la politique « {name} » n'existe pas ; valeurs possibles : {', '.join(POLICIES)}")
+    if not names:
+        raise InputError(f"--policies est vide ; valeurs possibles : {', '.join(POLICIES)}")
+    return list(dict.fromkeys(names))
+
+
+def ready_of(text: str) -> Ready:
+    """Read ``POLICY=FILE`` or ``NAME:POLICY=FILE``, the file with ``{day}`` where the name of the day stands.
+
+    Raises:
+        InputError: It is not of that form, or the policy is unknown.
+    """
+    name, equals, pattern = text.partition("=")
+    label, colon, policy = name.partition(":")
+    policy = policy if colon else label
+    if not (equals and pattern and label):
+        raise InputError(f"--result {text} : la forme attendue est POLITIQUE=FICHIER, ou NOM:POLITIQUE=FICHIER")
+    return Ready(label, policies_of(policy)[0], pattern)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _ready_lines(ready: Ready, path: Path) -> list[bytes]:
+    file = Path(ready.pattern.replace("{day}", _stem(path)))
+    try:
+        return file.read_bytes().splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"il n'y a pas de résultat {file} pour {path.name}") from None
+
+
+def compare(
+    paths: Sequence[Path],
+    policies: Sequence[str],
+    results: Sequence[Ready],
+    *,
+    history: Path | None,
+    seed: int,
+    maps: Sequence[str] | None,
+    out: Path,
+    say: Say,
+) -> None:
+    """Replay every day under every policy, score, and write the report: all of it, or nothing.
+
+    Raises:
+        InputError: A day log, a result or a name is wrong.
+        FailureError: A result breaks a rule of its policy, or the plots cannot be drawn here.
+    """
+    require_plots()
+    labels = [*policies, *(ready.label for ready in results)]
+    if len(set(labels)) < len(labels):
+        raise InputError("deux résultats portent le même nom ; donnez --result NOM:POLITIQUE=FICHIER")
+    if unknown := [name for name in maps or () if name not in labels]:
+        raise InputError(f"--map {unknown[0]} : valeurs possibles : {', '.join(labels)}")
+    days = [read(path) for path in paths]
+    outcomes: dict[str, list[Outcome]] = {label: [] for label in labels}
+    with whole_folder(out) as folder:
+        with progress(len(days) * (1 + len(labels)), "lecture") as advance:
+            for path, day in zip(paths, days, strict=True):
+                learned = past(history, day) if policies else []
+                best = hindsight(day)
+                advance(f"{path.name} : optimum")
+                for policy in policies:
+                    lines = replay(day, policy, learned, seed)
+                    outcomes[policy].append(_judged(path.name, day, best, policy, lines))
+                    advance(f"{path.name} : {policy}")
+                for ready in results:
+                    lines = _ready_lines(ready, path)
+                    outcomes[ready.label].append(_judged(path.name, day, best, ready.policy, lines))
+                    advance(f"{path.name} : {ready.label}")
+        _write_report(folder, outcomes, maps, days)
+    say(f"{out / 'index.html'} : {_days(days)}, {', '.join(labels)}.")
+
+
+def _days(days: Sequence[DayLog]) -> str:
+    return f"{len(days)} journée{'s' if len(days) > 1 else ''}"
+
+
+def require_plots() -> None:
+    """Make sure that plots can be drawn, before hours of work.
+
+    Raises:
+        FailureError: The library that draws is not installed.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ModuleNotFoundError as missing:
+        raise FailureError("il manque matplotlib pour les graphiques ; installez sas-matcher[report]") from missing
+
+
+def _judged(name: str, day: DayLog, best: Any, policy: str, lines: Sequence[bytes], *, lawful: bool = True) -> Outcome:
+    try:
+        return judge(name, day, best, policy, lines, lawful=lawful)
+    except ScoreError as wrong:
+        first = wrong.violations[0]
+        raise FailureError(
+            f"le résultat de « {policy} » sur {name} enfreint {len(wrong.violations)} règle(s) ; "
+            f"ligne {first.line}, {first.request_id} : {first.text}"
+        ) from wrong
+
+
+def _write_report(
+    folder: Path,
+    outcomes: Mapping[str, Sequence[Outcome]],
+    maps: Sequence[str] | None,
+    days: Sequence[DayLog],
+    title: str = "Comparaison des politiques d'appariement",
+) -> None:
+    from sas_matcher.replay.report import write_report  # noqa: PLC0415 - brings matplotlib with it
+
+    groups = grouped(outcomes)
+    requests = sum(len(day.requests) for day in days)
+    lead = f"{_days(days)}, {requests} demandes ; {', '.join(outcomes)}, et l'optimum de qui saurait tout d'avance."
+    real = {*Gazetteer.load().territories, "FR"}.issuperset(day.meta.territory for day in days)
+    write_report(folder, groups, title=title, lead=lead, maps=maps, place_name=_commune if real else lambda *_: None)
+
+
+def _commune(lat: float, lon: float) -> str:
+    return Gazetteer.load().nearest(lat, lon).name

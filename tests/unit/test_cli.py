@@ -72,6 +72,7 @@ PAGES = [
     ["request"],
     ["watch"],
     ["simulate"],
+    ["compare"],
     ["version"],
 ]
 

@@ -1,5 +1,6 @@
 """The commands about whole days: what they write, that they write it whole or not at all, how they refuse."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from adapters.geo import Gazetteer
 from sas_matcher.cli import laboratory
 from sas_matcher.cli.french import InputError
 from sas_matcher.cli.output import whole_file, whole_folder
-from sas_matcher.replay.daylog import read_day
+from sas_matcher.replay.daylog import DayLog, read_day
 from sas_matcher.replay.simulate import simulate
 from sas_matcher.replay.study import study
+from tests.daylog_cases import lines_of
+from tests.fcfs_nearest import fcfs_nearest
 
 
 def names(folder: Path) -> list[str]:
@@ -130,3 +133,98 @@ def test_a_folder_keeps_what_else_is_in_it(tmp_path: Path) -> None:
     assert names(target) == ["mine", "page"] and names(tmp_path) == ["report"]
     with pytest.raises(InputError, match="n'existe pas"), whole_folder(tmp_path / "no" / "report"):
         pass
+
+
+# -- compare -----------------------------------------------------------------------------------------------------
+
+SAMPLE = Path(__file__).parents[1] / "data" / "daylog"
+READY = (
+    "--result",
+    f"promise={SAMPLE}/result-promise.jsonl",
+    "--result",
+    f"{SAMPLE.name}:crisis={SAMPLE}/result-crisis.jsonl",
+)
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, list[str], int]]:
+    """Let the tests' own peer stand for every replay; tells day, policy, days learned from, and seed."""
+    asked: list[tuple[str, str, list[str], int]] = []
+
+    def peer(day: DayLog, policy: str, history: Sequence[DayLog], seed: int, **_: object) -> list[bytes]:
+        asked.append((day.meta.start.iso(), policy, [past.meta.start.iso() for past in history], seed))
+        return lines_of(fcfs_nearest(day, waiting_list=policy == "fcfs-nearest"))
+
+    monkeypatch.setattr(laboratory, "replay", peer)
+    return asked
+
+
+def test_results_of_any_engine_are_compared(run: Any, tmp_path: Path) -> None:
+    code, out, err = run("compare", str(SAMPLE / "day.jsonl"), *READY, "--map", "promise", "--out", str(tmp_path / "r"))
+    assert (code, err) == (0, "")
+    assert "1 journée, promise, daylog" in out
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    assert all(name in page for name in ("promise", "daylog", "Marseille", "1 journée, 90 demandes"))
+    assert "day-carte-promise.png" in names(tmp_path / "r") and names(tmp_path) == ["r"]
+
+
+def test_every_day_is_replayed_under_every_policy_with_the_past_of_its_territory(
+    run: Any, tmp_path: Path, replays: list[Any]
+) -> None:
+    days = tmp_path / "days"
+    for date in ("2026-01-12", "2026-01-13"):
+        assert run("simulate", "--kind", "city-x1", "--date", date, "--count", "1", "--out", str(days))[0] == 0
+        (days / "city-x1-0.jsonl").rename(days / f"{date}.jsonl")
+    assert run("simulate", "--kind", "rural", "--out", str(days / "elsewhere.jsonl"))[0] == 0
+    file = str(days / "2026-01-13.jsonl")
+    arguments = ("--policies", "fcfs-nearest,firm", "--history", str(days), "--seed", "3", "--out", str(tmp_path / "r"))
+    assert run("compare", file, *arguments)[0] == 0
+    known = ["2026-01-12T00:00:00+01:00"]
+    today = "2026-01-13T00:00:00+01:00"
+    assert replays == [(today, "fcfs-nearest", known, 3), (today, "firm", known, 3)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--policies", "firm,best"], "la politique « best » n'existe pas ; valeurs possibles : fcfs-nearest,"),
+        (["--policies", ","], "--policies est vide"),
+        (["--result", "promise"], "la forme attendue est POLITIQUE=FICHIER"),
+        (["--result", "mine=a.jsonl"], "la politique « mine » n'existe pas"),
+        (["--result", "promise=no/{day}.jsonl"], "il n'y a pas de résultat no/day.jsonl pour day.jsonl"),
+        ([*READY, "--map", "firm"], "--map firm : valeurs possibles : promise, daylog"),
+        ([*READY, "--policies", "promise"], "portent le même nom"),
+        (["--policies", "firm", "--history", "no"], "le dossier d'historique no n'existe pas"),
+    ],
+)
+def test_a_wrong_comparison_is_named_and_nothing_is_written(
+    run: Any, tmp_path: Path, replays: list[Any], arguments: list[str], expected: str
+) -> None:
+    code, out, err = run("compare", str(SAMPLE / "day.jsonl"), *arguments, "--out", str(tmp_path / "r"))
+    assert (code, out) == (2, "")
+    assert expected in err and names(tmp_path) == []
+
+
+def test_a_bad_day_log_is_named_with_its_line(run: Any, tmp_path: Path) -> None:
+    lines = (SAMPLE / "day.jsonl").read_text("utf-8").splitlines()
+    (tmp_path / "day.jsonl").write_text("\n".join([*lines[:4], "{}"]), "utf-8")
+    code, _, err = run("compare", str(tmp_path / "day.jsonl"), *READY, "--out", str(tmp_path / "r"))
+    assert code == 2 and "day.jsonl, ligne 5 : clé « type » manquante" in err
+    assert run("compare", str(tmp_path / "no.jsonl"), *READY, "--out", str(tmp_path / "r"))[0] == 2
+    assert names(tmp_path) == ["day.jsonl"]
+
+
+def test_a_result_that_breaks_the_rules_fails_the_comparison(run: Any, tmp_path: Path) -> None:
+    cheat = f"firm={SAMPLE}/result-promise.jsonl"
+    code, _, err = run("compare", str(SAMPLE / "day.jsonl"), "--result", cheat, "--out", str(tmp_path / "r"))
+    assert code == 1 and "le résultat de « firm » sur day.jsonl enfreint" in err
+    assert names(tmp_path) == []
+
+
+def test_ctrl_c_in_a_comparison_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(laboratory, "replay", stopped)
+    assert run("compare", str(SAMPLE / "day.jsonl"), "--out", str(tmp_path / "r"))[0] == 130
+    assert names(tmp_path) == []
