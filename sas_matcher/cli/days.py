@@ -109,3 +109,42 @@ def compare(
     ready = [laboratory.ready_of(text) for text in result or ()]
     names = [] if ready and policies is None else laboratory.policies_of(policies or ",".join(laboratory.POLICIES))
     laboratory.compare(files, names, ready, history=history, seed=seed, maps=maps, out=out, say=typer.echo)
+
+
+@days.command(cls=FrenchCommand)
+def whatif(
+    file: Annotated[Path, typer.Argument(metavar="JOURNAL", help="Journal d'activité, .jsonl ou .jsonl.gz.")],
+    add_slots: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add-slots",
+            metavar="N@LAT,LON|FICHIER",
+            help="N créneaux de plus à ce point, ou ceux d'un fichier de lignes slot.published ; répétable.",
+        ),
+    ] = None,
+    capacity: Annotated[int, typer.Option(min=1, metavar="N", help="Places de chaque créneau ajouté.")] = 1,
+    profession: Annotated[str, typer.Option(metavar="CODE", help="Profession des créneaux ajoutés.")] = "MG",
+    mode: Annotated[str, typer.Option(metavar="MODE", help="cabinet, tele ou visite.")] = "cabinet",
+    hours: Annotated[
+        str, typer.Option(metavar="DE-À", help="Heures entre lesquelles les créneaux ajoutés se répartissent.")
+    ] = "9:00-18:00",
+    before: Annotated[str, typer.Option(metavar="NOM", help="Politique de la journée telle qu'elle fut.")] = "auto",
+    policy: Annotated[
+        str | None, typer.Option(metavar="NOM", help="Politique de la journée changée ; la même sinon.")
+    ] = None,
+    crisis_from: Annotated[
+        str | None, typer.Option("--crisis-from", metavar="HH:MM", help="Heure locale où la crise aurait été déclarée.")
+    ] = None,
+    history: History = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Graine des rejeux.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="DOSSIER", help="Écrit aussi le rapport HTML.")] = None,
+) -> None:
+    """Rejoue une journée telle qu'elle fut, puis changée : dix places de plus ici, une autre politique, la crise.
+
+    Affiche avant, après et l'écart, par niveau d'urgence.
+    """
+    from sas_matcher.cli import laboratory, supposing  # noqa: PLC0415 - see the package
+
+    old, new = laboratory.policy_of(before), laboratory.policy_of(policy or before)
+    wish = supposing.Supposition(tuple(add_slots or ()), capacity, profession, mode, hours, old, new, crisis_from)
+    supposing.whatif(file, wish, history=history, seed=seed, out=out, say=typer.echo)

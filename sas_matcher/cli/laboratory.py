@@ -11,7 +11,7 @@ from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.cli.output import progress, whole_file, whole_folder
 from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
-from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.hindsight import Hindsight, hindsight
 from sas_matcher.replay.score import POLICIES as KNOWN
 from sas_matcher.replay.score import ScoreError
 from sas_matcher.replay.simulate import SCENARIOS, Level
@@ -148,6 +148,17 @@ class Ready(NamedTuple):
     pattern: str
 
 
+def policy_of(name: str) -> str:
+    """Read the name of one policy.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if name not in KNOWN:
+        raise InputError(f"la politique « {name} » n'existe pas ; valeurs possibles : {', '.join(POLICIES)}")
+    return name
+
+
 def policies_of(text: str) -> list[str]:
     """Read a list of policies.
 
@@ -156,8 +167,7 @@ def policies_of(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in KNOWN:
-            raise InputError(f"la politique « {name} » n'existe pas ; valeurs possibles : {', '.join(POLICIES)}")
+        policy_of(name)
     if not names:
         raise InputError(f"--policies est vide ; valeurs possibles : {', '.join(POLICIES)}")
     return list(dict.fromkeys(names))
@@ -174,7 +184,7 @@ def ready_of(text: str) -> Ready:
     policy = policy if colon else label
     if not (equals and pattern and label):
         raise InputError(f"--result {text} : la forme attendue est POLITIQUE=FICHIER, ou NOM:POLITIQUE=FICHIER")
-    return Ready(label, policies_of(policy)[0], pattern)
+    return Ready(label, policy_of(policy), pattern)
 
 
 def _stem(path: Path) -> str:
@@ -222,13 +232,13 @@ def compare(
                 advance(f"{path.name} : optimum")
                 for policy in policies:
                     lines = replay(day, policy, learned, seed)
-                    outcomes[policy].append(_judged(path.name, day, best, policy, lines))
+                    outcomes[policy].append(judged(path.name, day, best, policy, lines))
                     advance(f"{path.name} : {policy}")
                 for ready in results:
                     lines = _ready_lines(ready, path)
-                    outcomes[ready.label].append(_judged(path.name, day, best, ready.policy, lines))
+                    outcomes[ready.label].append(judged(path.name, day, best, ready.policy, lines))
                     advance(f"{path.name} : {ready.label}")
-        _write_report(folder, outcomes, maps, days)
+        write_page(folder, outcomes, maps, days)
     say(f"{out / 'index.html'} : {_days(days)}, {', '.join(labels)}.")
 
 
@@ -248,7 +258,14 @@ def require_plots() -> None:
         raise FailureError("il manque matplotlib pour les graphiques ; installez sas-matcher[report]") from missing
 
 
-def _judged(name: str, day: DayLog, best: Any, policy: str, lines: Sequence[bytes], *, lawful: bool = True) -> Outcome:
+def judged(
+    name: str, day: DayLog, best: Hindsight, policy: str, lines: Sequence[bytes], *, lawful: bool = True
+) -> Outcome:
+    """Score a result (see ``compare.judge``).
+
+    Raises:
+        FailureError: It breaks a rule of its policy.
+    """
     try:
         return judge(name, day, best, policy, lines, lawful=lawful)
     except ScoreError as wrong:
@@ -259,20 +276,23 @@ def _judged(name: str, day: DayLog, best: Any, policy: str, lines: Sequence[byte
         ) from wrong
 
 
-def _write_report(
+def write_page(
     folder: Path,
     outcomes: Mapping[str, Sequence[Outcome]],
     maps: Sequence[str] | None,
     days: Sequence[DayLog],
     title: str = "Comparaison des politiques d'appariement",
+    lead: str | None = None,
 ) -> None:
+    """Write the report; cells of real territories are called by their communes."""
     from sas_matcher.replay.report import write_report  # noqa: PLC0415 - brings matplotlib with it
 
     groups = grouped(outcomes)
     requests = sum(len(day.requests) for day in days)
-    lead = f"{_days(days)}, {requests} demandes ; {', '.join(outcomes)}, et l'optimum de qui saurait tout d'avance."
+    text = f"{_days(days)}, {requests} demandes ; {', '.join(outcomes)}, et l'optimum de qui saurait tout d'avance."
     real = {*Gazetteer.load().territories, "FR"}.issuperset(day.meta.territory for day in days)
-    write_report(folder, groups, title=title, lead=lead, maps=maps, place_name=_commune if real else lambda *_: None)
+    place_name = _commune if real else lambda *_: None
+    write_report(folder, groups, title=title, lead=lead or text, maps=maps, place_name=place_name)
 
 
 def _commune(lat: float, lon: float) -> str:

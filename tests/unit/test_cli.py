@@ -73,6 +73,7 @@ PAGES = [
     ["watch"],
     ["simulate"],
     ["compare"],
+    ["whatif"],
     ["version"],
 ]
 

@@ -1,18 +1,21 @@
 """The commands about whole days: what they write, that they write it whole or not at all, how they refuse."""
 
 from collections.abc import Sequence
+from datetime import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.geo import Gazetteer
-from sas_matcher.cli import laboratory
+from sas_matcher.cli import laboratory, supposing
 from sas_matcher.cli.french import InputError
 from sas_matcher.cli.output import whole_file, whole_folder
-from sas_matcher.replay.daylog import DayLog, read_day
+from sas_matcher.replay.daylog import DayLog, day_lines, read_day
+from sas_matcher.replay.score import score
 from sas_matcher.replay.simulate import simulate
 from sas_matcher.replay.study import study
+from sas_matcher.replay.whatif import Practice, local, slots_of, with_slots
 from tests.daylog_cases import lines_of
 from tests.fcfs_nearest import fcfs_nearest
 
@@ -228,3 +231,88 @@ def test_ctrl_c_in_a_comparison_leaves_nothing(run: Any, tmp_path: Path, monkeyp
     monkeypatch.setattr(laboratory, "replay", stopped)
     assert run("compare", str(SAMPLE / "day.jsonl"), "--out", str(tmp_path / "r"))[0] == 130
     assert names(tmp_path) == []
+
+
+# -- whatif ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, dict[str, object]]]:
+    """Let the tests' own peer stand for every replay; tells slots of the day, policy, and what else was asked."""
+    asked: list[tuple[int, str, dict[str, object]]] = []
+
+    def peer(day: DayLog, policy: str, _history: object, _seed: int, **changes: object) -> list[bytes]:
+        asked.append((len(day.slots), policy, changes))
+        return lines_of(fcfs_nearest(day))
+
+    monkeypatch.setattr(supposing, "replay", peer)
+    return asked
+
+
+def test_ten_more_places_are_told_tier_by_tier(run: Any, tmp_path: Path, replayed: list[Any]) -> None:
+    wish = ("--add-slots", "10@43.30,5.40", "--capacity", "2", "--before", "fcfs-nearest", "--hours", "8h-20h")
+    code, out, err = run("whatif", str(SAMPLE / "day.jsonl"), *wish, "--out", str(tmp_path / "r"))
+    assert (code, err) == (0, "")
+    day = read_day(SAMPLE / "day.jsonl")
+    assert replayed == [(len(day.slots), "fcfs-nearest", {}), (len(day.slots) + 10, "fcfs-nearest", {})]
+    assert "Changement : 10 créneaux de plus (20 places), politique fcfs-nearest." in out
+    old = score(day, lines_of(fcfs_nearest(day)), "fcfs-nearest")
+    changed = with_slots(day, slots_of(day, Practice(10, 43.3, 5.4, capacity=2, opens=time(8), closes=time(20))))
+    new = score(changed, lines_of(fcfs_nearest(changed)), "fcfs-nearest")
+    rows = [line.split() for line in out.splitlines()]
+    for tier in old.served:
+        row = next(row for row in rows if row[:2] == ["servis", f"{tier},"])
+        assert [int(n.replace("\u2212", "-").lstrip("+")) for n in row[4:]] == [
+            old.served[tier],
+            new.served[tier],
+            new.served[tier] - old.served[tier],
+        ]
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    assert "avant" in page and "après" in page and "10 créneaux de plus" in page
+    assert names(tmp_path) == ["r"]
+
+
+def test_another_policy_or_a_crisis_is_replayed(run: Any, replayed: list[Any]) -> None:
+    day = read_day(SAMPLE / "day.jsonl")
+    slots = len(day.slots)
+    wish = ("--before", "fcfs-nearest", "--policy", "auto", "--crisis-from", "14:00")
+    code, out, _ = run("whatif", str(SAMPLE / "day.jsonl"), *wish)
+    assert code == 0
+    crisis = {"crisis_from": local(day.meta, time(14))}
+    assert replayed == [(slots, "fcfs-nearest", {}), (slots, "auto", crisis)]
+    assert "politique fcfs-nearest puis auto, crise déclarée à 14:00" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "rien à changer"),
+        (["--add-slots", "10@43.3"], "ni un fichier, ni N@latitude,longitude"),
+        (["--add-slots", "0@43.3,5.4"], "de 1 à 10000 créneaux"),
+        (["--add-slots", "1@93.3,5.4"], "à une latitude et une longitude"),
+        (["--add-slots", "1@43.3,5.4", "--hours", "18:00-9:00"], "la seconde heure doit suivre la première"),
+        (["--add-slots", "1@43.3,5.4", "--hours", "9:00"], "deux heures sont attendues"),
+        (["--add-slots", "1@43.3,5.4", "--mode", "velo"], "le mode « velo » n'existe pas"),
+        (["--crisis-from", "midi"], "« midi » n'est pas une heure"),
+        (["--policy", "best"], "la politique « best » n'existe pas"),
+        (["--policy", "firm", "--before", "firm"], "rien à changer"),
+    ],
+)
+def test_a_wrong_supposition_is_named(
+    run: Any, tmp_path: Path, replayed: list[Any], arguments: list[str], expected: str
+) -> None:
+    code, out, err = run("whatif", str(SAMPLE / "day.jsonl"), *arguments, "--out", str(tmp_path / "r"))
+    assert (code, out) == (2, "") and expected in err
+    assert names(tmp_path) == [] and replayed == []
+
+
+def test_places_of_a_file_are_named_by_line_when_wrong(run: Any, tmp_path: Path, replayed: list[Any]) -> None:
+    day = read_day(SAMPLE / "day.jsonl")
+    lines = [line for line in day_lines(with_slots(day, slots_of(day, Practice(2, 43.3, 5.4)))) if b"ajout1" in line]
+    (tmp_path / "more.jsonl").write_bytes(b"".join(lines))
+    before = ("--before", "fcfs-nearest", "--add-slots", str(tmp_path / "more.jsonl"))
+    assert run("whatif", str(SAMPLE / "day.jsonl"), *before)[0] == 0
+    assert [slots for slots, _, _ in replayed] == [len(day.slots), len(day.slots) + 2]
+    (tmp_path / "more.jsonl").write_bytes(lines[0] + lines[1][:40])
+    code, _, err = run("whatif", str(SAMPLE / "day.jsonl"), *before)
+    assert code == 2 and "more.jsonl, ligne 2 : JSON illisible" in err
