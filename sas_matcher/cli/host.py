@@ -14,13 +14,13 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import typer
 
 from sas_matcher.cli.french import FailureError, InputError
+from sas_matcher.cli.output import interruptible
 from sas_matcher.config import Settings
 
 NEEDED_MB: Final = 400
@@ -74,23 +74,8 @@ def run(wishes: Wishes) -> None:
             f"le département « {wishes.territory} » n'existe pas ; donnez 01 à 95, 2A, 2B, ou 971 à 974 et 976"
         )
     folder = wishes.folder or Path(os.environ.get("SAS_DATA_DIR", ".data")) / wishes.name
-    with _interruptible(), _folder(folder, fresh=wishes.fresh) as state, _errors_into(folder / "service.log"):
+    with interruptible(), _folder(folder, fresh=wishes.fresh) as state, _errors_into(folder / "service.log"):
         _Host(wishes, folder, state, geography).run()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a signal stop the start like Ctrl-C; later the event loop takes both over."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

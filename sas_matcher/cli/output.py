@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 from sas_matcher.cli.french import InputError
@@ -17,6 +19,21 @@ class Advance(Protocol):
     def __call__(self, text: str, steps: int = 1) -> None:
         """``steps`` more are done; ``text`` says what comes next."""
         ...
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let what ends a process stop it like Ctrl-C, so that it tidies up; an event loop takes over from this."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _beside(target: Path) -> Path:
@@ -42,11 +59,12 @@ def whole_file(target: Path) -> Iterator[Path]:
     if target.is_dir():
         raise InputError(f"{target} est un dossier ; donnez un nom de fichier")
     draft = _beside(target)
-    try:
-        yield draft
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with interruptible():
+        try:
+            yield draft
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -59,14 +77,15 @@ def whole_folder(target: Path) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} est un fichier ; donnez un dossier")
     draft = _beside(target)
-    draft.mkdir()
-    try:
-        yield draft
-        target.mkdir(exist_ok=True)
-        for file in sorted(draft.iterdir()):
-            file.replace(target / file.name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with interruptible():
+        try:
+            draft.mkdir()
+            yield draft
+            target.mkdir(exist_ok=True)
+            for file in sorted(draft.iterdir()):
+                file.replace(target / file.name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextlib.contextmanager

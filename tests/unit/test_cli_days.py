@@ -1,5 +1,6 @@
 """The commands about whole days: what they write, that they write it whole or not at all, how they refuse."""
 
+import signal
 from collections.abc import Sequence
 from datetime import time
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_a_file_is_replaced_only_by_a_finished_one(tmp_path: Path) -> None:
     with whole_file(target) as draft:
         draft.write_text("new")
     assert (target.read_text(), names(tmp_path)) == ("new", ["result"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_the_process_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "result") as draft:
+        draft.write_text("half")
+        signal.raise_signal(number)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "report") as folder:
+        (folder / "page").write_text("half")
+        signal.raise_signal(number)
+    assert names(tmp_path) == [] and signal.getsignal(number) == before
 
 
 def test_a_folder_keeps_what_else_is_in_it(tmp_path: Path) -> None:
