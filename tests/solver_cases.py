@@ -6,9 +6,10 @@ from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
 
-from solver import OmittedArcs, Plan, Problem
+from solver import Limits, OmittedArcs, Plan, Problem
 
 Arc = tuple[int, int, int]
 """Request row, slot row, cost."""
@@ -202,4 +203,41 @@ def problems(
         slot_key=draw(st.lists(key, min_size=s, max_size=s, unique=True)),
         slot_group=draw(st.lists(st.integers(-1, group - 1), min_size=s, max_size=s)) if group else None,
         group_capacity=draw(st.lists(st.integers(0, 3), min_size=group, max_size=group)) if group else None,
+    )
+
+
+def no_limits(problem: Problem, **given: Sequence[int]) -> Limits:
+    """Limits of a problem from plain lists; what is not given limits nothing."""
+
+    def rows(name: str, usual: Sequence[int] = ()) -> NDArray[np.int32]:
+        return np.array(given.get(name, usual), np.int32)
+
+    def counts(name: str) -> NDArray[np.int64]:
+        return np.array(given.get(name, ()), np.int64)
+
+    return Limits(
+        slot_group=rows("slot_group", [-1] * problem.capacity.size),
+        group_parent=rows("group_parent"),
+        group_capacity=counts("group_capacity"),
+        group_step=counts("group_step"),
+        group_load=counts("group_load"),
+        row_arc=rows("row_arc"),
+        row_of=rows("row_of"),
+        row_capacity=counts("row_capacity"),
+    )
+
+
+def shuffled_limits(problem: Problem, limits: Limits, seed: int) -> tuple[Problem, Limits]:
+    """The same problem and limits with requests, slots, arcs and packing rows in another order of rows."""
+    other = shuffled(problem, seed)
+    random = np.random.default_rng(seed)
+    random.permutation(problem.penalty.size)
+    slot, arc = random.permutation(problem.capacity.size), random.permutation(problem.arc_cost.size)
+    row = random.permutation(limits.row_capacity.size)
+    return other, replace(
+        limits,
+        slot_group=limits.slot_group[slot],
+        row_arc=arc.argsort()[limits.row_arc].astype(np.int32),
+        row_of=row.argsort()[limits.row_of].astype(np.int32),
+        row_capacity=limits.row_capacity[row],
     )
