@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final, NamedTuple
 
 import orjson
@@ -175,8 +176,8 @@ def unmet_map(outcomes: Sequence[Outcome]) -> UnmetMap:
     if not asked:
         return UnmetMap(CELL_KM, (), tuple(sorted(practices)))
     lats = [lat for lat, _, _ in asked]
-    middle = (min(lats) + max(lats)) / 2
-    width = KM_PER_DEGREE * math.cos(math.radians(middle))
+    # where most people are: islands on the other side of the globe must not stretch the squares of the rest
+    width = KM_PER_DEGREE * math.cos(math.radians(median(lats)))
     extent = max(
         (max(lats) - min(lats)) * KM_PER_DEGREE,
         (max(lon for _, lon, _ in asked) - min(lon for _, lon, _ in asked)) * width,

@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from sas_matcher.replay.compare import Entry, Group, Outcome, Spread, UnmetMap
+from sas_matcher.replay.compare import Cell, Entry, Group, Outcome, Spread, UnmetMap
 from sas_matcher.replay.study import KM_PER_DEGREE
 
 WIDTH: Final = 4.2
@@ -24,6 +25,9 @@ WIDTH: Final = 4.2
 
 SIZES: Final = 12
 """Sizes of discs on the map."""
+
+FAR_KM: Final = 900.0
+"""All of the metropole lies within this of its middle, and nothing overseas does."""
 
 INK: Final = "#14181d"
 """Everything that is not a series; the page's own colour of text replaces it."""
@@ -189,14 +193,23 @@ def _scale_bar(axes: Any, width_km: float) -> None:
     axes.text(0.03, 0.05, f"{_axis(km)} km", transform=axes.transAxes, fontsize=8.5)
 
 
+def near_cells(found: UnmetMap) -> list[Cell]:
+    """The cells that fit on one map: within ``FAR_KM`` of the middle of all, north–south and east–west."""
+    if not found.cells:
+        return []
+    lat, lon = (median(values) for values in zip(*((c.lat, c.lon) for c in found.cells), strict=True))
+    east = KM_PER_DEGREE * math.cos(math.radians(lat))
+    return [c for c in found.cells if abs(c.lat - lat) * KM_PER_DEGREE <= FAR_KM and abs(c.lon - lon) * east <= FAR_KM]
+
+
 def unmet(entry: Entry, found: UnmetMap) -> Plot:
     """The map: where people asked, where they got nothing, where practices are; no background but the cells."""
     figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
     axes: Any = figure.subplots()
-    middle = sum(c.lat for c in found.cells) / max(1, len(found.cells))
-    # kilometres east and north: a flat earth is good enough for a département
-    east = KM_PER_DEGREE * math.cos(math.radians(middle))
-    points = [(c.lon * east, c.lat * KM_PER_DEGREE, c.asked, c.unmet) for c in found.cells]
+    cells = near_cells(found)
+    # kilometres east and north: a flat earth is good enough for a map without a background
+    east = KM_PER_DEGREE * math.cos(math.radians(median([c.lat for c in cells] or [0.0])))
+    points = [(c.lon * east, c.lat * KM_PER_DEGREE, c.asked, c.unmet) for c in cells]
     if points:
         xs, ys, _, _ = zip(*points, strict=True)
         most = max(p[2] for p in points)
@@ -239,11 +252,13 @@ def unmet(entry: Entry, found: UnmetMap) -> Plot:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["top", "right"]].set_visible(True)
+    missing = len(found.cells) - len(cells)
+    far = f" Trop loin pour y tenir (outre-mer) : {missing}." if missing else ""
     return Plot(
         f"carte-{entry.label}",
         f"Besoins non pourvus : {entry.label}",
         f"Carrés d'environ {_axis(found.km)} km, nord en haut, sans fond de carte. "
-        "La surface d'un disque suit le nombre de demandes par jour.",
+        f"La surface d'un disque suit le nombre de demandes par jour.{far}",
         figure,
     )
 

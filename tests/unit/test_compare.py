@@ -6,16 +6,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from html import unescape
 from pathlib import Path
 
 import pytest
 
-from sas_matcher.replay.compare import Group, Outcome, Spread, grouped, judge, kind_of, unmet_map
+from sas_matcher.replay.compare import Cell, Group, Outcome, Spread, UnmetMap, grouped, judge, kind_of, unmet_map
 from sas_matcher.replay.daylog import DayLog, read_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
-from sas_matcher.replay.plots import french
+from sas_matcher.replay.plots import drawn, french, near_cells, unmet
 from sas_matcher.replay.report import write_report
 from sas_matcher.replay.score import ScoreError, score
 from sas_matcher.replay.study import study
@@ -108,6 +108,10 @@ def test_days_of_a_kind_come_together() -> None:
 
 
 def test_the_map_counts_each_request_once_and_cancelled_ones_not_at_all() -> None:
+    (cancelled,) = sample_groups()[0].entries[0].outcomes
+    only = unmet_map([cancelled])
+    assert cancelled.day.cancelled_at
+    assert sum(cell.asked for cell in only.cells) == sum(cancelled.score.requests.values())
     outcomes = (peer(0), peer(1))
     found = unmet_map(outcomes)
     asked = sum(sum(o.score.requests.values()) for o in outcomes) / 2
@@ -120,6 +124,17 @@ def test_the_map_counts_each_request_once_and_cancelled_ones_not_at_all() -> Non
     request = outcomes[0].day.requests[0].request
     near = min(max(abs(c.lat - request.lat) * 111.2, abs(c.lon - request.lon) * 78.6) for c in found.cells)
     assert near <= found.km / 2 + 0.05
+
+
+def test_islands_far_away_do_not_shrink_the_map() -> None:
+    home, island = (47.0, 2.0), (-21.1, 55.5)
+    cells = tuple(Cell(lat, lon, 1.0, 1.0) for lat, lon in (home, (51.0, 2.4), (42.5, 9.0), island))
+    entry = sample_groups()[0].entries[0]
+    plot = drawn(partial(unmet, entry, UnmetMap(10.0, cells, (home, island))))
+    assert [(c.lat, c.lon) for c in near_cells(UnmetMap(10.0, cells, ()))] == [(c.lat, c.lon) for c in cells[:3]]
+    assert "outre-mer) : 1" in plot.text
+    low, high = plot.figure.axes[0].get_ylim()
+    assert high - low < 1500
 
 
 def test_numbers_are_written_in_french() -> None:

@@ -1,6 +1,7 @@
 """Drawn day logs: the numbers asked for, the stories told, the same from the same seed, as hard as they should be."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from statistics import mean
@@ -244,6 +245,21 @@ def test_the_editors_slots_vanish_for_an_hour() -> None:
     assert all(day.capacities[slot_id][-1][1] == sizes[slot_id] for slot_id in back)
     stale = [t for t in day.withdrawn_at.values() if clock(t) == "11:00"]
     assert len(stale) > 10 > sum(clock(t) == "11:00" for t in story("S0").withdrawn_at.values())
+
+
+def test_flu_and_outage_may_come_together() -> None:
+    flu, both, outage = story("S1"), story("S1+S6"), story("S6")
+    assert both.meta.start == flu.meta.start != outage.meta.start
+    assert len(both.slots) == len(flu.slots) < len(outage.slots)
+    cuts = [e for e in both.events if isinstance(e, SlotCapacity) and clock(e.t) == "10:00" and e.capacity == 0]
+    assert 0.08 < len(cuts) / len(both.slots) < 0.25
+
+
+@pytest.mark.parametrize("scenario", ["S2", "S3"])
+def test_twice_the_demand_is_the_same_story(scenario: str) -> None:
+    plain, twice = SCENARIOS[scenario], SCENARIOS[f"{scenario}x2"]
+    assert replace(twice, rate=plain.rate, title=plain.title) == plain and twice.rate == 2.0
+    assert len(story(f"{scenario}x2").slots) == len(story(scenario).slots)
 
 
 def test_the_country_is_asked_from_far_and_gathered() -> None:
