@@ -255,7 +255,8 @@ def unmet(entry: Entry, found: UnmetMap) -> Plot:
     missing = len(found.cells) - len(cells)
     far = f" Trop loin pour y tenir (outre-mer) : {missing}." if missing else ""
     return Plot(
-        f"carte-{entry.label}",
+        # a label is anybody's text, a file name is not
+        "carte-" + re.sub(r"[^\w.]+", "-", entry.label).strip("-"),
         f"Besoins non pourvus : {entry.label}",
         f"Carrés d'environ {_axis(found.km)} km, nord en haut, sans fond de carte. "
         f"La surface d'un disque suit le nombre de demandes par jour.{far}",

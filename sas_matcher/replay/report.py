@@ -219,10 +219,10 @@ def write_report(
     for number, group in enumerate(groups):
         plural = "s" if group.days > 1 else ""
         body.append(f"<section><h2>{escape(group.name)} : {group.days} journée{plural}</h2>")
-        for plot, beside in _plots_of(group, [_best(group).label] if maps is None else maps):
+        for position, (plot, beside) in enumerate(_plots_of(group, [_best(group).label] if maps is None else maps)):
             plots.write(plot, folder, f"{group.name}-")
             tables = beside if isinstance(beside, str) else _map_table(beside, place_name)
-            body.append(_pair(plot, f"g{number}-{plot.name}", tables))
+            body.append(_pair(plot, f"g{number}-{position}", tables))
         body.append("</section>")
     files = resources.files("sas_matcher.replay")
     style = files.joinpath("report.css").read_text("utf-8")

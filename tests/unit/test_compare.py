@@ -204,8 +204,9 @@ def test_plots_are_written_as_files_and_all_is_the_same_again(tmp_path: Path) ->
 def test_names_are_text_in_the_page(tmp_path: Path) -> None:
     day, best = sample()
     wild = judge("<b>.jsonl", day, best, "promise", result("promise"))
-    page = page_of(tmp_path, grouped({"<i>": [wild]}), place_name=lambda _lat, _lon: "<u>&")
+    page = page_of(tmp_path, grouped({"<i> ../Éditeur": [wild]}), place_name=lambda _lat, _lon: "<u>&")
     assert not re.search(r"<[biu]>", page) and "&lt;u&gt;&amp;" in page
+    assert "<b>-carte-i-..-Éditeur.png" in {path.name for path in tmp_path.iterdir()}
 
 
 def test_where_nobody_is_left_out_the_map_says_so(tmp_path: Path) -> None:
