@@ -24,7 +24,7 @@ from solver import (
     solve_greedy,
 )
 from solver.limited import solve_limited
-from tests.solver_cases import make, no_limits, pairs, problems, shuffled_limits
+from tests.solver_cases import make, no_limits, pairs, problems, shuffled_limits, town
 
 laws = settings(max_examples=150, deadline=None)
 
@@ -200,6 +200,24 @@ def served(problem: Problem, arcs: list[int]) -> Plan:
     slot[arc >= 0] = problem.arc_slot[used]
     cost = int(problem.arc_cost[used].sum() + problem.penalty[arc < 0].sum())
     return Plan(slot, arc, cost, "greedy")
+
+
+def test_a_tight_town_is_proven_by_its_prices() -> None:
+    """300 requests on 200 slots in quotas, centres and costs of load: too many for brute force, so by duality."""
+    problem = town(300, 200, 8, seed=5, capacity=2)
+    people = [slot // 5 for slot in range(200)]
+    limits = no_limits(
+        problem,
+        slot_group=people,
+        group_parent=[*(40 + person // 10 for person in range(40)), *[-1] * 4],
+        group_capacity=[*[4] * 40, 30, 35, 40, 25],
+        group_step=[*[25] * 40, *[3] * 4],
+        group_load=[*range(3), *[0] * 41],
+    )
+    plan = solve_flow(problem, limits)
+    objective = check_limits(problem, limits, plan)
+    assert limit_bound(problem, limits, limit_prices(problem, limits, plan)) == objective
+    assert limits.loads(np.bincount(plan.slot[plan.slot >= 0], minlength=200))[40:].tolist() == [30, 35, 40, 25]
 
 
 # -- what breaks it --------------------------------------------------------------------------------------------------
