@@ -90,7 +90,7 @@ def limit_prices(problem: Problem, limits: Limits, plan: Plan) -> Prices:
     place, out of a full one, into a group that could take one more) until nothing moves.
 
     Raises:
-        NotOptimalError: They find no rest, or the sink itself would have to rise: the plan can be improved.
+        NotOptimalError: The bound at these prices is below the plan: it can be improved.
         PlanError: The plan is not feasible.
     """
     objective = check_limits(problem, limits, plan, rows=False)
@@ -120,8 +120,6 @@ def limit_prices(problem: Problem, limits: Limits, plan: Plan) -> Prices:
         np.maximum.at(at_group, parent[open_group], at_group[open_group] - following[open_group])
         at_group[:-1] = np.where(used_group, np.maximum(at_group[:-1], at_group[parent] + last), at_group[:-1])
         price = np.where(used_slot, np.maximum(price, at_group[head]), price)
-        if at_group[sink] > 0:
-            raise NotOptimalError("A place stays free that somebody would gain by.")
         if (before[0] == price).all() and (before[1] == at_group).all():
             break
     prices = np.maximum(0, price - at_group[head]), np.maximum(0, at_group[:-1] - at_group[parent])

@@ -228,15 +228,24 @@ def no_limits(problem: Problem, **given: Sequence[int]) -> Limits:
 
 
 def shuffled_limits(problem: Problem, limits: Limits, seed: int) -> tuple[Problem, Limits]:
-    """The same problem and limits with requests, slots, arcs and packing rows in another order of rows."""
+    """The same problem and limits with requests, slots, arcs, groups and packing rows in another order of rows."""
     other = shuffled(problem, seed)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed)  # as ``shuffled`` draws
     random.permutation(problem.penalty.size)
     slot, arc = random.permutation(problem.capacity.size), random.permutation(problem.arc_cost.size)
     row = random.permutation(limits.row_capacity.size)
-    return other, replace(
-        limits,
-        slot_group=limits.slot_group[slot],
+    depth = [0] * limits.group_parent.size
+    for group in range(len(depth) - 1, -1, -1):
+        parent = int(limits.group_parent[group])
+        depth[group] = depth[parent] + 1 if parent >= 0 else 0
+    order = np.lexsort((random.random(len(depth)), -np.array(depth, np.int64)))  # inner ones stay before outer ones
+    new_group = np.append(order.argsort(), -1)
+    return other, Limits(
+        slot_group=new_group[limits.slot_group[slot]].astype(np.int32),
+        group_parent=new_group[limits.group_parent[order]].astype(np.int32),
+        group_capacity=limits.group_capacity[order],
+        group_step=limits.group_step[order],
+        group_load=limits.group_load[order],
         row_arc=arc.argsort()[limits.row_arc].astype(np.int32),
         row_of=row.argsort()[limits.row_of].astype(np.int32),
         row_capacity=limits.row_capacity[row],

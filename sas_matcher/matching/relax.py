@@ -126,15 +126,7 @@ def relaxations(
             doubles += [search.smallest(change, farther=True), search.smallest(change, later=True)]
         helping = [one for one in doubles if one is not None]
     helping.sort(key=lambda one: (one.size_min, int(one.candidates.cost[one.row]), one.concessions))
-    return _distinct(helping)[:SHOWN]
-
-
-def _distinct(found: list[Relaxation]) -> list[Relaxation]:
-    """Leave out another way to a place that a smaller one gives already."""
-    shown: dict[int, Relaxation] = {}
-    for one in found:
-        shown.setdefault(int(one.candidates.slot_id[one.row]), one)
-    return list(shown.values())
+    return helping[:SHOWN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +140,7 @@ class _Search:
     without_concession: Ints
 
     def smallest(self, change: _Change, *, farther: bool = False, later: bool = False) -> Relaxation | None:
-        """Find the least of a kind, in a box of places that grows until nothing outside it can be smaller."""
+        """Find the least of a kind, in a box of places that grows: all in it are smaller than any outside."""
         request = change.request
         weight = self.terms.tiers[request.tier].wait_weight
         most_km = (
@@ -171,7 +163,7 @@ class _Search:
             if len(found):
                 size = self._sizes(request, found, weight)
                 row = self._least(request, found, size)
-                if row is not None and (whole or size[row] <= reach):
+                if row is not None:
                     return self._relaxation(change, found, row, float(size[row]))
             if whole:
                 return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from solver import (
     solve_flow,
     solve_greedy,
 )
+from solver import limited as limited_module
 from solver.limited import solve_limited
 from tests.solver_cases import make, no_limits, pairs, problems, shuffled_limits, town
 
@@ -253,6 +255,45 @@ def test_one_child_a_day_and_only_the_component_that_carries_it_is_searched() ->
     with pytest.raises(PlanError, match="Row 0 allows 1"):
         check_limits(problem, limits, served(problem, [0, 3, 4]))
     check_limits(problem, limits, served(problem, [0, 3, 4]), rows=False)
+
+
+def test_a_repair_within_the_bound_is_not_searched() -> None:
+    """Wherever the tie-break sends the two children, the other slot costs the same."""
+    arcs = [(0, 0, 10), (0, 1, 10), (1, 2, 10), (1, 3, 10)]
+    methods = set()
+    for key in range(200, 232):
+        problem = make(arcs, [100, 100], [1] * 4, slot_key=[key, key + 100, key + 200, key + 300])
+        found = solve_limited(problem, no_limits(problem, row_arc=[0, 2], row_of=[0, 0], row_capacity=[1]))
+        assert (found.objective, found.gap, found.searched) == (20, 0, 0)
+        methods.add(found.method)
+    assert methods == {"flow", "repair"}
+
+
+def test_the_repair_serves_nobody_at_more_than_it_is_worth() -> None:
+    """The child that has to go could go to a professional who has too much already."""
+    problem = make([(0, 0, 10), (1, 1, 20), (1, 2, 30)], [100, 100], [1] * 3)
+    limits = no_limits(
+        problem, slot_group=[-1, -1, 0], group_parent=[-1], group_capacity=[5], group_step=[35], group_load=[2],
+        row_arc=[0, 1], row_of=[0, 0], row_capacity=[1],
+    )  # fmt: skip
+    found = solve_limited(problem, limits, deterministic_s=0)
+    assert (found.objective, found.plan.slot.tolist()) == (110, [0, -1])
+
+
+def test_the_budget_goes_to_the_smallest_component_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three children of one professional, two of another: those of two may have what the repair took them."""
+    asked, search = [], limited_module._search
+
+    def watched(*arguments: Any) -> Any:
+        asked.append(int(np.count_nonzero(arguments[3])))
+        return search(*arguments)
+
+    monkeypatch.setattr(limited_module, "_search", watched)
+    arcs = [(r, r, 10) for r in range(5)]
+    problem = make(arcs, [100] * 5, [1] * 5)
+    limits = no_limits(problem, row_arc=range(5), row_of=[0, 0, 0, 1, 1], row_capacity=[1, 1])
+    assert solve_limited(problem, limits).gap == 0
+    assert asked == [2, 3]
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,7 +15,7 @@ from sas_matcher.domain.vocabulary import MAY_SERVE, PROFESSION_LABELS, Tier
 from sas_matcher.matching import engine
 from sas_matcher.matching.engine import OpenRequest, find_candidates
 from sas_matcher.matching.explain import explain
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market, PlaceRow, stable_key
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request
@@ -78,12 +78,17 @@ def test_each_concession(wanting: dict[str, Any], there: dict[str, Any], concess
         ({"needs": ("ecg", "lsf")}, {}),  # two needs would have to go
         ({"needs": ("ecg",), "profession": "PED"}, {}),
         ({"not_slots": frozenset({7})}, {"lat": FAR, "start_min": 120}),
-        ({"tier": Tier.T3, "radius_km": 149.0}, {"lat": 47.1, "start_min": 2_800, "mode": "visite"}),
     ],
 )
 def test_nothing_beyond_the_bounds_helps(wanting: dict[str, Any], there: dict[str, Any]) -> None:
-    terms = Terms(min_per_km=6.0) if wanting.get("tier") == Tier.T3 else Terms()  # there a place is not worth the trip
-    assert looked_for(market_of([place(7, **there)]), request("r", **wanting), terms) == []
+    assert helped(request("r", **wanting), place(7, **there)) == []
+
+
+def test_a_place_that_is_not_worth_the_trip_does_not_help() -> None:
+    """At 6 min a kilometre 138 km cost 831 min, more than serving the lowest tier is worth (500 min)."""
+    market, wanting = market_of([place(7, 2_000, lat=47.0)]), request("r", tier=Tier.T3, deadline=NOW + 172_800)
+    assert looked_for(market, wanting, Terms(min_per_km=6.0)) == []
+    assert looked_for(market, wanting)[0].concessions == ("radius",)
 
 
 def test_the_smallest_comes_first_and_two_are_given_up_only_where_one_is_not_enough() -> None:
@@ -259,7 +264,9 @@ def test_the_schema_names_what_the_document_has() -> None:
 def test_in_a_surge_the_most_urgent_are_helped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "HELPED", 2)
     market = market_of([place(1, 120, lat=FAR)])
-    batch = [request("a"), request("b", tier=Tier.T3), request("c", tier=Tier.T0)]
+    # the least urgent would come first by its key
+    low, *others = sorted(("a", "b", "c"), key=stable_key)
+    batch = [request(low, tier=Tier.T3), *(request(name) for name in others)]
     picks = run(batch, all_candidates(market, batch))
     told = [explain(market, pick, NOW, PARIS, Terms())["none"]["would_help"] for pick in picks]
-    assert [None if way is None else len(orjson.loads(orjson.dumps(way))) for way in told] == [1, None, 1]
+    assert [None if way is None else len(orjson.loads(orjson.dumps(way))) for way in told] == [None, 1, 1]
