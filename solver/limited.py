@@ -210,12 +210,9 @@ def _search(
         model.add_at_most_one(variables)
     for slot, variables in _gathered(use, problem.arc_slot).items():
         _at_most(model, variables, int(problem.capacity[slot]))
-    in_rows: dict[int, list[cp_model.IntVar]] = {}
-    for number, row in zip(limits.row_arc.tolist(), limits.row_of.tolist(), strict=True):
-        if number in use:
-            in_rows.setdefault(row, []).append(use[number])
-    for row, variables in in_rows.items():
-        _at_most(model, variables, int(limits.row_capacity[row]))
+    variables_in_order = list(use.values())
+    for positions, most in _rows_in_order(limits, list(use)):
+        _at_most(model, [variables_in_order[at] for at in positions], most)
     saved = [int(problem.arc_cost[n] - problem.penalty[problem.arc_request[n]]) for n in use]
     load_terms, load_weights = _add_groups(model, problem, limits, use, hinted)
     model.minimize(cp_model.LinearExpr.weighted_sum([*use.values(), *load_terms], [*saved, *load_weights]))
@@ -237,6 +234,16 @@ def _search(
     unserved = int(problem.penalty[members].sum())
     # costs are whole: so is the optimum
     return found, unserved + math.ceil(solver.best_objective_bound - 1e-6), spent
+
+
+def _rows_in_order(limits: Limits, numbers: list[int]) -> list[tuple[list[int], int]]:
+    """The packing rows as positions of their arcs in ``numbers``, with their capacity; rows have no key of their own."""
+    position = {number: at for at, number in enumerate(numbers)}
+    inside: dict[int, list[int]] = {}
+    for number, row in zip(limits.row_arc.tolist(), limits.row_of.tolist(), strict=True):
+        if number in position:
+            inside.setdefault(row, []).append(position[number])
+    return sorted((sorted(positions), int(limits.row_capacity[row])) for row, positions in inside.items())
 
 
 def _gathered(use: Mapping[int, cp_model.IntVar], of: NDArray[np.int32]) -> dict[int, list[cp_model.IntVar]]:
