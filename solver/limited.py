@@ -237,7 +237,7 @@ def _search(
 
 
 def _rows_in_order(limits: Limits, numbers: list[int]) -> list[tuple[list[int], int]]:
-    """The packing rows as positions of their arcs in ``numbers``, with their capacity; rows have no key of their own."""
+    """Packing rows as positions of their arcs in ``numbers``, with their capacity: rows have no key of their own."""
     position = {number: at for at, number in enumerate(numbers)}
     inside: dict[int, list[int]] = {}
     for number, row in zip(limits.row_arc.tolist(), limits.row_of.tolist(), strict=True):
