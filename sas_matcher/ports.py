@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from sas_matcher.domain.lifecycle import ClaimKind
+
 
 class Announcement(NamedTuple):
     """One outbox row: written in the transaction of the change it tells, published at least once.
@@ -36,13 +38,18 @@ class Outcome(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One line of a matcher's batch; ``slot_id`` None records that there is no place, with the reason."""
+    """One line of a matcher's batch: what it wants for a request (``kind``), and on which slot.
+
+    ``slot_id`` is None for ``none`` (no place, with the reason) and ``displace``. ``hold_until`` is the end of a hold;
+    of a promise the instant by which place and hour are told, where a later one never replaces an earlier one.
+    """
 
     request_id: str
     slot_id: int | None
     booking_id: str
     hold_until: datetime | None
     decision: str
+    kind: ClaimKind
 
 
 class Idempotency(NamedTuple):
@@ -193,11 +200,15 @@ class Ledger(Protocol):
     async def claim(
         self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
     ) -> tuple[list[str], list[Announcement]]:
-        """Decide a batch."""
+        """Decide a batch in one transaction; returns a verdict for each claim, and what was announced.
+
+        Verdicts: held, promised, moved, told_firm, displaced, told (no place), seat_lost, not_waiting. Promised seats
+        that move are given back before any is taken; a promise that gets no new seat keeps its old one.
+        """
         ...
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
-        """Return open requests."""
+        """Return the requests that are the matcher's to decide: they wait, or their promised seat may move."""
         ...
 
     def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:

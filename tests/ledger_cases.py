@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 
 from adapters.postgres.ledger import PostgresLedger
+from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome
 
 NOW: Final = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -196,8 +197,30 @@ class Desk:
         self, wanted: Sequence[tuple[str, int | None]], now: datetime = NOW, fences: Mapping[str, int] | None = None
     ) -> tuple[list[str], list[Announcement]]:
         """Claim a batch; returns verdicts and announcements."""
-        batch = [Claim(request, slot, new_id(), now + HOLD, '{"why":"test"}') for request, slot in wanted]
+        return await self.claim_kinds(
+            [(ClaimKind.NONE if slot is None else ClaimKind.HOLD, request, slot) for request, slot in wanted],
+            now,
+            fences,
+        )
+
+    async def claim_kinds(
+        self,
+        wanted: Sequence[tuple[ClaimKind, str, int | None]],
+        now: datetime = NOW,
+        fences: Mapping[str, int] | None = None,
+        told_by: datetime | None = None,
+    ) -> tuple[list[str], list[Announcement]]:
+        """Claim a batch of (kind, request, slot); returns verdicts and announcements."""
+        until = told_by or now + HOLD
+        batch = [Claim(request, slot, new_id(), until, '{"why":"test"}', kind) for kind, request, slot in wanted]
         return await self.ledger.claim(now, self.fences if fences is None else fences, batch)
+
+    async def promise(self, slot_id: int, now: datetime = NOW, **columns: Any) -> str:
+        """Ask and get a promise with a seat on a slot; returns the request."""
+        request_id = await self.ask(now, **columns)
+        verdicts, _ = await self.claim_kinds([(ClaimKind.PROMISE, request_id, slot_id)], now)
+        assert verdicts == ["promised"]
+        return request_id
 
     async def hold(self, slot_id: int, now: datetime = NOW, **columns: Any) -> tuple[str, str]:
         """Ask and get a hold on a slot; returns (request, booking)."""

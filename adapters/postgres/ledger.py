@@ -298,7 +298,7 @@ class PostgresLedger:
         return None if row is None else dict(row)
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
-        """Return the documents of the requests that wait in some territories."""
+        """Return the documents of the requests that wait or are promised in some territories."""
         rows = await self._rows("waiting_requests", now, list(territories))
         return [row["document"] for row in rows]
 
@@ -307,16 +307,16 @@ class PostgresLedger:
     async def claim(
         self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
     ) -> tuple[list[str], list[Announcement]]:
-        """Decide a batch in one transaction. Verdict per claim: held, told, seat_lost or not_waiting.
+        """Decide a batch in one transaction. Verdict per claim: see the port.
 
         Raises:
             FencedError: one of the territories has another matcher now; nothing was written.
             UnavailableError: the ledger is away; what was committed shows in the requests' documents.
         """
         columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
-        requests, slots, bookings, until, decisions = columns
+        requests, slots, bookings, until, decisions, kinds = columns
         row = await self._change(
-            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8)",
+            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8, $9)",
             now,
             list(fences),
             list(fences.values()),
@@ -325,6 +325,7 @@ class PostgresLedger:
             bookings,
             until,
             decisions,
+            kinds,
         )
         return list(row["verdicts"]), announcements(row["published"])
 

@@ -41,9 +41,9 @@ order by created_at desc limit $4
 select * from request where id = $1 and key_id = $2
 
 -- name: waiting_requests
--- Open requests of some territories, as the matcher takes them.
+-- Requests of some territories that are the matcher's to decide: they wait, or the seat behind their promise may move.
 select request_json(r)::text as document from request r
-where status = 'waiting' and deadline > $1 and territory = any($2)
+where status in ('waiting', 'promised') and deadline > $1 and territory = any($2)
 
 -- name: live_places
 -- Live places with the seats left, as the matcher loads them: set-based, 285 000 rows in one pass.
@@ -96,7 +96,8 @@ order by s.starts limit $12
 
 -- name: booking_document
 select booking_json(b)::text as document, s.source, s.professional, s.structure
-from booking b join slot s on s.id = b.slot_id where b.id = $1
+from booking b join slot s on s.id = b.slot_id
+where b.id = $1 and b.state not in ('promised', 'moved', 'displaced')
 
 -- name: bookings_of_practice
 -- Bookings that were firm, on slots of some publisher, professionals or structures, newest first.

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -329,9 +330,7 @@ class RequestsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: (
-        list[Literal["waiting", "held", "firm", "lapsed", "unserved", "cancelled", "fulfilled", "noshow"]] | None
-    ) = None
+    status: list[RequestStatus] | None = None
     before: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from sas_matcher.client import Booking, Event, NoPlace, Place, Request
+from sas_matcher.client import Booking, Event, NoPlace, Place, Promise, Request
 
 STATUS: Final = {
     "waiting": "en attente d'une place",
+    "promised": "promise",
     "held": "place gardée",
     "firm": "confirmée",
     "lapsed": "garde expirée",
@@ -18,6 +19,8 @@ STATUS: Final = {
 }
 EVENT: Final = {
     "request.reopened": "demande rouverte",
+    "request.told": "place et heure connues",
+    "request.displaced": "promesse rompue",
     "booking.firm": "réservation confirmée",
     "booking.cancelled": "réservation annulée",
     "booking.refused": "réservation refusée",
@@ -53,6 +56,16 @@ def place_line(place: Place) -> str:
     return f"{clock(place.start)} · {place.site.name} · {way}{mine}"
 
 
+def promise_line(promise: Promise) -> str:
+    """Return what the caller may be told: « sera vu avant 18 h 30, lieu et heure au plus tard à 16 h 10 »."""
+    seen = promise.seen_before.astimezone()
+    line = f"sera vu avant {seen.hour} h {seen.minute:02d}"
+    if promise.told_by is None:
+        return line
+    told = promise.told_by.astimezone()
+    return f"{line}, lieu et heure au plus tard à {told.hour} h {told.minute:02d}"
+
+
 def request_lines(request: Request) -> Iterator[str]:
     """Yield what a regulator wants to know of a request: the place and why, alternatives, or why there is none."""
     yield f"Demande {request.request_id} : {STATUS.get(request.status, request.status)}."
@@ -64,6 +77,10 @@ def request_lines(request: Request) -> Iterator[str]:
         yield decision.none.sentence if decision.none else decision.sentence
         if decision.none:
             yield from _none_lines(decision.none)
+        return
+    if request.status == "promised" and request.promise:
+        # the seat behind it may still change: only what was promised is said
+        yield f"  {promise_line(request.promise)}"
         return
     place = request.place
     yield f"  Place       {place_line(place)}"
@@ -107,6 +124,8 @@ def event_line(event: Event) -> str:
 
 def _request_line(text: str, request: Request) -> str:
     head = f"{text} · {request.request_id[-12:]} {request.tier} {request.profession}"
+    if request.status == "promised" and request.promise:
+        return f"{head} · {promise_line(request.promise)}"
     if request.place is not None:
         return f"{head} · {place_line(request.place)}"
     if request.status == "waiting" and request.decision is not None and request.decision.none is not None:

@@ -183,6 +183,33 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """ "Seen before": since when it stands, until when the patient is seen, by when place and hour are told.
+
+    ``told_by`` is ``None`` while no place stands behind it: it was broken by the crisis or lost to the practice.
+    """
+
+    since: datetime
+    seen_before: datetime
+    told_by: datetime | None
+    moves: int
+    broken: int
+    lost_to_practice: int
+
+    @classmethod
+    def of(cls, document: Json) -> "Promise":
+        """Read a document."""
+        return cls(
+            datetime.fromisoformat(document["since"]),
+            datetime.fromisoformat(document["seen_before"]),
+            datetime.fromisoformat(document["told_by"]) if document["told_by"] else None,
+            document["moves"],
+            document["broken"],
+            document["lost_to_practice"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A patient's need and what became of it."""
 
@@ -198,6 +225,7 @@ class Request:
     modes: tuple[str, ...]
     booking: Hold | None
     decision: Decision | None
+    promise: Promise | None
     raw: Json
 
     @classmethod
@@ -216,6 +244,8 @@ class Request:
             tuple(document["modes"]),
             Hold.of(document["booking"]) if document["booking"] else None,
             Decision.of(document["decision"]) if document["decision"] else None,
+            # a service of before promises says nothing of them
+            Promise.of(document["promise"]) if document.get("promise") else None,
             document,
         )
 

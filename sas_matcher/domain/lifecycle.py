@@ -7,8 +7,11 @@ request   waiting ─▶ held ─▶ firm ─▶ fulfilled | noshow
              │  │      └─▶ lapsed  (nobody answered in time) ─▶ waiting (resumed by the regulator)
              │  ├─▶ unserved (deadline passed)
              └──┴──── any open state ─▶ cancelled
+          waiting ─▶ promised ─▶ firm (told) | held (chosen by hand) ─▶ promised (not confirmed)
+                        └─▶ waiting (displaced by the crisis, withdrawn by the practice, never told)
 booking   held ─▶ firm ─▶ fulfilled | noshow | cancelled | refused | withdrawn
-          held ─▶ declined | lapsed | cancelled | refused | withdrawn | replaced
+          held ─▶ declined | lapsed | cancelled | refused | withdrawn | replaced | promised (a promise returns)
+          promised ─▶ firm | moved | displaced | cancelled | withdrawn | replaced
 ```
 """
 
@@ -20,6 +23,7 @@ class RequestStatus(StrEnum):
     """Where a request stands."""
 
     WAITING = "waiting"
+    PROMISED = "promised"
     HELD = "held"
     FIRM = "firm"
     LAPSED = "lapsed"
@@ -30,8 +34,9 @@ class RequestStatus(StrEnum):
 
 
 class BookingState(StrEnum):
-    """Where a booking stands; the first four occupy the seat, the others have given it back."""
+    """Where a booking stands; the first five occupy the seat, the others have given it back."""
 
+    PROMISED = "promised"
     HELD = "held"
     FIRM = "firm"
     FULFILLED = "fulfilled"
@@ -42,17 +47,59 @@ class BookingState(StrEnum):
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
     REPLACED = "replaced"
+    MOVED = "moved"
+    DISPLACED = "displaced"
 
 
-ACTIVE_BOOKINGS: Final = frozenset({BookingState.HELD, BookingState.FIRM, BookingState.FULFILLED, BookingState.NOSHOW})
+class ClaimKind(StrEnum):
+    """What a line of a matcher's batch wants for its request."""
+
+    HOLD = "hold"
+    """Waiting: keep a seat for the regulator until he confirms."""
+    PROMISE = "promise"
+    """Waiting: promise "seen before the deadline", with a seat behind it. Promised: move that seat, in silence."""
+    TELL = "tell"
+    """Promised: make it firm on this slot; regulator and practice are told."""
+    DISPLACE = "displace"
+    """Promised: break the promise (crisis only); the request waits again and its regulator is told at once."""
+    NONE = "none"
+    """Waiting: there is no place now; the decision carries the reason."""
+
+
+ACTIVE_BOOKINGS: Final = frozenset(
+    {
+        BookingState.PROMISED,
+        BookingState.HELD,
+        BookingState.FIRM,
+        BookingState.FULFILLED,
+        BookingState.NOSHOW,
+    }
+)
 
 REQUEST_MOVES: Final[dict[RequestStatus, frozenset[RequestStatus]]] = {
     RequestStatus.WAITING: frozenset(
-        {RequestStatus.HELD, RequestStatus.UNSERVED, RequestStatus.CANCELLED, RequestStatus.WAITING}
+        {
+            RequestStatus.HELD,
+            RequestStatus.PROMISED,
+            RequestStatus.UNSERVED,
+            RequestStatus.CANCELLED,
+            RequestStatus.WAITING,
+        }
+    ),
+    RequestStatus.PROMISED: frozenset(
+        {
+            RequestStatus.FIRM,
+            RequestStatus.HELD,
+            RequestStatus.PROMISED,
+            RequestStatus.WAITING,
+            RequestStatus.CANCELLED,
+            RequestStatus.UNSERVED,
+        }
     ),
     RequestStatus.HELD: frozenset(
         {
             RequestStatus.FIRM,
+            RequestStatus.PROMISED,
             RequestStatus.WAITING,
             RequestStatus.LAPSED,
             RequestStatus.CANCELLED,

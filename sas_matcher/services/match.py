@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
+from sas_matcher.domain.lifecycle import ClaimKind, RequestStatus
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, explain
@@ -329,6 +330,8 @@ class Matcher:
         if known is not None and known.version >= document["version"]:
             return
         self._forget(request_id)
+        if document["status"] != RequestStatus.WAITING:
+            return  # it has its seat; only what waits asks for one
         self._new[request_id] = open_request(document, self._landmass_of(document["insee"]))
         self._work.set()
 
@@ -500,6 +503,7 @@ class Matcher:
             booking_id=self._ids.uuid(),
             hold_until=until,
             decision=orjson.dumps(document).decode(),
+            kind=ClaimKind.NONE if pick.slot_id is None else ClaimKind.HOLD,
         )
 
     def _settle(self, picks: Sequence[Pick], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:

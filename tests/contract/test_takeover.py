@@ -9,6 +9,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.redis import RedisBus
 from adapters.system import SystemClock, SystemIds
 from sas_matcher.domain.errors import FencedError
+from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Claim
 from sas_matcher.services.match import LEASE_S, Matcher
 
@@ -34,7 +35,7 @@ async def test_the_successor_of_a_killed_core_has_its_territories_with_new_fence
         await asyncio.wait_for(successor.ready.wait(), LEASE_S / 2)
         now = await ledger.take_leases("core of this service", ["69"], LEASE_S)
         assert now["69"] > killed["69"]
-        late = Claim(ids.uuid(), None, ids.uuid(), clock.now(), "{}")
+        late = Claim(ids.uuid(), None, ids.uuid(), clock.now(), "{}", ClaimKind.NONE)
         with pytest.raises(FencedError):
             await ledger.claim(clock.now(), killed, [late])
     finally:

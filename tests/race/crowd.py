@@ -22,6 +22,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.redis import RedisBus, keys
 from adapters.redis.bus import answering
 from sas_matcher.domain.errors import FencedError
+from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.relay import Relay
@@ -260,7 +261,10 @@ class Crowd:
         now = self._clock.now()
         until = now + timedelta(seconds=HOLD_S)
         few = self._random.sample(self._slots, 40)
-        return [Claim(name, self._random.choice(few), self._ids.uuid(), until, "{}") for name in sorted(picked)]
+        return [
+            Claim(name, self._random.choice(few), self._ids.uuid(), until, "{}", ClaimKind.HOLD)
+            for name in sorted(picked)
+        ]
 
     async def _matcher(self, fences: dict[str, int], territory: str) -> None:
         while self._going():

@@ -24,6 +24,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.redis import RedisBus, keys
 from adapters.redis import bus as bus_module
 from sas_matcher.domain.errors import FencedError, IdempotencyError
+from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Idempotency
 from sas_matcher.services.relay import GRACE, Relay
 from tests.conftest import Recorder
@@ -411,6 +412,25 @@ async def claim_for_a_cancelled_request(on: Stage) -> list[str]:
     return [f"a cancelled request is {status}"] if status != "cancelled" else []
 
 
+async def a_promise_that_gets_no_new_seat(on: Stage) -> list[str]:
+    """The seat that it was to move to has gone to somebody else meanwhile."""
+    one, two = await on.desk.publish(slot_row("a"), slot_row("b"))
+    request = await on.desk.promise(one)
+    await on.desk.firm(two)
+    await on.desk.claim_kinds([(ClaimKind.PROMISE, request, two)])
+    seats = await on.desk.rows("select from booking where request_id = $1 and ended_at is null", request)
+    return [] if seats else ["a promise has no seat"]
+
+
+async def a_promised_request_held_by_a_stale_matcher(on: Stage) -> list[str]:
+    """The matcher has not heard that the request has its promise."""
+    one, two = await on.desk.publish(slot_row("a"), slot_row("b"))
+    request = await on.desk.promise(one)
+    await on.desk.claim_kinds([(ClaimKind.TELL, await on.desk.ask(), two)])
+    await on.desk.claims((request, two))
+    return [] if await on.desk.left(two) == 1 else ["a seat went to who may not have it"]
+
+
 async def claim_of_a_declined_slot(on: Stage) -> list[str]:
     """The matcher has not heard that the slot was declined."""
     (slot,) = await on.desk.publish(slot_row("a"))
@@ -550,8 +570,8 @@ GUARDS: Final = (
         one_professional_at_two_places,
     ),
     Guard(
-        "capacity in claim_seats",
-        Edit("claim_seats", "where taken + rank <= capacity", "where true"),
+        "capacity in take_seats",
+        Edit("take_seats", "where taken + rank <= capacity", "where true"),
         claim_over_a_lowered_capacity,
     ),
     Guard(
@@ -634,20 +654,30 @@ GUARDS: Final = (
     Guard(
         "status of the request",
         Edit(
-            "claim_seats",
-            "join request r on r.id = c.request_id and r.status = 'waiting'\n        join slot",
-            "join request r on r.id = c.request_id\n        join slot",
+            "take_seats",
+            "c.kind in ('hold', 'promise') and r.status = 'waiting' then true",
+            "c.kind in ('hold', 'promise') then true",
         ),
         claim_for_a_cancelled_request,
     ),
     Guard(
+        "old seat of a promise",
+        Edit("claim_seats", "if lost <> '{}' then raise exception 'seat_lost' using errcode = 'SAS03'; end if;", ""),
+        a_promise_that_gets_no_new_seat,
+    ),
+    Guard(
+        "who may be told",
+        Edit("take_seats", "else c.kind in ('promise', 'tell') and r.id = any(p_movers) end", "else true end"),
+        a_promised_request_held_by_a_stale_matcher,
+    ),
+    Guard(
         "declined slot",
-        Edit("claim_seats", "and not r.excluded && array['s' || s.id, 'p' || s.professional]", ""),
+        Edit("take_seats", "and not r.excluded && array['s' || s.id, 'p' || s.professional]", ""),
         claim_of_a_declined_slot,
     ),
     Guard(
         "withdrawn slot, claimed",
-        Edit("claim_seats", "and s.status = 'open' and s.starts > p_now", "and s.starts > p_now"),
+        Edit("take_seats", "and s.status = 'open' and s.starts > p_now", "and s.starts > p_now"),
         claim_of_a_withdrawn_slot,
     ),
     Guard(

@@ -86,13 +86,24 @@ create table request (
     on_phone    boolean not null,
     case_ref    text,
     status      text not null default 'waiting' check (status in (
-        'waiting', 'held', 'firm', 'lapsed', 'unserved', 'cancelled', 'fulfilled', 'noshow')),
+        'waiting', 'promised', 'held', 'firm', 'lapsed', 'unserved', 'cancelled', 'fulfilled', 'noshow')),
     version     int not null default 1,
     excluded    text[] not null default '{}',
     booking_id  uuid,
-    decision    json
+    decision    json,
+    -- the promise "seen before your deadline": when it was first given, and by when its place and hour are told
+    promised_at timestamptz,
+    told_by     timestamptz,
+    -- how often its seat changed; how often the engine broke it; how often a practice took its seat away
+    moves       int not null default 0,
+    broken      int not null default 0,
+    lost_to_practice int not null default 0,
+    -- a place chosen by hand is held in its stead: the promise returns when that hold runs out
+    promise_behind boolean not null default false,
+    check (status <> 'promised' or (promised_at is not null and told_by is not null and booking_id is not null))
 );
-create index request_waiting on request (deadline) where status = 'waiting';
+create index request_open on request (deadline) where status in ('waiting', 'promised');
+create index request_promised on request (told_by) where status = 'promised';
 create index request_of_key on request (key_id, created_at desc);
 
 create table booking (
@@ -104,8 +115,8 @@ create table booking (
     professional text,
     -- set for individual slots only: a plage takes several patients in one range
     during       tstzrange,
-    state        text not null check (state in ('held', 'firm', 'fulfilled', 'noshow', 'declined', 'lapsed', 'cancelled',
-        'refused', 'withdrawn', 'replaced')),
+    state        text not null check (state in ('promised', 'held', 'firm', 'fulfilled', 'noshow', 'declined', 'lapsed',
+        'cancelled', 'refused', 'withdrawn', 'replaced', 'moved', 'displaced')),
     -- the version of the slot it was taken under: tells what was booked after its capacity changed
     slot_version bigint not null,
     held_at      timestamptz not null,
@@ -114,8 +125,8 @@ create table booking (
     ended_at     timestamptz,
     end_reason   text,
     version      int not null default 1,
-    -- exactly these four occupy a seat
-    check ((ended_at is null) = (state in ('held', 'firm', 'fulfilled', 'noshow')))
+    -- exactly these five occupy a seat
+    check ((ended_at is null) = (state in ('promised', 'held', 'firm', 'fulfilled', 'noshow')))
 );
 -- The verdict of every race: one active booking for each seat.
 create unique index booking_one_seat on booking (slot_id, seat) where ended_at is null;

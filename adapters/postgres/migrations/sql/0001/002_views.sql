@@ -37,6 +37,9 @@ create function request_json(r request) returns json language sql stable as $$
                 'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
                 'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at)
             from booking b where b.id = r.booking_id),
+        'promise', case when r.promised_at is not null then json_build_object(
+            'since', r.promised_at, 'seen_before', r.deadline, 'told_by', r.told_by, 'moves', r.moves,
+            'broken', r.broken, 'lost_to_practice', r.lost_to_practice) end,
         'excluded', r.excluded, 'decision', r.decision)
 $$;
 
@@ -56,8 +59,9 @@ create function slot_audience(s slot) returns text[] language sql immutable as $
     select array_remove(array['src:' || s.source, 'p:' || s.professional, 's:' || s.structure], null)
 $$;
 
--- Announce what a request became to its regulator, and to the matcher when it waits again or never will. p_type names
--- the event of those that wait; it cannot be said of one whose deadline has passed.
+-- Announce what a request became to its regulator, and to the matcher when it is the matcher's to decide (it waits, or a
+-- promise came back to it) or is so no more. p_type names the event of those that wait; it cannot be said of one whose
+-- deadline has passed.
 create function announce_requests(p_now timestamptz, p_requests uuid[], p_type text) returns setof outbox
 language sql as $$
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
@@ -66,9 +70,18 @@ language sql as $$
     from request r
     cross join lateral (values
         ('events', coalesce(case when r.status = 'waiting' then p_type end, 'request.' || r.status)),
-        ('requests', case when r.status = 'waiting' then 'open' else 'closed' end)) k(stream, type)
-    where r.id = any(p_requests) and (k.stream = 'events' or r.status in ('waiting', 'cancelled', 'unserved'))
+        ('requests', case when r.status in ('waiting', 'promised') then 'open' else 'closed' end)) k(stream, type)
+    where r.id = any(p_requests) and (k.stream = 'events' or r.promise_behind
+        or r.status in ('waiting', 'promised', 'cancelled', 'unserved'))
     order by r.id, k.stream
+    returning *
+$$;
+
+-- Tell regulators only: what the matcher decided, it knows.
+create function tell_regulators(p_now timestamptz, p_requests uuid[], p_type text) returns setof outbox language sql as $$
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, r.territory, 'events', p_type, r.id::text, r.version, r.key_id, '{}', request_json(r)::text
+    from request r where r.id = any(p_requests) order by r.id
     returning *
 $$;
 

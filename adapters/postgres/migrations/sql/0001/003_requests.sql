@@ -46,9 +46,10 @@ $$;
 
 -- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
 -- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
--- A hold whose request is busy in another transaction is left to that one, or to the next sweep.
+-- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
+-- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare due uuid[]; ended uuid[]; slots bigint[];
+declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[];
 begin
     with over as (
         select b.request_id from booking b
@@ -64,41 +65,115 @@ begin
     select array_agg(id) from locked into due;
     if due is null then return; end if;
     perform lock_places(array(select slot_id from booking where request_id = any(due) and ended_at is null));
-    with released as (
-        update booking set state = 'lapsed', ended_at = p_now, end_reason = 'hold_ended', version = version + 1
-        where request_id = any(due) and state = 'held' and ended_at is null and hold_until <= p_now
-        returning request_id, slot_id
+    with returned as (
+        update booking b set state = 'promised', version = b.version + 1 from request r
+        where r.id = any(due) and r.promise_behind and b.request_id = r.id
+          and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
+        returning b.request_id
+    ), promised as (
+        update request set status = 'promised', version = version + 1, promise_behind = false
+        where id in (select request_id from returned) returning id
+    ), released as (
+        update booking b set state = 'lapsed', ended_at = p_now, end_reason = 'hold_ended', version = b.version + 1
+        from request r
+        where r.id = any(due) and not r.promise_behind and b.request_id = r.id
+          and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
+        returning b.request_id, b.slot_id
     )
-    select array_agg(request_id), array_agg(slot_id) from released into ended, slots;
-    if ended is null then return; end if;
+    select (select array_agg(id) from promised), array_agg(request_id), array_agg(slot_id) from released
+    into back, ended, slots;
     update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(ended);
-    return query select * from announce_requests(p_now, ended, null);
+    return query select * from announce_requests(p_now, ended || back, null);
     return query select * from announce_states(p_now, slots);
 end $$;
 
--- Requests that nobody could serve before their deadline.
+-- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken,
+-- their requests wait again where there is still time.
 create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
-declare closed uuid[];
+declare closed uuid[]; untold uuid[]; b uuid;
 begin
     with due as (
         select id from request where status = 'waiting' and deadline <= p_now order by id limit p_limit for update skip locked
     ), done as (
         update request r set status = 'unserved', version = version + 1 from due where r.id = due.id returning r.id
     ) select array_agg(id) from done into closed;
-    if closed is null then return; end if;
     return query select * from announce_requests(p_now, closed, null);
+    select array_agg(id) from (
+        select r.id from request r
+        -- told by the start at the latest, so the index knows who can be late
+        where r.status = 'promised' and r.told_by <= p_now and exists (
+            select from booking k join slot s on s.id = k.slot_id where k.id = r.booking_id and s.starts <= p_now)
+        order by r.id limit p_limit for update skip locked) late
+    into untold;
+    if untold is null then return; end if;
+    perform lock_places(array(select k.slot_id from request r join booking k on k.id = r.booking_id where r.id = any(untold)));
+    for b in select booking_id from request where id = any(untold) and status = 'promised' order by id loop
+        return query select * from release_booking(p_now, b, 'displaced', 'never_told', 'waiting', '{}');
+    end loop;
+    return query select * from announce_requests(p_now, untold, 'request.displaced');
 end $$;
 
--- The matcher's batch. Arrays of equal length: a row with p_slot null says "no place" (its decision carries the reason).
+-- A seat that a claim won.
+create type claimed_seat as (booking_id uuid, request_id uuid, state text);
+
+-- Take the seats that a batch wants, in its order: of waiting requests, and of p_movers whose promised seats were given
+-- back. The caller has locked requests and places.
+create function take_seats(p_now timestamptz, p_requests uuid[], p_slots bigint[], p_bookings uuid[],
+    p_hold_until timestamptz[], p_kinds text[], p_movers uuid[]) returns claimed_seat[] language plpgsql as $$
+declare won claimed_seat[];
+begin
+    with claim as (
+        select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
+            with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
+    ), ranked as (
+        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version,
+               case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
+               row_number() over (partition by c.slot_id order by c.n) as rank,
+               (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
+        from claim c join request r on r.id = c.request_id
+            and case when c.kind in ('hold', 'promise') and r.status = 'waiting' then true
+                     else c.kind in ('promise', 'tell') and r.id = any(p_movers) end
+        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+            and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
+            and not r.excluded && array['s' || s.id, 'p' || s.professional]
+    ), taken as (
+        insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
+            hold_until, firm_at)
+        select booking_id, request_id, slot_id,
+               (select g from generate_series(0, capacity - 1) g
+                where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
+                order by g offset ranked.rank - 1 limit 1),
+               territory, professional, during,
+               case kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end, slot_version, p_now,
+               case when kind = 'hold' then hold_until end, case when kind = 'tell' then p_now end
+        from ranked where taken + rank <= capacity
+        order by n
+        on conflict do nothing
+        returning id, request_id, state
+    )
+    select array_agg(row(id, request_id, state)::claimed_seat order by id) from taken into won;
+    return coalesce(won, '{}');
+end $$;
+
+-- The matcher's batch. Arrays of equal length; p_kinds says what each row wants (see ClaimKind of the lifecycle): 'hold',
+-- 'promise', 'tell', 'displace' or 'none' ("no place", its decision carries the reason). p_hold_until is the end of the
+-- hold, of a promise the instant by which place and hour are told.
 -- What the matcher believed is judged again on the rows: its fence, the request's state, deadline, needs and exclusions,
 -- the slot's state, start and seats.
--- verdicts: per row 'held' | 'seat_lost' | 'not_waiting' | 'told' (no place, recorded).
+-- The seats of promises that move or are told elsewhere are given back before any is taken: they may change round. Who
+-- then gets no seat keeps the old one, and whoever wanted that one is judged anew.
+-- verdicts: per row 'held' | 'promised' | 'moved' | 'told_firm' | 'displaced' | 'told' (no place, recorded)
+--           | 'seat_lost' | 'not_waiting'.
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
-    p_hold_until timestamptz[], p_decisions text[], out verdicts text[], out published outbox[])
+    p_hold_until timestamptz[], p_decisions text[], p_kinds text[], out verdicts text[], out published outbox[])
 language plpgsql as $$
 declare
-    won uuid[]; told uuid[];
+    told uuid[]; lost uuid[]; left_slots bigint[];
+    -- promises whose seat may change; those that stay on their slot; those that the crisis displaces
+    movers uuid[] := '{}'; stayed uuid[] := '{}'; displaced uuid[] := '{}';
+    won claimed_seat[]; firm uuid[];
+    plain constant boolean := p_kinds <@ array['hold', 'none'];
 begin
     if (select count(*) from (
             select from lease l join unnest(p_territories, p_fences) f(territory, fence)
@@ -108,63 +183,118 @@ begin
         raise exception 'fenced' using errcode = 'SAS01';
     end if;
     perform from request where id = any(p_requests) order by id for update;
+    if not plain then
+        left_slots := array(select b.slot_id from booking b
+            where b.request_id = any(p_requests) and b.state = 'promised' and b.ended_at is null);
+    end if;
     -- with the siblings of siblings: of those, too, an expired hold may have to be told
-    perform lock_places(array(select w.id from with_siblings(p_slots) w));
+    perform lock_places(array(select w.id from with_siblings(p_slots || left_slots) w));
     select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
+    if not plain then
+        with gone as (
+            update booking b set state = 'displaced', ended_at = p_now, end_reason = 'crisis', version = b.version + 1
+            from unnest(p_requests, p_kinds) c(request_id, kind), request r
+            where c.kind = 'displace' and r.id = c.request_id and r.status = 'promised' and b.request_id = r.id
+              and b.state = 'promised' and b.ended_at is null
+            returning b.request_id
+        ), waits as (
+            update request r set status = case when r.deadline <= p_now then 'unserved' else 'waiting' end,
+                version = r.version + 1, booking_id = null, told_by = null, broken = r.broken + 1,
+                decision = c.decision::json
+            from gone g join unnest(p_requests, p_kinds, p_decisions) c(request_id, kind, decision)
+                on c.request_id = g.request_id and c.kind = 'displace'
+            where r.id = g.request_id returning r.id
+        ) select coalesce(array_agg(id), '{}') from waits into displaced;
+        published := coalesce(published, '{}')
+            || coalesce((select array_agg(o) from tell_regulators(p_now, displaced, 'request.displaced') o), '{}');
+        with claim as (
+            select * from unnest(p_requests, p_slots, p_hold_until, p_decisions, p_kinds)
+                as c(request_id, slot_id, told_by, decision, kind)
+        ), stays as (
+            update booking b set version = b.version + 1,
+                state = case when c.kind = 'tell' then 'firm' else 'promised' end,
+                firm_at = case when c.kind = 'tell' then p_now end
+            from claim c join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
+            where c.kind in ('promise', 'tell') and b.request_id = c.request_id and b.slot_id = c.slot_id
+              and b.state = 'promised' and b.ended_at is null
+            returning b.id, b.request_id, b.state
+        ), done as (
+            update request r set status = t.state, version = r.version + 1, decision = c.decision::json,
+                told_by = least(r.told_by, c.told_by)
+            from stays t join claim c on c.request_id = t.request_id and c.kind in ('promise', 'tell')
+            where r.id = t.request_id
+        ) select coalesce(array_agg(request_id), '{}'), array_agg(id) filter (where state = 'firm')
+        from stays into stayed, firm;
+        movers := array(select distinct r.id from unnest(p_requests, p_slots, p_kinds) c(request_id, slot_id, kind)
+            join request r on r.id = c.request_id and r.status = 'promised'
+            where c.kind in ('promise', 'tell') and c.slot_id is not null and r.id <> all(stayed));
+    end if;
+    while movers <> '{}' loop
+        begin
+            update booking set state = 'moved', ended_at = p_now, end_reason = 'moved', version = version + 1
+            where request_id = any(movers) and state = 'promised' and ended_at is null;
+            won := take_seats(p_now, p_requests, p_slots, p_bookings, p_hold_until, p_kinds, movers);
+            lost := array(select m from unnest(movers) m
+                where not exists (select from unnest(won) w where w.request_id = m));
+            -- back to before the seats were given back
+            if lost <> '{}' then raise exception 'seat_lost' using errcode = 'SAS03'; end if;
+            exit;
+        exception when sqlstate 'SAS03' then
+            won := null;
+            movers := array(select m from unnest(movers) m where m <> all(lost));
+        end;
+    end loop;
+    if won is null then
+        won := take_seats(p_now, p_requests, p_slots, p_bookings, p_hold_until, p_kinds, movers);
+    end if;
     with claim as (
-        select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions)
-            with ordinality as c(request_id, slot_id, booking_id, hold_until, decision, n)
-    ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version,
-               case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
-               row_number() over (partition by c.slot_id order by c.n) as rank,
-               (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
-        from claim c join request r on r.id = c.request_id and r.status = 'waiting'
-        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
-            and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
-            and not r.excluded && array['s' || s.id, 'p' || s.professional]
-    ), taken as (
-        insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
-            hold_until)
-        select booking_id, request_id, slot_id,
-               (select g from generate_series(0, capacity - 1) g
-                where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
-                order by g offset ranked.rank - 1 limit 1),
-               territory, professional, during, 'held', slot_version, p_now, hold_until
-        from ranked where taken + rank <= capacity
-        order by n
-        on conflict do nothing
-        returning id, request_id
-    ), held as (
-        update request r set status = 'held', version = r.version + 1, booking_id = t.id, decision = c.decision::json
-        from taken t join claim c on c.booking_id = t.id where r.id = t.request_id
-        returning r.id
+        select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions, p_kinds)
+            as c(request_id, slot_id, booking_id, hold_until, decision, kind)
+    ), seated as (
+        update request r set
+            status = case c.kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end,
+            version = r.version + 1, booking_id = c.booking_id, decision = c.decision::json,
+            promised_at = case when c.kind = 'promise' then coalesce(r.promised_at, p_now) else r.promised_at end,
+            told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until) else r.told_by end,
+            moves = r.moves + (r.id = any(movers))::int
+        from unnest(won) w join claim c on c.booking_id = w.booking_id where r.id = w.request_id
     ), none as (
         update request r set decision = c.decision::json, version = r.version + 1
-        from claim c where c.slot_id is null and r.id = c.request_id and r.status = 'waiting'
+        from claim c where c.kind = 'none' and r.id = c.request_id and r.status = 'waiting'
         returning r.id
     )
-    select (select array_agg(id) from held), (select array_agg(id) from none) into won, told;
-    select array_agg(case when c.id = any(won) then 'held' when c.id = any(told) then 'told'
-                          when r.status = 'waiting' then 'seat_lost' else 'not_waiting' end order by c.n)
-    from unnest(p_requests) with ordinality c(id, n) left join request r on r.id = c.id into verdicts;
+    select array_agg(id) from none into told;
+    select array_agg(case
+            when c.kind = 'displace' then case when c.id = any(displaced) then 'displaced' else 'not_waiting' end
+            when c.id = any(stayed) then case when c.kind = 'tell' then 'told_firm' else 'promised' end
+            when exists (select from unnest(won) w where w.request_id = c.id) then case
+                when c.kind = 'tell' then 'told_firm' when c.kind = 'hold' then 'held'
+                when c.id = any(movers) then 'moved' else 'promised' end
+            when c.id = any(told) then 'told'
+            when r.status = 'waiting' and c.kind <> 'tell' then 'seat_lost'
+            when r.status = 'promised' and c.kind in ('promise', 'tell') then 'seat_lost'
+            else 'not_waiting' end order by c.n)
+    from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
     published := coalesce(published, '{}')
-        || coalesce((select array_agg(o) from announce_requests(p_now, won, null) o), '{}')
-        || coalesce((select array_agg(o) from announce_decisions(p_now, told) o), '{}')
-        || coalesce((select array_agg(o) from announce_states(
-               p_now, p_slots) o), '{}')
+        || coalesce((select array_agg(o) from tell_regulators(
+               p_now, array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
+        || coalesce((select array_agg(o) from tell_regulators(p_now, told, 'request.waiting') o), '{}');
+    if not plain then
+        firm := firm || array(select w.booking_id from unnest(won) w where w.state = 'firm');
+        published := published
+            -- a move is silent: the regulator was promised a time, not a place
+            || coalesce((select array_agg(o) from tell_regulators(p_now, array(select w.request_id from unnest(won) w
+                   where w.state = 'promised' and w.request_id <> all(movers)), 'request.promised') o), '{}')
+            || coalesce((select array_agg(o) from tell_regulators(
+                   p_now, array(select request_id from booking where id = any(firm)), 'request.told') o), '{}')
+            || coalesce((select array_agg(o) from announce_bookings(p_now, firm) o), '{}');
+    end if;
+    published := published
+        || coalesce((select array_agg(o) from announce_states(p_now, p_slots || left_slots) o), '{}')
         -- whoever still believed in a place that was withdrawn hears of it again
         || coalesce((select array_agg(o) from announce_gone(
                p_now, array(select id from slot where id = any(p_slots) and status <> 'open')) o), '{}');
 end $$;
-
--- "No place yet": told to the regulator only; the matcher keeps the request by itself.
-create function announce_decisions(p_now timestamptz, p_requests uuid[]) returns setof outbox language sql as $$
-    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, r.territory, 'events', 'request.waiting', r.id::text, r.version, r.key_id, '{}', request_json(r)::text
-    from request r where r.id = any(p_requests) order by r.id
-    returning *
-$$;
 
 -- Confirm a hold. outcome: 'firm' | 'already' | 'hold_ended' | 'conflict' | 'not_found'.
 create function confirm_hold(p_now timestamptz, p_key_id text, p_request uuid, p_booking uuid,
@@ -177,12 +307,13 @@ begin
     select * from booking where id = coalesce(p_booking, r.booking_id) and request_id = p_request into b;
     if b.state = 'firm' and r.status = 'firm' then outcome := 'already';
     elsif b.id is null or r.status <> 'held' or b.id <> r.booking_id then
-        outcome := case when r.status in ('lapsed', 'waiting', 'held') then 'hold_ended' else 'conflict' end;
+        outcome := case when r.status in ('lapsed', 'waiting', 'held') or (r.status = 'promised' and b.hold_until is not null)
+                        then 'hold_ended' else 'conflict' end;
     -- the deadline is judged here, whatever the sweeper has done
     elsif b.hold_until <= p_now then outcome := 'hold_ended';
     else
         update booking set state = 'firm', firm_at = p_now, version = version + 1 where id = b.id and state = 'held';
-        update request set status = 'firm', version = version + 1 where id = r.id;
+        update request set status = 'firm', version = version + 1, promise_behind = false where id = r.id;
         outcome := 'firm';
         published := (select array_agg(o) from announce_requests(p_now, array[r.id], null) o)
             || (select array_agg(o) from announce_bookings(p_now, array[b.id]) o);
@@ -191,7 +322,8 @@ begin
 end $$;
 
 -- Give a seat back and say what becomes of the request. p_state: how the booking ends; p_status: what the request is
--- then; p_exclude: what must never be offered to it again. The caller has locked the request and checked the state.
+-- then; p_exclude: what must never be offered to it again. A promise that ends so is counted: against the engine when it
+-- was displaced, else against the practice that took the seat away. The caller has locked the request and checked the state.
 create function release_booking(p_now timestamptz, p_booking uuid, p_state text, p_reason text, p_status text, p_exclude text[])
 returns setof outbox language plpgsql as $$
 declare b booking;
@@ -201,7 +333,11 @@ begin
     where id = p_booking and ended_at is null returning * into b;
     if not found then return; end if;
     update request set status = case when p_status = 'waiting' and deadline <= p_now then 'unserved' else p_status end,
-        version = version + 1, booking_id = null, excluded = excluded || p_exclude
+        version = version + 1, booking_id = null, excluded = excluded || p_exclude, promise_behind = false,
+        told_by = case when p_status = 'waiting' then null else told_by end,
+        broken = broken + (p_state = 'displaced')::int,
+        lost_to_practice = lost_to_practice
+            + (p_state in ('refused', 'withdrawn') and (status = 'promised' or promise_behind))::int
     where id = b.request_id;
     -- the practice hears of a booking only once it was firm
     if b.firm_at is not null then
@@ -210,7 +346,8 @@ begin
     return query select * from announce_states(p_now, array[b.slot_id]);
 end $$;
 
--- Decline a hold: the next one, never the same again. p_scope: 'slot' or 'professional'.
+-- Decline a hold: the next one, never the same again. p_scope: 'slot' or 'professional'. Whoever declines the place that
+-- he had chosen in the stead of a promise gives up its seat: the request waits and is decided anew at once.
 create function decline_hold(p_now timestamptz, p_key_id text, p_request uuid, p_booking uuid, p_scope text,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -220,7 +357,8 @@ begin
     if not found then outcome := 'not_found'; return; end if;
     select * from booking where id = coalesce(p_booking, r.booking_id) and request_id = p_request into b;
     if b.id is null or r.status <> 'held' or b.id <> r.booking_id or b.hold_until <= p_now then
-        outcome := case when r.status in ('held', 'lapsed', 'waiting') then 'hold_ended' else 'conflict' end;
+        outcome := case when r.status in ('lapsed', 'waiting', 'held') or (r.status = 'promised' and b.hold_until is not null)
+                        then 'hold_ended' else 'conflict' end;
     else
         select * from slot where id = b.slot_id into s;
         published := (select array_agg(o) from release_booking(p_now, b.id, 'declined', 'declined', 'waiting',
@@ -241,7 +379,7 @@ begin
     select * from request where id = p_request and key_id = p_key_id into r for update;
     if not found then outcome := 'not_found'; return; end if;
     if r.status = 'cancelled' then outcome := 'already';
-    elsif r.status not in ('waiting', 'held', 'firm', 'lapsed') then outcome := 'conflict';
+    elsif r.status not in ('waiting', 'promised', 'held', 'firm', 'lapsed') then outcome := 'conflict';
     else
         if r.booking_id is not null then
             published := (select array_agg(o)
@@ -280,6 +418,7 @@ end $$;
 
 -- The regulator picks a place himself (an alternative, or from the list): take the new one, then free the old one, in
 -- one transaction; the original is kept when the new one is gone. Picking the place that is held already changes nothing.
+-- Of a promise this moves the seat and holds it: the promise ends when the hold is confirmed and returns when it runs out.
 -- outcome: 'held' | 'slot_full' | 'conflict' | 'not_found'.
 create function take_place(p_now timestamptz, p_key_id text, p_request uuid, p_slot bigint, p_booking uuid,
     p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
@@ -288,17 +427,19 @@ declare r request; s slot; kept booking; freed bigint;
 begin
     select * from request where id = p_request and key_id = p_key_id into r for update;
     if not found then outcome := 'not_found'; return; end if;
-    if r.status not in ('waiting', 'held', 'lapsed') or r.deadline <= p_now then outcome := 'conflict';
+    if r.status not in ('waiting', 'promised', 'held', 'lapsed') or r.deadline <= p_now then outcome := 'conflict';
     elsif exists (select from booking where id = r.booking_id and slot_id = p_slot and state = 'held' and hold_until > p_now)
     then outcome := 'held';
     else
         perform lock_places(array(select w.id from with_siblings(array_remove(
             array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null)) w));
         select array_agg(o) from lapse_holds(p_now, array[p_slot], 100) o into published;
+        -- that may have been this request's own hold, and a promise has come back
+        select * from request where id = p_request into r;
         select * from slot where id = p_slot into s;
         begin
             update booking set state = 'replaced', ended_at = p_now, end_reason = 'other_place', version = version + 1
-            where id = r.booking_id and ended_at is null and slot_id <> p_slot returning * into kept;
+            where id = r.booking_id and ended_at is null and (slot_id <> p_slot or state = 'promised') returning * into kept;
             freed := kept.slot_id;
             insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version,
                 held_at, hold_until)
@@ -313,7 +454,9 @@ begin
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
-            update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json
+            update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json,
+                promise_behind = promise_behind or status = 'promised', told_by = least(told_by, s.starts),
+                moves = moves + (kept.slot_id <> p_slot and (promise_behind or status = 'promised'))::int
             where id = p_request;
             outcome := 'held';
             published := coalesce(published, '{}')

@@ -117,7 +117,7 @@ begin
     perform from request r where r.id in (select request_id from booking where id = any(p_bookings)) order by r.id for update;
     perform lock_places(array(select slot_id from booking where id = any(p_bookings)));
     for b in select k.id, k.request_id, k.slot_id from booking k
-             where k.id = any(p_bookings) and k.state in ('held', 'firm') and k.ended_at is null order by k.id loop
+             where k.id = any(p_bookings) and k.state in ('promised', 'held', 'firm') and k.ended_at is null order by k.id loop
         return query select * from release_booking(p_now, b.id, p_state, p_reason, 'waiting', array['s' || b.slot_id]);
         return query select * from announce_requests(p_now, array[b.request_id], 'request.reopened');
     end loop;
@@ -133,7 +133,7 @@ begin
     -- requests before slots: the lock order of every function here
     perform from request r where r.id in (
         select b.request_id from booking b join slot s on s.id = b.slot_id
-        where s.source = p_source and b.ended_at is null and b.state in ('held', 'firm')
+        where s.source = p_source and b.ended_at is null and b.state in ('promised', 'held', 'firm')
           and (s.external_id = any(p_only) or (p_only is null and s.starts >= p_from and s.starts < p_to)))
     order by r.id for update;
     perform lock_places(array(select id from slot s where source = p_source and status = 'open'
@@ -154,7 +154,8 @@ begin
             case when d.id is not null then 'withdrawn' else 'not_found' end))
          from (select unnest(p_only) union select external_id from done) w(e) left join done d on d.external_id = w.e)
     into gone, verdicts;
-    select array_agg(id) from booking where slot_id = any(gone) and ended_at is null and state in ('held', 'firm') into bookings;
+    select array_agg(id) from booking
+    where slot_id = any(gone) and ended_at is null and state in ('promised', 'held', 'firm') into bookings;
     if bookings is not null then
         published := (select array_agg(o) from refuse_bookings(p_now, bookings, 'withdrawn', p_reason) o);
     end if;
@@ -176,7 +177,8 @@ declare b booking; s slot;
 begin
     perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
     select * from booking where id = p_booking into b;
-    if b.id is null then outcome := 'not_found'; return; end if;
+    -- of the seat behind a promise the practice knows nothing
+    if b.id is null or b.state in ('promised', 'moved', 'displaced') then outcome := 'not_found'; return; end if;
     if b.state = 'refused' then outcome := 'already';
     elsif b.state not in ('held', 'firm') or b.ended_at is not null then outcome := 'conflict';
     else
