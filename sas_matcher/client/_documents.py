@@ -184,7 +184,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """ "Seen before": since when it stands, until when the patient is seen, by when place and hour are told.
+    """To be seen in time: since when it stands, until when the patient is seen, by when place and hour are told.
 
     ``told_by`` is ``None`` while no place stands behind it: it was broken by the crisis or lost to the practice.
     """

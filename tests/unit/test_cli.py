@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -461,6 +462,27 @@ BOOKING = {
 )
 def test_events_read_as_lines(name: str, data: dict[str, Any], expected: str) -> None:
     assert show.event_line(event(name, data)).startswith(expected)
+
+
+def test_a_promise_reads_as_what_may_be_said_to_the_caller() -> None:
+    def local(hour: int, minute: int) -> str:
+        return datetime(2026, 11, 23, hour, minute).astimezone().isoformat()
+
+    promise = {
+        "since": local(14, 5),
+        "seen_before": local(18, 30),
+        "told_by": local(16, 10),
+        "moves": 2,
+        "broken": 0,
+        "lost_to_practice": 0,
+    }
+    document = {**REQUEST, "status": "promised", "promise": promise}
+    said = "sera vu avant 18 h 30, lieu et heure au plus tard à 16 h 10"
+    text = "\n".join(show.request_lines(Request.of(document)))
+    assert said in text
+    assert "Dr Olive" not in text, "the seat may still change"
+    line = show.event_line(event("request.promised", document))
+    assert line.endswith(said) and "Dr Olive" not in line
 
 
 def test_modes_read_as_people_say_them() -> None:
