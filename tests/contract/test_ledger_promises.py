@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -199,6 +199,18 @@ async def test_a_promise_that_nobody_told_is_broken_aloud(desk: Desk, recorder: 
     await desk.ledger.close_unserved(NOW + minutes(60))
     assert (await desk.status(request), _events(recorder)) == ("waiting", ["request.displaced"])
     assert (await _promise_of(desk, request))["broken"] == 1
+
+
+async def test_a_promise_is_told_before_its_seat_begins_whatever_was_asked(desk: Desk) -> None:
+    late, early = await desk.publish(slot_row("a", at=90), slot_row("b", at=60))
+    request = await desk.ask()
+    for slot, begins in ((late, 90), (early, 60), (late, 60)):
+        await desk.claim_kinds([(PROMISE, request, slot)], told_by=NOW + timedelta(hours=3))
+        told_by = datetime.fromisoformat((await _promise_of(desk, request))["told_by"])
+        assert told_by == NOW + minutes(begins)
+    await desk.claim_kinds([(PROMISE, request, early)])
+    await desk.ledger.close_unserved(NOW + minutes(60))
+    assert await desk.status(request) == "waiting"
 
 
 async def test_a_booked_slot_keeps_its_time_and_a_lowered_capacity_keeps_promises(desk: Desk) -> None:

@@ -255,7 +255,9 @@ begin
             status = case c.kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end,
             version = r.version + 1, booking_id = c.booking_id, decision = c.decision::json,
             promised_at = case when c.kind = 'promise' then coalesce(r.promised_at, p_now) else r.promised_at end,
-            told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until) else r.told_by end,
+            -- nobody is told after the seat has begun
+            told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until, (
+                select s.starts from slot s where s.id = c.slot_id)) else r.told_by end,
             moves = r.moves + (r.id = any(movers))::int
         from unnest(won) w join claim c on c.booking_id = w.booking_id where r.id = w.request_id
     ), none as (
