@@ -194,6 +194,8 @@ def api(settings: Settings) -> "FastAPI":
             try:
                 async with asyncio.timeout(_PATIENCE_S):
                     await hub.started.wait()
+                # the gazetteer and the app stay: walking through them again and again is a pause on the live path
+                gc.freeze()
                 yield wire, Sockets(hub, gate, tickets, stores.clock, settings.origins, settings.sockets)
             finally:
                 following.cancel()
