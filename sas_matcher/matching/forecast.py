@@ -1,0 +1,169 @@
+"""What may still come today: futures drawn from earlier days of the same territory, corrected by today's arrivals.
+
+A future is the rest of one earlier day: its requests after this hour and the slots published after it, thinned or
+multiplied until they match how busy today is (matching study, second part: the level of the whole day, and the burst
+of the last hour, which is believed for one hour). Days whose level was nearest are drawn more often. Nothing is
+learned from today but how many have called; without earlier days there is no future, and no price.
+
+Times are seconds since the local midnight at which the day begins, the same for all days.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Rules, Slots, feasible
+
+PRIOR: Final = 20.0
+"""Calls that a guess of the day's level weighs against those seen (matching study §8)."""
+
+BURST_S: Final = 3600.0
+LEVEL_SPREAD: Final = 0.35
+"""How far, in logarithms of the level, a day may be from today and still be drawn often; a guess."""
+
+MOST: Final = 12.0
+"""The highest factor believed between today and the busiest hour of history; a guess, above the study's ×10."""
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryDay:
+    """An earlier day: what was asked and published; ``weekday`` 0 is Monday."""
+
+    requests: Requests
+    slots: Slots
+    weekday: int
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """One profession of one earlier day: rows by time, their pairs, and pairs with today's slots as these appear."""
+
+    requests: Requests
+    slots: Slots
+    among: Pairs
+    with_live: list[Pairs] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Future:
+    """One possible rest of the day, of one profession.
+
+    ``requests`` and ``slots`` are the rows drawn (a request may be drawn more than once); ``live`` pairs them with
+    today's slots, ``own`` with the slots that are still to be published; request rows count the draws.
+    """
+
+    day: int
+    requests: Requests
+    draws: npt.NDArray[np.intp]
+    slots: Slots
+    live: Pairs
+    own: Pairs
+
+
+def _partition(day: HistoryDay, profession: int, codes: Codes, rules: Rules) -> _Part:
+    asked = np.flatnonzero(day.requests.profession == profession)
+    asked = asked[np.argsort(day.requests.created[asked], kind="stable")]
+    offered = np.flatnonzero(day.slots.profession == profession)
+    requests, slots = day.requests.only(asked), day.slots.only(offered)
+    rows = np.arange(len(requests))
+    among = [feasible(requests, rows, slots, np.array([n]), codes, rules) for n in range(len(slots))]
+    return _Part(requests, slots, Pairs.join(among))
+
+
+class Forecast:
+    """The futures of one day of one territory. ``seed`` makes the draws; the same calls give the same futures."""
+
+    def __init__(self, history: Sequence[HistoryDay], codes: Codes, rules: Rules, seed: int) -> None:
+        self._days = list(history)
+        self._codes, self._rules, self._seed = codes, rules, seed
+        self._created = [np.sort(day.requests.created) for day in self._days]
+        self._parts: dict[int, list[_Part]] = {}
+        self._calls: list[float] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._days)
+
+    def parts(self, profession: int) -> list[_Part]:
+        """Earlier days, only this profession."""
+        if profession not in self._parts:
+            self._parts[profession] = [_partition(d, profession, self._codes, self._rules) for d in self._days]
+        return self._parts[profession]
+
+    def call(self, at: float) -> None:
+        """A request was made."""
+        self._calls.append(at)
+
+    def publish(self, slots: Slots, row: int, now: float) -> None:
+        """A slot of today is on the market: whoever may still call is set against it."""
+        for part in self.parts(int(slots.profession[row])):
+            first = int(part.requests.created.searchsorted(now, "right"))
+            coming = np.arange(first, len(part.requests))
+            part.with_live.append(feasible(part.requests, coming, slots, np.array([row]), self._codes, self._rules))
+
+    def levels(self, now: float) -> tuple[Floats, Floats]:
+        """Today against each earlier day: of the whole day so far, and of the last hour (at most ``MOST``)."""
+        calls = np.array(self._calls)
+        lately = int((calls > now - BURST_S).sum())
+        day = [(calls.size + PRIOR) / (int(c.searchsorted(now, "right")) + PRIOR) for c in self._created]
+        hour = [
+            (lately + PRIOR) / (int(c.searchsorted(now, "right") - c.searchsorted(now - BURST_S, "right")) + PRIOR)
+            for c in self._created
+        ]
+        return np.minimum(day, MOST), np.minimum(hour, MOST)
+
+    def pick_days(self, now: float, count: int, weekday: int) -> list[int]:
+        """Days to draw futures from, those nearest in level most often."""
+        rng = np.random.default_rng((self._seed, int(now)))
+        level, _ = self.levels(now)
+        weight = np.exp(-0.5 * (np.log(level) / LEVEL_SPREAD) ** 2) + 1e-9
+        weight *= [2.0 if d.weekday == weekday else 1.0 for d in self._days]
+        days = len(self._days)
+        return [int(d) for d in rng.choice(days, size=min(count, days), replace=False, p=weight / weight.sum())]
+
+    def future(self, profession: int, day: int, now: float) -> Future:
+        """The rest of an earlier day, matched to today's level."""
+        part = self.parts(profession)[day]
+        level, hour = (float(x[day]) for x in self.levels(now))
+        # a burst is believed where it stands out of the day's own level, and for one hour
+        soon = hour if not 0.67 < hour / level < 1.5 else level
+        rng = np.random.default_rng((self._seed, int(now), day, profession))
+        created = part.requests.created
+        first = int(created.searchsorted(now, "right"))
+        factor = np.where(created[first:] <= now + BURST_S, soon, level)
+        copies = np.floor(factor + rng.random(factor.size)).astype(np.int64)
+        draws = first + np.repeat(np.arange(factor.size), copies)
+        offers = np.flatnonzero((part.slots.published > now) & (part.slots.start > now))
+        live = Pairs.join(part.with_live)
+        part.with_live[:] = [live]
+        return Future(
+            day,
+            part.requests,
+            draws,
+            part.slots,
+            _drawn(live, first, copies, None),
+            _drawn(part.among, first, copies, _inverse(offers, len(part.slots))),
+        )
+
+
+def _inverse(rows: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.intp]:
+    where = np.full(size, -1, np.intp)
+    where[rows] = rows
+    return where
+
+
+def _drawn(pairs: Pairs, first: int, copies: npt.NDArray[np.int64], slots: npt.NDArray[np.intp] | None) -> Pairs:
+    """Pairs of the requests drawn, renumbered by draw; ``slots`` marks those wanted, all when None."""
+    keep = pairs.request >= first
+    if slots is not None:
+        keep &= slots[pairs.slot] >= 0
+    pairs = pairs.where(keep)
+    times = copies[pairs.request - first]
+    offset = np.cumsum(copies) - copies
+    base = np.repeat(offset[pairs.request - first], times)
+    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    return Pairs(
+        base + within, np.repeat(pairs.slot, times), np.repeat(pairs.travel_s, times), np.repeat(pairs.cost, times)
+    )

@@ -1,0 +1,178 @@
+"""Requests and slots as columns, and what each pair of them costs: the day log's feasibility on whole arrays.
+
+Forecasts set hundreds of imagined requests against every published slot, so pairs are judged many at a time. The rules
+are those of the day log (*Feasibility*, *Score*); the live path has its own, faster for one request (``engine``).
+Times are seconds on any one clock, costs tenths of a minute.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sas_matcher.travel import haversine_km, travel_min
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+MODE_BITS: Final = {"cabinet": 1, "tele": 2, "visite": 4}
+TELE: Final = MODE_BITS["tele"]
+UNITS_PER_MIN: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TierLine:
+    """One tier: ``value`` in tenths of a minute, ``wait_weight`` of a minute waited against one travelled."""
+
+    name: str
+    value: float
+    wait_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a day log's first line says of costs; tiers from the most urgent on, notice in minutes."""
+
+    tiers: tuple[TierLine, ...]
+    base_min: float = 3.0
+    min_per_km: float = 1.95
+    mt_bonus_min: float = 6.0
+    notice_min: float = 30.0
+
+
+@dataclass(slots=True)
+class Codes:
+    """Small numbers for names, shared by the columns that are to be compared; any number of distinct offers."""
+
+    names: dict[str, int] = field(default_factory=dict)
+    needs: dict[frozenset[str], int] = field(default_factory=dict)
+    offers: dict[frozenset[str], int] = field(default_factory=dict)
+    _meets: Bools = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+
+    def name(self, text: str | None) -> int:
+        """A number for a name, −1 for none."""
+        return -1 if text is None else self.names.setdefault(text, len(self.names))
+
+    def need(self, needs: Iterable[str]) -> int:
+        """A number for a set of needs."""
+        return self.needs.setdefault(frozenset(needs), len(self.needs))
+
+    def offer(self, offers: Iterable[str]) -> int:
+        """A number for a set of offers."""
+        return self.offers.setdefault(frozenset(offers), len(self.offers))
+
+    @property
+    def meets(self) -> Bools:
+        """``meets[need, offer]``: is every need offered."""
+        if self._meets.shape != (len(self.needs), len(self.offers)):
+            self._meets = np.array([[n <= o for o in self.offers] for n in self.needs], np.bool_).reshape(
+                len(self.needs), len(self.offers)
+            )
+        return self._meets
+
+
+class _Columns:
+    """Rows of numbers that grow; ``self.<column>`` is an array of exactly the rows there are."""
+
+    FLOATS: tuple[str, ...] = ()
+    INTS: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._store: dict[str, npt.NDArray[Any]] = {
+            **{name: np.empty(64, np.float64) for name in self.FLOATS},
+            **{name: np.empty(64, np.int64) for name in self.INTS},
+        }
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getattr__(self, name: str) -> npt.NDArray[Any]:
+        try:
+            return self._store[name][: self._size]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def append(self, **values: float) -> int:
+        """Add a row; returns its number."""
+        for name, value in values.items():
+            column = self._store[name]
+            if self._size == column.size:
+                column = self._store[name] = np.concatenate((column, np.empty_like(column)))
+            column[self._size] = value
+        self._size += 1
+        return self._size - 1
+
+    def only(self, rows: npt.NDArray[Any]) -> Self:
+        """A copy of some rows."""
+        copy = type(self)()
+        copy._size = len(rows)
+        copy._store = {name: column[: self._size][rows] for name, column in self._store.items()}
+        return copy
+
+
+class Slots(_Columns):
+    """Slots: where, when (``start``, ``published``), whose, how many places, and codes of what they are."""
+
+    FLOATS = ("lat", "lon", "start", "published")
+    INTS = ("profession", "mode", "offer", "professional", "capacity")
+
+
+class Requests(_Columns):
+    """Requests: where, when (``created``, ``deadline``), how far, and codes of what they need."""
+
+    FLOATS = ("lat", "lon", "created", "deadline", "radius_km", "value", "wait_weight")
+    INTS = ("profession", "modes", "need", "mt", "tier")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Feasible pairs as parallel arrays: rows of request and slot, travel in seconds, cost in tenths of a minute."""
+
+    request: npt.NDArray[np.intp]
+    slot: npt.NDArray[np.intp]
+    travel_s: Floats
+    cost: Floats
+
+    @classmethod
+    def join(cls, parts: Sequence["Pairs"]) -> "Pairs":
+        """All pairs one after the other."""
+        if not parts:
+            none = np.empty(0, np.intp)
+            return cls(none, none, np.empty(0), np.empty(0))
+        columns = ([getattr(p, name) for p in parts] for name in ("request", "slot", "travel_s", "cost"))
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def where(self, keep: Bools) -> "Pairs":
+        """Those marked."""
+        return Pairs(self.request[keep], self.slot[keep], self.travel_s[keep], self.cost[keep])
+
+
+def feasible(
+    requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], codes: Codes, rules: Rules
+) -> Pairs:
+    """Judge the pairs ``(i[n], j[n])`` (one of the two may have a single row): kept are those that could be firm.
+
+    The lead is judged at the later of call and publication, as the hindsight optimum does; what the present adds to it
+    is up to the caller. Pairs that cost more than the tier's value are left out.
+    """
+    if i.size != j.size:
+        i, j = (np.broadcast_to(i, j.shape), j) if i.size == 1 else (i, np.broadcast_to(j, i.shape))
+    keep = slots.profession[j] == requests.profession[i]
+    keep &= (slots.mode[j] & requests.modes[i]) > 0
+    keep &= codes.meets[requests.need[i], slots.offer[j]]
+    keep &= (slots.start[j] >= requests.created[i]) & (slots.start[j] <= requests.deadline[i])
+    i, j = i[keep], j[keep]
+    tele = slots.mode[j] == TELE
+    km = haversine_km(requests.lat[i], requests.lon[i], slots.lat[j], slots.lon[j])
+    travel = np.where(tele, 0.0, travel_min(km, rules.base_min, rules.min_per_km))
+    start = slots.start[j]
+    lead = start - np.maximum(requests.created[i], slots.published[j])
+    wait = (start - requests.created[i]) / 60.0
+    bonus = rules.mt_bonus_min * ((requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j]))
+    cost = UNITS_PER_MIN * (travel + requests.wait_weight[i] * wait - bonus)
+    keep = (tele | (km <= requests.radius_km[i])) & (lead >= 60.0 * travel) & (cost < requests.value[i])
+    return Pairs(i[keep], j[keep], 60.0 * travel[keep], cost[keep])
