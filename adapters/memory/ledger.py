@@ -1,0 +1,421 @@
+"""The ledger in memory (port ``Ledger``): the meaning of ``adapters.postgres.ledger``, without a server."""
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from itertools import combinations
+from typing import Any, Final
+
+from adapters.memory import requests, slots
+from adapters.memory.claims import claim_seats
+from adapters.memory.documents import place_json
+from adapters.memory.requests import Answer
+from adapters.memory.rows import BEHIND_PROMISES, Slot
+from adapters.memory.tables import Tables
+from sas_matcher.domain.errors import FencedError, IdempotencyError
+from sas_matcher.ports import Announcement, Claim, Clock, Idempotency, KeyRecord, Outcome, Publisher
+
+_LOAD_PAGE: Final = 5_000
+
+_REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
+    "confirm": requests.confirm_hold,
+    "decline": requests.decline_hold,
+    "cancel": requests.cancel_request,
+    "resume": requests.resume_request,
+    "take": requests.take_place,
+}
+_BOOKING_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
+    "refuse": slots.refuse_booking,
+    "outcome": slots.set_outcome,
+}
+
+
+@dataclass(slots=True)
+class _Lease:
+    holder: str
+    fence: int
+    until: datetime
+
+
+@dataclass(slots=True)
+class _Answered:
+    """An Idempotency-Key that was used: for a request, or for a change with its answer."""
+
+    body_hash: bytes
+    at: datetime
+    request_id: str | None = None
+    answer: Answer | None = None
+
+
+class MemoryLedger:
+    """The truth of one process, for as long as it lives.
+
+    Args:
+        publisher: hears what each change announces.
+        clock: what leases end by.
+        day_log: slots as a day log means them (see ``Tables``).
+    """
+
+    def __init__(self, publisher: Publisher, clock: Clock, *, day_log: bool = False) -> None:
+        self.tables = Tables(day_log=day_log)
+        self._publisher = publisher
+        self._clock = clock
+        self._keys: dict[str, KeyRecord] = {}
+        self._once: dict[tuple[str, str], _Answered] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._fences = itertools.count(1)
+        self._settings: dict[str, dict[str, Any]] = {}
+
+    def _publish(self) -> list[Announcement]:
+        """End the transaction: what it announced is made known."""
+        said = self.tables.take_said()
+        self._publisher.announce(said)
+        return said
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def create_request(self, now: datetime, row: Mapping[str, Any], once: Idempotency) -> Outcome:
+        """Take in one request. ``word``: created, or replayed with the request it stands for as document id.
+
+        Raises:
+            IdempotencyError: the key came before with another body.
+            ValueError: a column is missing, or the API key is unknown.
+        """
+        known = self._once.get(once[:2])
+        if known is not None:
+            if known.body_hash != once.body_hash or known.request_id is None:
+                raise IdempotencyError
+            return Outcome("replayed", known.request_id, replayed=True)
+        if once.key_id not in self._keys:
+            raise ValueError(f"Expected a known API key, got {once.key_id}.")
+        requests.create_request(self.tables, now, row, once)
+        self._once[once[:2]] = _Answered(once.body_hash, now, request_id=row["id"])
+        self._publish()
+        return Outcome("created", row["id"])
+
+    async def change_request(
+        self, action: str, now: datetime, request_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Run an action of a regulator once for its Idempotency-Key; a replay gives the first answer."""
+        return self._change(_REQUEST_ACTIONS[action], now, (once.key_id, request_id, *arguments), once)
+
+    async def change_booking(
+        self, action: str, now: datetime, booking_id: str, arguments: Sequence[Any], once: Idempotency
+    ) -> Outcome:
+        """Run an action of a practice once for its Idempotency-Key."""
+        return self._change(_BOOKING_ACTIONS[action], now, (booking_id, *arguments), once)
+
+    def _change(
+        self, change: Callable[..., Answer], now: datetime, args: tuple[Any, ...], once: Idempotency
+    ) -> Outcome:
+        known = self._once.get(once[:2])
+        if known is not None:
+            if known.body_hash != once.body_hash or known.answer is None:
+                raise IdempotencyError
+            return Outcome(*known.answer, replayed=True)
+        answer = change(self.tables, now, *args)
+        self._once[once[:2]] = _Answered(once.body_hash, now, answer=answer)
+        self._publish()
+        return Outcome(*answer)
+
+    async def request_document(self, request_id: str, key_id: str | None) -> str | None:
+        """Return the request as its key sees it (any key when None)."""
+        request = self.tables.requests.get(request_id)
+        if request is None or key_id not in (None, request.key_id):
+            return None
+        return self.tables.request_json(request)
+
+    async def requests_of_key(
+        self, key_id: str, statuses: Sequence[str] | None, before: datetime | None, limit: int
+    ) -> list[str]:
+        """Return a page of a key's requests, newest first."""
+        mine = [
+            r
+            for r in self.tables.requests.values()
+            if r.key_id == key_id
+            and (statuses is None or r.status in statuses)
+            and (before is None or r.created_at < before)
+        ]
+        newest = sorted(mine, key=lambda r: r.created_at, reverse=True)
+        return [self.tables.request_json(r) for r in newest[:limit]]
+
+    async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
+        """Return the columns of a request of this key."""
+        request = self.tables.requests.get(request_id)
+        return asdict(request) if request is not None and request.key_id == key_id else None
+
+    async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
+        """Return the documents of the requests that wait or are promised in some territories."""
+        open_ones = itertools.chain(self.tables.waiting.values(), self.tables.promised.values())
+        return [self.tables.request_json(r) for r in open_ones if r.deadline > now and r.territory in territories]
+
+    # -- the matcher ---------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
+    ) -> tuple[list[str], list[Announcement]]:
+        """Decide a batch in one transaction. Verdict per claim: see the port.
+
+        Raises:
+            FencedError: one of the territories has another matcher now; nothing was written.
+        """
+        known = (self.tables.requests.get(c.request_id) for c in claims)
+        if any(r is not None and r.territory not in fences for r in known):
+            raise FencedError
+        for territory, fence in fences.items():
+            lease = self._leases.get(territory)
+            if lease is None or lease.fence != fence:
+                raise FencedError
+        verdicts = claim_seats(self.tables, now, claims)
+        return verdicts, self._publish()
+
+    async def lapse_holds(self, now: datetime) -> int:
+        """Give up holds that ran out; returns the number of announcements."""
+        requests.lapse_holds(self.tables, now, None, 500)
+        return len(self._publish())
+
+    async def close_unserved(self, now: datetime) -> int:
+        """Close requests whose deadline passed; returns the number of announcements."""
+        requests.close_unserved(self.tables, now, 500)
+        return len(self._publish())
+
+    async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
+        """Take or renew leases; returns the fence of each territory that this holder has."""
+        now = self._clock.now()
+        for territory in sorted(territories):
+            lease = self._leases.get(territory)
+            if lease is not None and lease.until > now and lease.holder != holder:
+                continue
+            goes_on = lease is not None and lease.until > now
+            fence = lease.fence if lease is not None and goes_on else next(self._fences)
+            self._leases[territory] = _Lease(holder, fence, now + timedelta(seconds=seconds))
+        return {t: lease.fence for t in territories if (lease := self._leases[t]).holder == holder}
+
+    async def matched_territories(self) -> list[str]:
+        """Return the territories that some matcher decides for right now."""
+        now = self._clock.now()
+        return [territory for territory, lease in self._leases.items() if lease.until > now]
+
+    async def drop_leases(self, holder: str) -> None:
+        """Give leases back at a clean stop, so that another matcher starts at once."""
+        self._leases = {t: lease for t, lease in self._leases.items() if lease.holder != holder}
+
+    def _live(self, now: datetime, territories: Sequence[str] | None) -> list[Slot]:
+        return [
+            s
+            for s in self.tables.slots.values()
+            if s.status == "open" and s.starts > now and (territories is None or s.territory in territories)
+        ]
+
+    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
+        """Yield pages of live places (columns as in the query ``live_places``) from one snapshot."""
+        rows = [
+            (
+                *(s.id, int(s.starts.timestamp()), int(s.ends.timestamp()), s.lat, s.lon, s.offers),
+                *(self.tables.left(s), s.capacity, s.professional, s.specialty, s.profession, s.mode),
+                *(s.booking_kind, s.landmass, s.version, s.territory, s.professional_name, s.structure),
+                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone),
+            )
+            for s in self._live(now, territories)
+        ]
+        for first in range(0, len(rows), _LOAD_PAGE):
+            yield rows[first : first + _LOAD_PAGE]
+
+    # -- the practice --------------------------------------------------------------------------------------------
+
+    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Publish slots; verdict per row in order.
+
+        Raises:
+            ValueError: a row that no practice may publish; none was written.
+        """
+        verdicts = slots.upsert_slots(self.tables, now, source, rows)
+        self._publish()
+        return verdicts
+
+    async def withdraw_slots(
+        self,
+        now: datetime,
+        source: str,
+        only: Sequence[str] | None,
+        window: tuple[datetime, datetime] | None,
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        reason: str,
+    ) -> list[dict[str, Any]]:
+        """Withdraw named slots of a source, or all in a window; owners limit to (professionals, structures)."""
+        verdicts = slots.withdraw_slots(self.tables, now, source, only, window, owners, reason)
+        self._publish()
+        return verdicts
+
+    async def slots_of_source(
+        self,
+        source: str,
+        window: tuple[datetime, datetime],
+        owners: tuple[Sequence[str], Sequence[str]] | None,
+        after: int,
+        limit: int,
+    ) -> list[tuple[str, int, str]]:
+        """Return (record, seats left, status) of what a source published, a page at a time."""
+        found = [
+            s
+            for s in self.tables.slots.values()
+            if s.source == source
+            and window[0] <= s.starts < window[1]
+            and s.id > after
+            and (owners is None or s.professional in owners[0] or s.structure in owners[1])
+        ]
+        return [(place_json(s), self.tables.left(s), s.status) for s in found[:limit]]
+
+    async def offers(self, *args: Any) -> list[tuple[str, int]]:
+        """Return (record, seats left) of live places; arguments as in the query ``offers``."""
+        profession, modes, after, until, south, north, west, east, specialty, needs, visibility, limit = args
+        found = [
+            s
+            for s in self._live(after, None)
+            if s.profession == profession
+            and s.mode in modes
+            and s.starts <= until
+            and (s.mode == "tele" or (south <= s.lat <= north and west <= s.lon <= east))
+            and specialty in (None, s.specialty)
+            and set(needs) <= set(s.offers)
+            and s.visibility in visibility
+            and self.tables.left(s) > 0
+        ]
+        found.sort(key=lambda s: s.starts)
+        return [(place_json(s), self.tables.left(s)) for s in found[:limit]]
+
+    async def slot_record(self, slot_id: int) -> Any | None:
+        """Return record, seats left, start, end (epoch seconds) and status of a slot."""
+        slot = self.tables.slots.get(slot_id)
+        return slot and {**self._record(slot), "end": int(slot.ends.timestamp()), "status": slot.status}
+
+    def _record(self, slot: Slot) -> dict[str, Any]:
+        return {"record": place_json(slot), "left": self.tables.left(slot), "start": int(slot.starts.timestamp())}
+
+    async def booking_document(self, booking_id: str) -> Any | None:
+        """Return (document, source, professional, structure) of a booking."""
+        booking = self.tables.bookings.get(booking_id)
+        if booking is None or booking.state in BEHIND_PROMISES:
+            return None
+        slot = self.tables.slots[booking.slot_id]
+        return self.tables.booking_json(booking), slot.source, slot.professional, slot.structure
+
+    async def bookings_of_practice(
+        self,
+        source: str | None,
+        professionals: Sequence[str],
+        structures: Sequence[str],
+        window: tuple[datetime, datetime],
+        limit: int,
+    ) -> list[str]:
+        """Return the bookings a practice has (or had, once firm) in a window of starts."""
+        found = [
+            (slot.starts, b.id, b)
+            for b in self.tables.bookings.values()
+            if b.firm_at is not None
+            and window[0] <= (slot := self.tables.slots[b.slot_id]).starts < window[1]
+            and (slot.source == source or slot.professional in professionals or slot.structure in structures)
+        ]
+        return [self.tables.booking_json(booking) for _, _, booking in sorted(found, key=lambda f: f[:2])[:limit]]
+
+    # -- the mirror and the outbox -------------------------------------------------------------------------------
+
+    async def live_records(self, now: datetime, territory: str) -> list[Any]:
+        """Return (id, version, start, left, record) of a territory's live places."""
+        return [{"id": s.id, "version": s.version, **self._record(s)} for s in self._live(now, [territory])]
+
+    async def live_territories(self, now: datetime) -> list[str]:
+        """Return the territories that have live places."""
+        return list(dict.fromkeys(s.territory for s in self._live(now, None)))
+
+    async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:
+        """Return announcements older than an instant that nobody has published yet."""
+        late = (a for a in self.tables.outbox.values() if a.at <= before)
+        return list(itertools.islice(late, limit))
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        """Drop published announcements."""
+        for number in ids:
+            self.tables.outbox.pop(number, None)
+
+    async def forget_idempotency(self, before: datetime) -> None:
+        """Drop Idempotency-Keys older than an instant."""
+        self._once = {key: used for key, used in self._once.items() if used.at >= before}
+
+    # -- keys, settings, audit -----------------------------------------------------------------------------------
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """Return an API key."""
+        return self._keys.get(key_id)
+
+    async def keys(self) -> list[KeyRecord]:
+        """Return all API keys, newest first."""
+        return list(reversed(self._keys.values()))
+
+    async def add_key(self, record: KeyRecord, now: datetime) -> None:
+        """Store a new API key, the newest last.
+
+        Raises:
+            ValueError: there is one of that id.
+        """
+        if record.id in self._keys:
+            raise ValueError(f"Expected a new API key, got {record.id} again.")
+        self._keys[record.id] = record
+
+    async def revoke_key(self, key_id: str, now: datetime) -> bool:
+        """Revoke a key; False when there is none in force."""
+        return self._change_key(key_id, revoked_at=now)
+
+    async def allow_ingest(self, key_id: str, password_hash: str) -> bool:
+        """Let a key publish through a stream; False when there is no such key in force."""
+        return self._change_key(key_id, ingest_hash=password_hash)
+
+    def _change_key(self, key_id: str, **columns: Any) -> bool:
+        record = self._keys.get(key_id)
+        if record is None or record.revoked_at is not None:
+            return False
+        self._keys[key_id] = record._replace(**columns)
+        return True
+
+    async def settings(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the territories that have any."""
+        return {territory: dict(setting) for territory, setting in self._settings.items()}
+
+    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
+        """Store the settings of a territory."""
+        self._settings[territory] = {"territory": territory, "hold_seconds": hold_seconds, "mt_rule": mt_rule}
+
+    async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
+        """Return counts of requests and places of some territories."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for r in self.tables.requests.values():
+            if r.territory in territories and r.created_at > since:
+                counts["requests", r.tier, r.status] += 1
+        for s in self._live(now, territories):
+            counts["places", s.profession, s.mode] += s.capacity
+        return [{"what": what, "name": name, "part": part, "count": n} for (what, name, part), n in counts.items()]
+
+    async def doubles(self) -> dict[str, int]:
+        """Return what must never be more than zero: {seat, request, overlap, capacity}."""
+        active = [b for b in self.tables.bookings.values() if b.ended_at is None]
+        seats = Counter((b.slot_id, b.seat) for b in active)
+        owners = Counter(b.request_id for b in active)
+        timed = [(b.professional, *b.during) for b in active if b.during is not None]
+        of_slot: dict[int, list[int]] = {}
+        for b in active:
+            of_slot.setdefault(b.slot_id, []).append(b.slot_version)
+        slots_of = self.tables.slots
+        return {
+            "seat": sum(n > 1 for n in seats.values()),
+            "request": sum(n > 1 for n in owners.values()),
+            "overlap": sum(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in combinations(timed, 2)),
+            "capacity": sum(
+                len(taken) > slots_of[name].capacity and max(taken) == slots_of[name].version
+                for name, taken in of_slot.items()
+            ),
+        }
+
+    async def ping(self) -> None:
+        """Answer: memory is never away."""

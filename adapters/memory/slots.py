@@ -1,0 +1,189 @@
+"""The practice's side in the twin: what ``004_slots.sql`` says, function by function."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from adapters.memory.requests import Answer, release_booking
+from adapters.memory.rows import BEHIND_PROMISES, SLOT_COLUMNS, Booking, Slot, taken_in
+from adapters.memory.tables import Tables
+
+MOST_CAPACITY: Final = 200
+# What the patient was told: time, place and person of a booked slot cannot change.
+_TOLD: Final = ("territory", "professional", "structure", "lat", "lon", "starts", "ends", "mode", "profession")
+# ``landmass`` follows from the coordinates, ``valid_at`` is judged apart
+_WORDS: Final = tuple(name for name in SLOT_COLUMNS if name not in ("landmass", "valid_at"))
+
+
+def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Publish or change slots of one source; verdict per row in order.
+
+    Raises:
+        ValueError: a row that no practice may publish; none was written.
+    """
+    taken = [taken_in(row, SLOT_COLUMNS) for row in rows]
+    for values in taken:
+        _check(tables, values)
+    names = [str(row["external_id"]) for row in rows]
+    known = [tables.slot_of.get((source, name)) for name in names]
+    outcomes = [_judged(tables, slot, values) for slot, values in zip(known, taken, strict=True)]
+    ids: dict[str, int] = {}
+    changed: list[Slot] = []
+    for name, values, before, outcome in sorted(
+        zip(names, taken, known, outcomes, strict=True), key=lambda entry: entry[0]
+    ):
+        slot = before or _created(tables, now, source, name, values)
+        if outcome == "unchanged":
+            if slot.valid_at < values["valid_at"]:
+                slot.checked_at, slot.valid_at = now, values["valid_at"]
+        elif outcome == "updated":
+            for column, value in values.items():
+                # as in the ledger: the landmass stays what it was first found to be
+                if column != "landmass":
+                    setattr(slot, column, value)
+            slot.checked_at = slot.changed_at = now
+            slot.status, slot.version = "open", tables.change()
+        if outcome in ("created", "updated"):
+            tables.file(slot)
+            changed.append(slot)
+        ids[name] = slot.id
+    tables.announce_places(now, changed)
+    return [
+        {"n": n, "outcome": outcome, "slot_id": ids[name]}
+        for n, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
+    ]
+
+
+def _created(tables: Tables, now: datetime, source: str, name: str, values: dict[str, Any]) -> Slot:
+    return Slot(
+        id=tables.new_slot_id(),
+        source=source,
+        external_id=name,
+        **values,
+        checked_at=now,
+        changed_at=now,
+        version=tables.change(),
+    )
+
+
+def _check(tables: Tables, values: Mapping[str, Any]) -> None:
+    fits = values["ends"] > values["starts"] and 1 <= values["capacity"] <= MOST_CAPACITY
+    if tables.day_log:
+        fits = values["ends"] >= values["starts"] and values["capacity"] >= 0
+    if not fits:
+        raise ValueError(f"Expected an end after the start and a lawful capacity, got {values}.")
+
+
+def _judged(tables: Tables, slot: Slot | None, values: Mapping[str, Any]) -> str:
+    """Return what a publication means for the slot known under its name."""
+    if slot is None:
+        return "created"
+    if values["valid_at"] < slot.valid_at:
+        return "stale"
+    if slot.status == "open":
+        if slot.territory != values["territory"]:
+            return "other_territory"
+        if all(getattr(slot, name) == values[name] for name in _WORDS):
+            return "unchanged"
+    told = any(getattr(slot, name) != values[name] for name in _TOLD)
+    # one patient or a plage: only the former excludes what overlaps it
+    told |= not tables.day_log and (slot.capacity == 1) != (values["capacity"] == 1)
+    return "booked" if told and tables.seats.get(slot.id) else "updated"
+
+
+def _refuse_bookings(tables: Tables, now: datetime, bookings: Sequence[Booking], state: str, reason: str) -> None:
+    """End bookings by the practice's act; requests still in time wait again and never get these slots back."""
+    for booking in sorted(bookings, key=lambda b: b.id):
+        release_booking(tables, now, booking, state, reason, "waiting", [f"s{booking.slot_id}"])
+        tables.announce_requests(now, [tables.requests[booking.request_id]], "request.reopened")
+
+
+def _refusable(tables: Tables, slots: Sequence[Slot]) -> list[Booking]:
+    return [
+        b for slot in slots for b in tables.seats.get(slot.id, {}).values() if b.state in ("promised", "held", "firm")
+    ]
+
+
+def withdraw_slots(
+    tables: Tables,
+    now: datetime,
+    source: str,
+    only: Sequence[str] | None,
+    window: tuple[datetime, datetime] | None,
+    owners: tuple[Sequence[str], Sequence[str]] | None,
+    reason: str,
+) -> list[dict[str, Any]]:
+    """Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again."""
+    if only is not None:
+        known = [tables.slot_of.get((source, name)) for name in dict.fromkeys(only)]
+    else:
+        start, end = window or (None, None)
+        known = [
+            slot
+            for slot in tables.slots.values()
+            if slot.source == source and start is not None and end is not None and start <= slot.starts < end
+        ]
+    gone = [
+        slot
+        for slot in known
+        if slot is not None
+        and slot.status == "open"
+        and (owners is None or slot.professional in owners[0] or slot.structure in owners[1])
+    ]
+    for slot in gone:
+        _withdraw(tables, now, slot)
+    _refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)
+    tables.announce_gone(now, gone)
+    done = {slot.external_id for slot in gone}
+    return [
+        {"external_id": name, "outcome": "withdrawn" if name in done else "not_found"}
+        for name in dict.fromkeys([*(only or ()), *done])
+    ]
+
+
+def _withdraw(tables: Tables, now: datetime, slot: Slot) -> None:
+    slot.status, slot.changed_at, slot.valid_at = "withdrawn", now, max(slot.valid_at, now)
+    slot.version = tables.change()
+    tables.file(slot)
+
+
+def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, keep: bool) -> Answer:
+    """Refuse a booking; ``keep``: its place is still good for others, else the slot is withdrawn with it."""
+    booking = tables.bookings.get(booking_id)
+    # of the seat behind a promise the practice knows nothing
+    if booking is None or booking.state in BEHIND_PROMISES:
+        return "not_found", None
+    if booking.state == "refused":
+        word = "already"
+    elif booking.state not in ("held", "firm") or booking.ended_at is not None:
+        word = "conflict"
+    else:
+        _refuse_bookings(tables, now, [booking], "refused", reason)
+        slot = tables.slots[booking.slot_id]
+        if not keep and slot.status == "open":
+            _withdraw(tables, now, slot)
+            tables.announce_gone(now, [slot])
+        word = "refused"
+    return word, tables.booking_json(booking)
+
+
+def set_outcome(tables: Tables, now: datetime, booking_id: str, state: str) -> Answer:
+    """Say whether the patient came: from the start of the slot on; may be corrected."""
+    booking = tables.bookings.get(booking_id)
+    if booking is None:
+        return "not_found", None
+    if booking.state == state:
+        word = "already"
+    elif booking.state not in ("firm", "fulfilled", "noshow"):
+        word = "conflict"
+    elif tables.slots[booking.slot_id].starts > now:
+        word = "too_early"
+    else:
+        booking.state = state
+        booking.version += 1
+        request = tables.requests[booking.request_id]
+        tables.set_status(request, state)
+        tables.announce_requests(now, [request])
+        tables.announce_booking(now, booking)
+        word = state
+    return word, tables.booking_json(booking)
