@@ -3,15 +3,18 @@
 import itertools
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import asyncpg
 import orjson
 
+from adapters.memory import MemoryLedger
+from adapters.memory.tables import Tables
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome
+from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome
 
 NOW: Final = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 KEY: Final = "regul69"
@@ -101,8 +104,24 @@ async def add_regulator(url: str, key_id: str = KEY) -> None:
         await connection.close()
 
 
+class StillClock:
+    """A clock that stands at ``instant``."""
+
+    def __init__(self, instant: datetime) -> None:
+        self.instant = instant
+
+    def now(self) -> datetime:
+        """Return where it stands."""
+        return self.instant
+
+
 class Desk:
-    """A regulator, a practice and a matcher at one ledger."""
+    """A regulator, a practice and a matcher at one ledger.
+
+    ``refusals`` is what the ledger raises for a row that breaks one of its rules.
+    """
+
+    refusals: tuple[type[Exception], ...] = (asyncpg.IntegrityConstraintViolationError,)
 
     def __init__(self, ledger: PostgresLedger, url: str) -> None:
         self.ledger = ledger
@@ -111,9 +130,13 @@ class Desk:
 
     async def open(self) -> "Desk":
         """Store the regulator's key and take the lease of the territory."""
-        await add_regulator(self.url)
+        await self.add_key(KEY)
         self.fences = await self.ledger.take_leases("matcher", [TERRITORY], 600)
         return self
+
+    async def add_key(self, key_id: str) -> None:
+        """Store the API key of a regulator."""
+        await add_regulator(self.url, key_id)
 
     # -- the practice
 
@@ -256,3 +279,94 @@ class Desk:
         """Return the row of a booking."""
         (row,) = await self.rows("select * from booking where id = $1", booking_id)
         return row
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """Return the rows of all slots, in order of creation."""
+        return [dict(row) for row in await self.rows("select * from slot order by id")]
+
+    async def seats(self, slot_id: int) -> list[int]:
+        """Return the seats of a slot that were ever booked."""
+        rows = await self.rows("select seat from booking where slot_id = $1 order by seat", slot_id)
+        return [row["seat"] for row in rows]
+
+    async def requests(self) -> int:
+        """Return how many requests there are."""
+        return len(await self.rows("select from request"))
+
+    async def standing(self) -> list[tuple[str, str | None, str | None, str | None]]:
+        """Return (status, booking it points at, its active booking, the state of that one) of each request."""
+        rows = await self.rows(
+            "select r.status, r.booking_id::text, b.id::text, b.state from request r "
+            "left join booking b on b.request_id = r.id and b.ended_at is null"
+        )
+        return [tuple(row) for row in rows]
+
+    # -- time and other hands
+
+    async def clear(self) -> None:
+        """Forget all slots, requests and bookings."""
+        await self.rows("truncate slot, request, booking, outbox cascade")
+
+    async def end_leases(self, *territories: str) -> None:
+        """Let the leases of some territories (of all, when none is named) run out now."""
+        await self.rows(
+            "update lease set until = clock_timestamp() where $1::text[] = '{}' or territory = any($1)", territories
+        )
+
+    async def hold_until(self, instant: datetime) -> None:
+        """Let all holds last until an instant."""
+        await self.rows("update booking set hold_until = $1 where state = 'held'", instant)
+
+
+class TwinDesk(Desk):
+    """The same people at the ledger in memory; its tables are looked into as they are."""
+
+    refusals = (ValueError,)
+
+    def __init__(self, ledger: MemoryLedger, clock: StillClock) -> None:
+        # the same protocol; what only PostgreSQL has is asked of it by tests that say so
+        super().__init__(cast(PostgresLedger, ledger), "")
+        self.twin = ledger
+        self.clock = clock
+
+    async def add_key(self, key_id: str) -> None:
+        """Store the API key of a regulator."""
+        record = KeyRecord(key_id, b"", key_id, "regulator", (), (), (), key_id, None, None)
+        await self.twin.add_key(record, NOW)
+
+    async def booking(self, booking_id: str) -> Any:
+        """Return the row of a booking."""
+        return asdict(self.twin.tables.bookings[booking_id])
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """Return the rows of all slots, in order of creation."""
+        return [asdict(slot) for slot in self.twin.tables.slots.values()]
+
+    async def seats(self, slot_id: int) -> list[int]:
+        """Return the seats of a slot that were ever booked."""
+        return sorted(b.seat for b in self.twin.tables.bookings.values() if b.slot_id == slot_id)
+
+    async def requests(self) -> int:
+        """Return how many requests there are."""
+        return len(self.twin.tables.requests)
+
+    async def standing(self) -> list[tuple[str, str | None, str | None, str | None]]:
+        """Return (status, booking it points at, its active booking, the state of that one) of each request."""
+        active = {b.request_id: b for b in self.twin.tables.bookings.values() if b.ended_at is None}
+        return [
+            (r.status, r.booking_id, b.id if (b := active.get(r.id)) else None, b.state if b else None)
+            for r in self.twin.tables.requests.values()
+        ]
+
+    async def clear(self) -> None:
+        """Forget all slots, requests and bookings."""
+        self.twin.tables = Tables(day_log=False)
+
+    async def end_leases(self, *territories: str) -> None:
+        """Let the leases of some territories (of all, when none is named) run out now."""
+        self.twin.end_leases(territories or await self.twin.matched_territories())
+
+    async def hold_until(self, instant: datetime) -> None:
+        """Let all holds last until an instant."""
+        for booking in self.twin.tables.holds.values():
+            booking.hold_until = instant

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -201,6 +201,11 @@ class MemoryLedger:
     async def drop_leases(self, holder: str) -> None:
         """Give leases back at a clean stop, so that another matcher starts at once."""
         self._leases = {t: lease for t, lease in self._leases.items() if lease.holder != holder}
+
+    def end_leases(self, territories: Collection[str]) -> None:
+        """Let leases run out now, as if their time were over."""
+        for territory in territories:
+            self._leases[territory].until = self._clock.now()
 
     def _live(self, now: datetime, territories: Sequence[str] | None) -> list[Slot]:
         return [

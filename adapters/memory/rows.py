@@ -107,8 +107,15 @@ def earliest(*instants: datetime | None) -> datetime | None:
 # States of a booking that no practice is told of.
 BEHIND_PROMISES: Final = frozenset({"promised", "moved", "displaced"})
 # What a publisher or the door hands over; all else is the ledger's.
-SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot)[3:24])
-REQUEST_COLUMNS: Final = tuple(f.name for f in fields(Request)[2:20] if f.name != "created_at")
+_OF_THE_LEDGER: Final = frozenset(
+    {
+        *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
+        *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
+        "promise_behind",
+    }
+)
+SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)
+REQUEST_COLUMNS: Final = tuple(f.name for f in fields(Request) if f.name not in _OF_THE_LEDGER)
 _NULLABLE: Final = frozenset(
     {
         *("professional", "professional_name", "structure", "structure_name", "label", "phone", "specialty"),

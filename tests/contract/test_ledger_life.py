@@ -209,7 +209,7 @@ STATES = {"expired": "held"}
 async def test_every_action_in_every_state(desk: Desk, state: str) -> None:
     """The word, the state after, and that the domain's state machine knows the move; nothing else changes."""
     for action, (word, after) in MOVES[state].items():
-        await desk.rows("truncate slot, request, booking, outbox cascade")
+        await desk.clear()
         case = await Case(desk).reach(state)
         before = await desk.document(case.request)
         assert before["status"] == STATES.get(state, state)
@@ -225,16 +225,13 @@ async def test_every_action_in_every_state(desk: Desk, state: str) -> None:
 
 async def _consistent(desk: Desk) -> None:
     """A request points at its active booking or at none, and says the same of it."""
-    for row in await desk.rows(
-        "select r.status, r.booking_id, b.id, b.state, b.ended_at from request r "
-        "left join booking b on b.request_id = r.id and b.ended_at is null"
-    ):
-        assert row["booking_id"] == row["id"]
-        if row["id"] is not None:
-            assert row["state"] == row["status"]
-            assert BookingState(row["state"]) in ACTIVE_BOOKINGS
+    for status, pointed_at, booking, state in await desk.standing():
+        assert pointed_at == booking
+        if booking is not None:
+            assert state == status
+            assert BookingState(state or "") in ACTIVE_BOOKINGS
         else:
-            assert row["status"] in ("waiting", "lapsed", "cancelled", "unserved")
+            assert status in ("waiting", "lapsed", "cancelled", "unserved")
 
 
 async def test_another_key_sees_and_changes_nothing(desk: Desk) -> None:
@@ -398,7 +395,7 @@ async def test_what_the_practice_takes_back_reopens_the_request_in_time(
 async def test_a_decline_after_the_deadline_leaves_the_request_unserved(desk: Desk, recorder: Recorder) -> None:
     (slot,) = await desk.publish(slot_row("a"))
     request, _ = await desk.hold(slot, deadline=NOW + minutes(61))
-    await desk.rows("update booking set hold_until = $1", NOW + timedelta(hours=2))
+    await desk.hold_until(NOW + timedelta(hours=2))
     recorder.take()
     assert await desk.decline(request, now=NOW + minutes(61)) == "declined"
     assert await desk.status(request) == "unserved"

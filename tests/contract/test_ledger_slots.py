@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.conftest import Recorder
+from tests.contract.conftest import postgres_only
 from tests.ledger_cases import NOW, SOURCE, TERRITORY, Desk, minutes, slot_row
 
 LATER = NOW + minutes(1)
@@ -17,17 +18,17 @@ LATER = NOW + minutes(1)
 
 async def test_publishing_again_is_judged_by_content_and_age(desk: Desk, recorder: Recorder) -> None:
     assert await desk.verdict(slot_row("a")) == "created"
-    (before,) = await desk.rows("select * from slot")
+    (before,) = await desk.slots()
     recorder.take()
     assert await desk.verdict(slot_row("a"), LATER) == "unchanged"
     assert await desk.verdict(slot_row("a", valid_at=LATER), LATER) == "unchanged"
-    (seen,) = await desk.rows("select * from slot")
+    (seen,) = await desk.slots()
     assert (seen["checked_at"], seen["valid_at"]) == (LATER, LATER)
     assert (seen["version"], seen["changed_at"]) == (before["version"], before["changed_at"])
     assert recorder.take() == []
     assert await desk.verdict(slot_row("a", label="étage 2"), LATER) == "stale"
     assert await desk.verdict(slot_row("a", label="étage 2", valid_at=LATER), LATER) == "updated"
-    (after,) = await desk.rows("select * from slot")
+    (after,) = await desk.slots()
     assert (after["id"], after["label"], after["changed_at"]) == (before["id"], "étage 2", LATER)
     assert after["version"] > before["version"]
     (told,) = recorder.take()
@@ -46,7 +47,7 @@ async def test_verdicts_come_in_the_order_of_the_rows(desk: Desk) -> None:
     rows = [slot_row("z"), slot_row("m", label="x"), slot_row("a"), slot_row("c")]
     verdicts = await desk.ledger.upsert_slots(NOW, SOURCE, rows)
     assert [v["outcome"] for v in verdicts] == ["created", "stale", "created", "unchanged"]
-    ids = {row["external_id"]: row["id"] for row in await desk.rows("select id, external_id from slot")}
+    ids = {row["external_id"]: row["id"] for row in await desk.slots()}
     assert [v["slot_id"] for v in verdicts] == [ids[e] for e in ("z", "m", "a", "c")]
     assert await desk.ledger.upsert_slots(NOW, SOURCE, []) == []
 
@@ -79,9 +80,9 @@ async def test_sources_do_not_touch_each_other(desk: Desk) -> None:
 async def test_the_time_place_and_person_of_a_booked_slot_stay(desk: Desk, change: dict[str, Any]) -> None:
     (slot,) = await desk.publish(slot_row("a"))
     request, _ = await desk.firm(slot)
-    (before,) = await desk.rows("select * from slot")
+    (before,) = await desk.slots()
     assert await desk.verdict(slot_row("a", valid_at=LATER, **change)) == "booked"
-    assert await desk.rows("select * from slot") == [before]
+    assert await desk.slots() == [before]
     await desk.cancel(request)
     assert await desk.verdict(slot_row("a", valid_at=LATER, **change)) == "updated"
 
@@ -96,13 +97,13 @@ async def test_words_about_a_booked_slot_may_change(desk: Desk) -> None:
 async def test_an_open_slot_does_not_change_its_territory(desk: Desk) -> None:
     """The mirror of the old one would keep it: withdraw it first."""
     (slot,) = await desk.publish(slot_row("a"))
-    (before,) = await desk.rows("select * from slot")
+    (before,) = await desk.slots()
     assert await desk.verdict(slot_row("a", territory="01", valid_at=LATER)) == "other_territory"
-    assert await desk.rows("select * from slot") == [before]
+    assert await desk.slots() == [before]
     assert await desk.verdict(slot_row("a", territory="01", valid_at=NOW - minutes(1))) == "stale"
     await desk.withdraw("a", now=LATER)
     assert await desk.verdict(slot_row("a", territory="01", valid_at=LATER), LATER) == "updated"
-    (after,) = await desk.rows("select * from slot")
+    (after,) = await desk.slots()
     assert (after["id"], after["territory"], after["status"]) == (slot, "01", "open")
 
 
@@ -181,6 +182,7 @@ async def test_a_capacity_below_what_is_booked_breaks_nothing_and_stops_booking(
     assert await desk.ledger.doubles() == {"seat": 0, "request": 0, "overlap": 0, "capacity": 0}
 
 
+@postgres_only
 async def test_the_auditor_sees_what_was_booked_over_a_lowered_capacity(desk: Desk) -> None:
     (plage,) = await desk.publish(slot_row("a", capacity=3))
     for _ in range(2):
@@ -242,11 +244,12 @@ async def test_writers_that_create_the_same_slots_at_once_agree(desk: Desk) -> N
 
 async def test_what_no_practice_may_publish_is_refused_as_a_whole(desk: Desk) -> None:
     for wrong in ({"capacity": 0}, {"capacity": 201}, {"lasts": 0}):
-        with pytest.raises(asyncpg.CheckViolationError):
+        with pytest.raises(desk.refusals):
             await desk.publish(slot_row("a"), slot_row("b", **wrong))
-    assert await desk.rows("select from slot") == []
+    assert await desk.slots() == []
 
 
+@postgres_only
 async def test_a_booking_is_active_exactly_in_the_four_states(desk: Desk) -> None:
     (slot,) = await desk.publish(slot_row("a"))
     _, booking = await desk.firm(slot)
