@@ -28,11 +28,11 @@ TRACE_S: Final = 3600.0  # far above the second after which left-behind changes 
 
 @dataclass(slots=True)
 class Stream:
-    """The entries that are kept, and the numbers of the last one and of the last one dropped."""
+    """The entries that are kept, the number of the last one, and whether older ones were dropped."""
 
     entries: deque[Entry] = field(default_factory=deque)
     last: int = 0
-    dropped: int = 0
+    dropped: bool = False
 
 
 @dataclass(slots=True)
@@ -132,7 +132,8 @@ class MemoryBus:
         """Drop the oldest entries of a stream."""
         stream = self.streams[name]
         while len(stream.entries) > length:
-            stream.dropped = entry_order(stream.entries.popleft().id)[0]
+            stream.entries.popleft()
+            stream.dropped = True
 
     def _apply(self, a: Announcement) -> None:
         items = orjson.loads(a.data)
@@ -192,11 +193,10 @@ class MemoryBus:
         known = self.streams.get(stream)
         if known is None:
             return after in ("0", "0-0")
-        return (
-            known.dropped <= entry_order(after)[0] <= known.last
-            if known.dropped
-            else (entry_order(after)[0] <= known.last)
-        )
+        if entry_order(after)[0] > known.last:
+            return False
+        # as Redis judges it: once anything was dropped, a position before the first entry kept is a gap
+        return not known.dropped or bool(known.entries and entry_order(known.entries[0].id) <= entry_order(after))
 
     # -- epoch and rebuilding ------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
-"""The bus and mirror on every server of the family: Valkey from the wheel, and Debian's Redis where it is installed."""
+"""The bus and mirror on every server of the family (Valkey from the wheel, Debian's Redis where it is installed) and on
+the twin in memory.
+"""
 
 import asyncio
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,27 @@ import orjson
 import pytest
 
 from adapters.embedded import ValkeyServer, start_valkey
+from adapters.memory import MemoryBus
 from adapters.redis import RedisBus, keys
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Announcement
-from tests.ledger_cases import NOW
+from tests.ledger_cases import NOW, StillClock
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
 START = int(NOW.timestamp()) + 3600
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    """A server of this module's own, that tests may kill."""
+# Of a test that is about the servers themselves: their scripts, their failures, their clients.
+servers_only = pytest.mark.parametrize("server", ["valkey", "redis"], indirect=True)
+AnyBus = RedisBus | MemoryBus
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis", "memory"])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | None]:
+    """A server of this module's own, that tests may kill; None for the twin in memory."""
+    if request.param == "memory":
+        yield None
+        return
     binary = None
     if request.param == "redis":
         if not DEBIAN_REDIS.exists():
@@ -39,8 +51,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-async def bus(server: ValkeyServer) -> AsyncIterator[RedisBus]:
-    """A bus on a flushed server."""
+async def bus(server: ValkeyServer | None) -> AsyncIterator[AnyBus]:
+    """A bus on a flushed server, or a new one in memory."""
+    if server is None:
+        yield MemoryBus(StillClock(datetime.now(UTC)))
+        return
     opened = RedisBus.connect(server.url)
     await opened.redis.flushall()
     await opened.redis.script_flush()
@@ -71,23 +86,77 @@ def gone(slot: int, version: int) -> Announcement:
     return said("places", "gone", [[slot, version]])
 
 
-async def mirror(bus: RedisBus) -> dict[int, tuple[str, int, int]]:
+async def wipe(bus: AnyBus) -> None:
+    """Lose everything."""
+    if isinstance(bus, MemoryBus):
+        bus.wipe()
+    else:
+        await bus.redis.flushdb()
+
+
+async def trim(bus: AnyBus, stream: str, length: int) -> None:
+    """Drop the oldest entries of a stream."""
+    if isinstance(bus, MemoryBus):
+        bus.trim(stream, length)
+    else:
+        await bus.redis.xtrim(stream, maxlen=length, approximate=False)
+
+
+async def length(bus: AnyBus, stream: str) -> int:
+    """Return how many entries of a stream are kept."""
+    return len(bus.streams[stream].entries) if isinstance(bus, MemoryBus) else int(await bus.redis.xlen(stream))
+
+
+async def remembered(bus: AnyBus) -> set[int]:
+    """Return the slots of which the mirror knows the seats, with or without a record."""
+    if isinstance(bus, MemoryBus):
+        return set(bus.mirrors["69"].seats)
+    return {int(slot) for slot in await bus.redis.hgetall(keys.left("69"))}
+
+
+async def traces(bus: AnyBus) -> dict[int, float]:
+    """Return until when (epoch seconds) slots without a record are remembered."""
+    if isinstance(bus, MemoryBus):
+        return dict(bus.mirrors["69"].traces)
+    scores: Any = await bus.redis.zrange(keys.traces("69"), 0, -1, withscores=True)
+    return {int(slot): score for slot, score in scores}
+
+
+async def age(bus: AnyBus, slots: Iterable[int]) -> None:
+    """Let the traces of some slots be over."""
+    if isinstance(bus, MemoryBus):
+        bus.mirrors["69"].traces.update(dict.fromkeys(slots, 1.0))
+    else:
+        await bus.redis.zadd(keys.traces("69"), {str(slot): 1.0 for slot in slots})
+
+
+async def starts(bus: AnyBus) -> dict[int, int]:
+    """Return when (epoch seconds) the mirror's places start."""
+    if isinstance(bus, MemoryBus):
+        return dict(bus.mirrors["69"].starts) if "69" in bus.mirrors else {}
+    scores: Any = await bus.redis.zrange(keys.by_start("69"), 0, -1, withscores=True)
+    return {int(slot): int(score) for slot, score in scores}
+
+
+async def mirror(bus: AnyBus) -> dict[int, tuple[str, int, int]]:
     """Return what a reader of the mirror sees: {slot: (label, record version, seats left)}."""
-    records = await bus.redis.hgetall(keys.places("69"))
-    left = await bus.redis.hgetall(keys.left("69"))
-    starts = await bus.redis.zrange(keys.by_start("69"), 0, -1)
-    assert set(starts) == set(records)
-    seen = {}
-    for slot, text in records.items():
-        record = orjson.loads(text)
-        seen[int(slot)] = (record["label"], record["version"], int(left[slot].split()[0]))
-    return seen
+    if isinstance(bus, MemoryBus):
+        known = bus.mirrors.get("69")
+        records = known.records if known else {}
+        left = {slot: seats.left for slot, seats in known.seats.items()} if known else {}
+    else:
+        texts = await bus.redis.hgetall(keys.places("69"))
+        records = {int(slot): orjson.loads(text) for slot, text in texts.items()}
+        counts = await bus.redis.hgetall(keys.left("69"))
+        left = {int(slot): int(text.split()[0]) for slot, text in counts.items()}
+    assert set(await starts(bus)) == set(records)
+    return {slot: (record["label"], record["version"], left[slot]) for slot, record in records.items()}
 
 
 # -- streams ------------------------------------------------------------------------------------------------------
 
 
-async def test_each_stream_carries_what_its_readers_need(bus: RedisBus) -> None:
+async def test_each_stream_carries_what_its_readers_need(bus: AnyBus) -> None:
     tails = await bus.tails([EVENTS_STREAM, REQUESTS_STREAM, PLACES_STREAM])
     assert set(tails.values()) == {"0-0"}
     events = [said("events", "request.held", {"n": n}, number=n, version=n) for n in range(3)]
@@ -117,15 +186,15 @@ async def test_each_stream_carries_what_its_readers_need(bus: RedisBus) -> None:
     assert await bus.read(last, block_ms=1) == []
 
 
-async def test_a_reader_waits_for_what_comes(bus: RedisBus) -> None:
+async def test_a_reader_waits_for_what_comes(bus: AnyBus) -> None:
     reading = asyncio.create_task(bus.read({EVENTS_STREAM: "0-0"}, block_ms=2000))
     await asyncio.sleep(0.05)
-    other = RedisBus(bus.redis)
+    other = bus if isinstance(bus, MemoryBus) else RedisBus(bus.redis)
     await other.publish([said("events", "x", "{}")])
     assert len(await reading) == 1
 
 
-async def test_a_range_is_open_at_its_start_and_closed_at_its_end(bus: RedisBus) -> None:
+async def test_a_range_is_open_at_its_start_and_closed_at_its_end(bus: AnyBus) -> None:
     await bus.publish([said("events", "x", "{}", number=n) for n in range(5)])
     entries = await bus.read({EVENTS_STREAM: "0-0"}, block_ms=1)
     ids = [e.id for e in entries]
@@ -133,7 +202,7 @@ async def test_a_range_is_open_at_its_start_and_closed_at_its_end(bus: RedisBus)
     assert [e.id for e in await bus.range(EVENTS_STREAM, "0-0", "+", 2)] == ids[:2]
 
 
-async def test_a_gap_is_known(bus: RedisBus) -> None:
+async def test_a_gap_is_known(bus: AnyBus) -> None:
     assert await bus.has_all_since(EVENTS_STREAM, "0-0")
     assert not await bus.has_all_since(EVENTS_STREAM, "5-0")
     await bus.publish([said("events", "x", "{}", number=n) for n in range(6)])
@@ -141,20 +210,20 @@ async def test_a_gap_is_known(bus: RedisBus) -> None:
     assert await bus.has_all_since(EVENTS_STREAM, "0-0")
     assert all([await bus.has_all_since(EVENTS_STREAM, entry) for entry in ids])
     assert not await bus.has_all_since(EVENTS_STREAM, "99999999999999-0")
-    await bus.redis.xtrim(EVENTS_STREAM, maxlen=3, approximate=False)
+    await trim(bus, EVENTS_STREAM, 3)
     known = [await bus.has_all_since(EVENTS_STREAM, entry) for entry in ids]
     assert known == [False, False, False, True, True, True]
-    await bus.redis.delete(EVENTS_STREAM)
+    await wipe(bus)
     assert not await bus.has_all_since(EVENTS_STREAM, ids[-1])
 
 
-async def test_the_log_is_bounded(bus: RedisBus) -> None:
+async def test_the_log_is_bounded(bus: AnyBus) -> None:
     for _ in range(5):
         await bus.publish([state(1, 1, 1)] * 1000)
-    assert 2_000 <= await bus.redis.xlen(PLACES_STREAM) < 2_200
+    assert 2_000 <= await length(bus, PLACES_STREAM) < 2_200
 
 
-async def test_nothing_to_publish_is_fine(bus: RedisBus) -> None:
+async def test_nothing_to_publish_is_fine(bus: AnyBus) -> None:
     await bus.publish([])
     assert await bus.ready_for([]) == []
 
@@ -162,10 +231,10 @@ async def test_nothing_to_publish_is_fine(bus: RedisBus) -> None:
 # -- the mirror ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_place_lives_in_the_mirror(bus: RedisBus) -> None:
+async def test_a_place_lives_in_the_mirror(bus: AnyBus) -> None:
     await bus.publish([published(1, 10, 3, "a"), published(2, 11, 1, "b"), state(1, 12, 2)])
     assert await mirror(bus) == {1: ("a", 10, 2), 2: ("b", 11, 1)}
-    assert await bus.redis.zscore(keys.by_start("69"), "1") == START
+    assert (await starts(bus))[1] == START
     await bus.publish([published(1, 13, 5, "a2"), gone(2, 14)])
     assert await mirror(bus) == {1: ("a2", 13, 5)}
 
@@ -182,18 +251,18 @@ HISTORIES: list[tuple[list[Announcement], dict[int, tuple[str, int, int]]]] = [
 
 @pytest.mark.parametrize(("history", "end"), HISTORIES)
 async def test_whatever_comes_late_or_twice_the_end_is_the_same(
-    bus: RedisBus, history: list[Announcement], end: dict[int, tuple[str, int, int]]
+    bus: AnyBus, history: list[Announcement], end: dict[int, tuple[str, int, int]]
 ) -> None:
     """Writers publish by themselves, a crashed one's news come a second later: every order must end alike."""
     for order in permutations(history):
-        await bus.redis.flushdb()
+        await wipe(bus)
         await bus.publish(order)
         assert await mirror(bus) == end, [(a.type, a.data) for a in order]
         await bus.publish(order[:2])
         assert await mirror(bus) == end
 
 
-async def test_news_during_a_rebuild_win_over_its_snapshot(bus: RedisBus) -> None:
+async def test_news_during_a_rebuild_win_over_its_snapshot(bus: AnyBus) -> None:
     rows = [
         {"id": n, "version": n, "left": 1, "start": START, "record": orjson.dumps({"label": "", "version": n})}
         for n in range(1, 4)
@@ -205,7 +274,7 @@ async def test_news_during_a_rebuild_win_over_its_snapshot(bus: RedisBus) -> Non
     assert await mirror(bus) == {1: ("", 1, 0), 3: ("", 3, 1)}
 
 
-async def test_a_rebuild_drops_what_is_no_longer_there(bus: RedisBus) -> None:
+async def test_a_rebuild_drops_what_is_no_longer_there(bus: AnyBus) -> None:
     await bus.publish([published(1, 5, 1), published(2, 6, 1)])
     await bus.clear("69")
     assert await mirror(bus) == {} and await bus.ready_for(["69"]) == [None]
@@ -215,7 +284,7 @@ async def test_a_rebuild_drops_what_is_no_longer_there(bus: RedisBus) -> None:
     assert await mirror(bus) == {2: ("", 6, 0)}
 
 
-async def test_a_large_territory_is_filled_in_portions(bus: RedisBus) -> None:
+async def test_a_large_territory_is_filled_in_portions(bus: AnyBus) -> None:
     rows = [
         {"id": n, "version": n, "left": 1, "start": START, "record": b'{"label":"","version":1}'}
         for n in range(1, 1202)
@@ -224,28 +293,29 @@ async def test_a_large_territory_is_filled_in_portions(bus: RedisBus) -> None:
     assert len(await mirror(bus)) == 1201
 
 
-async def test_started_places_are_dropped(bus: RedisBus) -> None:
+async def test_started_places_are_dropped(bus: AnyBus) -> None:
     await bus.publish([published(1, 1, 1, start=3600), published(2, 2, 1, start=7200)])
     assert await bus.drop_past("69", START) == 0
     assert await bus.drop_past("69", START + 1) == 1
     assert set(await mirror(bus)) == {2}
-    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"2"}
+    assert await remembered(bus) == {2}
 
 
-async def test_traces_of_withdrawn_places_are_forgotten_in_the_end(bus: RedisBus) -> None:
+async def test_traces_of_withdrawn_places_are_forgotten_in_the_end(bus: AnyBus) -> None:
     await bus.publish(
         [published(1, 1, 1), gone(1, 2), state(7, 3, 1), published(8, 4, 1), gone(8, 5), published(8, 6, 1)]
     )
-    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"1", b"7", b"8"}
-    scores: dict[Any, float] = dict(await bus.redis.zrange(keys.traces("69"), 0, -1, withscores=True))  # type: ignore[arg-type]
-    assert set(scores) == {b"1", b"7"}
-    assert all(time.time() + 3500 < score < time.time() + 3700 for score in scores.values())
-    await bus.redis.zadd(keys.traces("69"), dict.fromkeys(scores, 1.0))
+    assert await remembered(bus) == {1, 7, 8}
+    ends = await traces(bus)
+    assert set(ends) == {1, 7}
+    assert all(time.time() + 3500 < end < time.time() + 3700 for end in ends.values())
+    await age(bus, ends)
     await bus.publish([state(8, 7, 0)])
-    assert set(await bus.redis.hgetall(keys.left("69"))) == {b"8"}
-    assert await bus.redis.exists(keys.traces("69")) == 0
+    assert await remembered(bus) == {8}
+    assert await traces(bus) == {}
 
 
+@servers_only
 async def test_a_territory_shares_one_cluster_slot(bus: RedisBus) -> None:
     names = [make("69") for make in (keys.places, keys.left, keys.by_start, keys.traces, keys.ready)]
     assert len({name[name.index("{") : name.index("}")] for name in names}) == 1
@@ -254,17 +324,18 @@ async def test_a_territory_shares_one_cluster_slot(bus: RedisBus) -> None:
 # -- wipes, restarts, failures ------------------------------------------------------------------------------------
 
 
-async def test_an_epoch_lasts_until_a_wipe(bus: RedisBus) -> None:
+async def test_an_epoch_lasts_until_a_wipe(bus: AnyBus) -> None:
     assert await bus.epoch() is None
     assert await bus.begin_epoch("e1") == "e1"
     assert await bus.begin_epoch("e2") == "e1"
     assert await bus.epoch() == "e1"
-    await bus.redis.flushall()
+    await wipe(bus)
     assert await bus.epoch() is None
     begun = await asyncio.gather(*(bus.begin_epoch(f"k{n}") for n in range(20)))
     assert set(begun) == {await bus.epoch()}
 
 
+@servers_only
 async def test_a_wipe_costs_the_script_and_nothing_else(bus: RedisBus) -> None:
     await bus.publish([published(1, 1, 1)])
     await bus.redis.flushall()
@@ -291,6 +362,7 @@ def _calls(bus: RedisBus) -> list[Callable[[], Awaitable[object]]]:
     ]
 
 
+@servers_only
 async def test_a_server_that_is_away_is_told_as_such_and_used_when_it_is_back(
     bus: RedisBus, server: ValkeyServer
 ) -> None:
@@ -307,6 +379,7 @@ async def test_a_server_that_is_away_is_told_as_such_and_used_when_it_is_back(
     assert await bus.epoch() == "e"
 
 
+@servers_only
 async def test_a_task_that_is_told_to_stop_stops(bus: RedisBus) -> None:
     """Whatever moment of a call it is told in: asyncio before 3.12 forgets it in some."""
     chance = random.Random(1)
@@ -325,7 +398,7 @@ async def _forever(call: Callable[[], Awaitable[object]]) -> None:
         await call()
 
 
-async def test_a_call_in_a_cancelled_tasks_cleanup_works(bus: RedisBus) -> None:
+async def test_a_call_in_a_cancelled_tasks_cleanup_works(bus: AnyBus) -> None:
     async def work() -> None:
         try:
             await asyncio.sleep(60)
@@ -340,6 +413,7 @@ async def test_a_call_in_a_cancelled_tasks_cleanup_works(bus: RedisBus) -> None:
     assert await bus.epoch() == "cleaned"
 
 
+@servers_only
 async def test_a_server_that_takes_no_writes_counts_as_away(bus: RedisBus) -> None:
     await bus.publish([published(1, 1, 1)])
     await bus.redis.config_set("maxmemory", "1")
@@ -360,6 +434,7 @@ async def test_a_server_that_takes_no_writes_counts_as_away(bus: RedisBus) -> No
     assert await mirror(bus) == {1: ("", 1, 0)}
 
 
+@servers_only
 async def test_what_is_kept_once_is_taken_once_by_whoever_comes_first(server: ValkeyServer, bus: RedisBus) -> None:
     """Two workers share what was kept; it expires by itself, and nothing else of the bus sees it."""
     other = RedisBus.connect(server.url)
