@@ -127,6 +127,7 @@ class Matcher:
         landmass_of: Callable[[str], int],
         solver: SolverProcess | None = None,
         watch: Watch | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -152,6 +153,7 @@ class Matcher:
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None
         self._work = asyncio.Event()
+        self._common_terms = terms or Terms()  # what a territory's settings do not change
         self._terms: dict[str, Terms] = {}
         self._hold: dict[str, int] = {}
 
@@ -160,7 +162,7 @@ class Matcher:
     async def run(self) -> None:
         """Load, then read, decide and renew until cancelled; gives the leases back at a clean stop."""
         try:
-            await self._until_there(self._start)
+            await self._until_there(self.load)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read_forever())
                 group.create_task(self._decide_forever())
@@ -183,7 +185,12 @@ class Matcher:
                 _log.warning("matcher.store_away", detail=away.detail)
                 await asyncio.sleep(0.2)
 
-    async def _start(self) -> None:
+    async def load(self) -> None:
+        """Take the leases and learn from the ledger what is open and what is live.
+
+        Raises:
+            UnavailableError: the ledger or the bus is away.
+        """
         # a predecessor of this name was killed: its leases end now, not when they expire, and ours have new fences
         await self._ledger.drop_leases(self._holder)
         # positions before the snapshot: what changes meanwhile is read again, and versions make that harmless
@@ -203,11 +210,11 @@ class Matcher:
 
     async def _load_settings(self) -> None:
         for territory, setting in (await self._ledger.settings()).items():
-            self._terms[territory] = Terms(mt_first=setting["mt_rule"] == "first")
+            self._terms[territory] = replace(self._common_terms, mt_first=setting["mt_rule"] == "first")
             self._hold[territory] = setting["hold_seconds"]
 
     def _terms_of(self, territory: str) -> Terms:
-        return self._terms.get(territory) or self._terms.setdefault(territory, Terms())
+        return self._terms.get(territory) or self._terms.setdefault(territory, self._common_terms)
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -217,10 +224,7 @@ class Matcher:
             try:
                 await self._renew()
                 await self._load_settings()
-                now = self._clock.now().timestamp()
-                self.market.drop_before(int(now))
-                for request in [r for r in self._waiting.values() if r.deadline <= now]:
-                    self._forget(request.id)  # that it was closed may have been said while we reloaded
+                self._tidy()
                 if self._watch:
                     self._watch.state(len(self.market), len(self._waiting) + len(self._new))
             except UnavailableError as away:
@@ -238,6 +242,13 @@ class Matcher:
     async def _load_waiting(self, territories: Sequence[str]) -> None:
         for document in await self._ledger.waiting_requests(self._clock.now(), territories):
             self._take_in(orjson.loads(document))
+
+    def _tidy(self) -> None:
+        """Forget the places that have started and the requests that nobody can serve any more."""
+        now = self._clock.now().timestamp()
+        self.market.drop_before(int(now))
+        for request in [r for r in self._waiting.values() if r.deadline <= now]:
+            self._forget(request.id)  # that it was closed may have been said while we reloaded
 
     # -- the streams ---------------------------------------------------------------------------------------------
 
@@ -294,16 +305,32 @@ class Matcher:
         for entry in entries:
             fields = entry.fields
             if entry.stream == REQUESTS_STREAM:
-                if fields[b"territory"].decode() not in self._fences:
-                    continue
-                if fields[b"type"] == b"open":
-                    self._take_in(orjson.loads(fields[b"data"]))
-                else:
-                    self._forget(fields[b"request"].decode())
+                territory, kind, request = (fields[name].decode() for name in (b"territory", b"type", b"request"))
+                self._apply_request(territory, kind, request, fields[b"data"])
             else:
                 if self._reloading is not None:
                     self._reloading.append(entry)
                 freed += self._apply_places(fields[b"kind"].decode(), orjson.loads(fields[b"data"]))
+        if freed:
+            self._wake(freed)
+
+    def _apply_request(self, territory: str, kind: str, request_id: str, data: bytes | str) -> None:
+        """Apply what a request became."""
+        if territory not in self._fences:
+            return
+        if kind == "open":
+            self._take_in(orjson.loads(data))
+        else:
+            self._forget(request_id)
+
+    def hear(self, said: Iterable[Announcement]) -> None:
+        """Take in what was announced, where no stream lies between it and us (a replay)."""
+        freed: list[Spot] = []
+        for a in said:
+            if a.stream == "requests":
+                self._apply_request(a.territory, a.type, a.aggregate, a.data)
+            elif a.stream == "places":
+                freed += self._apply_places(a.type, orjson.loads(a.data))
         if freed:
             self._wake(freed)
 
@@ -366,6 +393,22 @@ class Matcher:
                     break
 
     # -- deciding ------------------------------------------------------------------------------------------------
+
+    async def step(self) -> int:
+        """Decide all that is open now, without waiting for more; returns how many requests were looked at.
+
+        What ``run`` does between two pieces of news, for whoever keeps time himself (a replay).
+
+        Raises:
+            UnavailableError: the ledger is away.
+            FencedError: another matcher decides now.
+        """
+        self._tidy()
+        decided = 0
+        while batch := self._next_batch():
+            decided += len(batch)
+            await self.decide_batch(batch)
+        return decided
 
     async def _decide_forever(self) -> None:
         while True:
