@@ -74,6 +74,27 @@ History = Annotated[
 
 
 @days.command(cls=FrenchCommand)
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="JOURNAL", help="Journal d'activité, .jsonl ou .jsonl.gz.")],
+    policy: Annotated[str, typer.Option(metavar="NOM", help="Politique à appliquer (docs/replay.md).")],
+    out: Annotated[Path, typer.Option(metavar="FICHIER", help="Résultat à écrire : une ligne par demande.")],
+    summary: Annotated[Path, typer.Option(metavar="FICHIER", help="Résumé à écrire, en JSON.")],
+    history: History = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Graine du rejeu ; la même donne le même résultat.")
+    ] = 0,
+) -> None:
+    """Rejoue une journée en temps virtuel, par le code même du service : qu'aurait fait cette politique ?
+
+    Le résultat et le résumé sont écrits ensemble, ou pas du tout.
+    """
+    from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
+
+    name = laboratory.policy_of(policy)
+    laboratory.replay_file(file, name, history=history, seed=seed, out=out, summary=summary, say=typer.echo)
+
+
+@days.command(cls=FrenchCommand)
 def compare(
     files: DayFiles,
     out: Annotated[Path, typer.Option(metavar="DOSSIER", help="Où écrire index.html et les graphiques.")],
@@ -107,7 +128,7 @@ def compare(
     from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
 
     ready = [laboratory.ready_of(text) for text in result or ()]
-    names = [] if ready and policies is None else laboratory.policies_of(policies or ",".join(laboratory.POLICIES))
+    names = [] if ready and policies is None else laboratory.policies_of(policies or ",".join(laboratory.REPLAYABLE))
     laboratory.compare(files, names, ready, history=history, seed=seed, maps=maps, out=out, say=typer.echo)
 
 

@@ -6,12 +6,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from adapters.geo import Gazetteer
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.cli.output import progress, whole_file, whole_folder
+from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
+from sas_matcher.replay.run import POLICIES as REPLAYED
+from sas_matcher.replay.run import replay_day
 from sas_matcher.replay.score import POLICIES as KNOWN
 from sas_matcher.replay.score import ScoreError
 from sas_matcher.replay.simulate import SCENARIOS, Level
@@ -22,6 +27,9 @@ Say = Callable[[str], object]
 
 POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
 """In the order of the reports: the peers, then from the strictest to the freest."""
+
+REPLAYABLE: Final = tuple(name for name in POLICIES if name in REPLAYED)
+"""Those that the live matcher has."""
 
 
 class Draw(NamedTuple):
@@ -122,19 +130,55 @@ def past(folder: Path | None, day: DayLog) -> list[DayLog]:
 
 
 def replay(day: DayLog, policy: str, history: Sequence[DayLog], seed: int, **changes: Any) -> list[bytes]:
-    """Decide a day again through the real matching.
+    """Decide a day again through the real matching; returns the lines of its result.
 
     Raises:
-        FailureError: This installation cannot replay.
+        InputError: The service does not have the policy, or knows less tiers than the day.
+        FailureError: The result breaks a rule of its policy.
+    """
+    return played(day, policy, history=history, seed=seed, **changes)[0]
+
+
+def played(day: DayLog, policy: str, **wishes: Any) -> tuple[list[bytes], dict[str, Any]]:
+    """Play a day (see ``run.replay_day``); returns result and summary.
+
+    Raises:
+        InputError: The service does not have the policy, or knows less tiers than the day.
+        FailureError: The result breaks a rule of its policy.
     """
     try:
-        run = importlib.import_module("sas_matcher.replay.run")
-    except ModuleNotFoundError as missing:
-        raise FailureError(
-            "cette version ne sait pas rejouer ; donnez des résultats tout faits par --result"
-        ) from missing
-    lines, _summary = run.replay_day(day, policy, history=history, seed=seed, **changes)
-    return list(lines)
+        return replay_day(day, policy, **wishes)
+    except InvalidInputError as wrong:
+        raise InputError(wrong.detail) from wrong
+    except ScoreError as wrong:
+        raise FailureError(f"le rejeu de « {policy} » enfreint ses règles : {wrong}") from wrong
+
+
+def replay_file(
+    path: Path, policy: str, *, history: Path | None, seed: int, out: Path, summary: Path, say: Say
+) -> None:
+    """Replay the day of a file; write result and summary: both, or none.
+
+    Raises:
+        InputError: The day log, a name or a file is wrong.
+        FailureError: The result breaks a rule of its policy.
+    """
+    if out.absolute() == summary.absolute():
+        raise InputError("--out et --summary donnent le même fichier ; il en faut deux")
+    day = read(path)
+    with whole_file(out) as lines_draft, whole_file(summary) as summary_draft:
+        with progress(len(day.events), f"{path.name} : {policy}") as advance:
+            lines, figures = played(
+                day,
+                policy,
+                history=past(history, day),
+                seed=seed,
+                advance=lambda events: advance(f"{path.name} : {policy}", events),
+            )
+        lines_draft.write_bytes(b"".join(line + b"\n" for line in lines))
+        summary_draft.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    served, asked = sum(figures["served"].values()), sum(figures["requests"].values())
+    say(f"{out} : {asked} demandes, {served} servies ({policy}). Résumé : {summary}.")
 
 
 # --- compare

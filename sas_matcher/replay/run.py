@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
@@ -403,8 +403,3 @@ def replay_day(
     run = Replay(day, policy, stopwatch=stopwatch, advance=advance)
     lines = asyncio.run(run.run())
     return lines, summary_of(day, policy, seed, lines, stopwatch() - began, run.decision_ms)
-
-
-def result_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a RESULT.jsonl, each with its line feed."""
-    yield from (line + b"\n" for line in lines)
