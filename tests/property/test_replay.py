@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
+from random import Random
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from sas_matcher.replay.daylog import (
     parse_day,
 )
 from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.run import POLICIES, replay_day
 from sas_matcher.replay.score import score
 from tests.daylog_cases import META, SAMPLE, day_of, lines_of
 from tests.fcfs_nearest import fcfs_nearest
@@ -253,3 +256,33 @@ def test_the_order_of_keys_is_nothing_to_the_scorer(day: DayLog) -> None:
     rows = fcfs_nearest(day)
     turned = [json.dumps(dict(reversed(row.items()))).encode() for row in rows]
     assert score(day, turned, "fcfs-nearest") == score(day, lines_of(rows), "fcfs-nearest")
+
+
+# --- replays
+
+
+@given(days(), st.randoms(use_true_random=False))
+@settings(max_examples=80, deadline=None)
+def test_a_replay_is_lawful_and_the_same_again_whatever_the_order_within_an_instant(
+    day: DayLog, chance: Random
+) -> None:
+    for policy in POLICIES:
+        lines, summary = replay_day(day, policy)
+        judged = score(day, lines, policy, strict_reasons=True)
+        assert judged.violations == ()
+        assert judged.welfare <= hindsight(day).welfare + 0.01
+        assert summary["served"] == judged.served
+        assert replay_day(day, policy)[0] == lines
+        assert sorted(replay_day(_shuffled(day, chance), policy)[0]) == sorted(lines)
+
+
+def _shuffled(day: DayLog, chance: Random) -> DayLog:
+    """The same day, with the slots and the requests of each instant in another order."""
+    events = list(day.events)
+    for _, same in groupby(range(len(events)), key=lambda n: events[n].t):
+        instant = list(same)
+        for kind in (SlotPublished, RequestCreated):
+            rows = [n for n in instant if isinstance(events[n], kind)]
+            for row, event in zip(rows, chance.sample([events[n] for n in rows], len(rows)), strict=True):
+                events[row] = event
+    return DayLog(day.meta, tuple(events))

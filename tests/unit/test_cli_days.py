@@ -6,6 +6,7 @@ from datetime import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from adapters.geo import Gazetteer
@@ -329,3 +330,84 @@ def test_places_of_a_file_are_named_by_line_when_wrong(run: Any, tmp_path: Path,
     (tmp_path / "more.jsonl").write_bytes(lines[0] + lines[1][:40])
     code, _, err = run("whatif", str(SAMPLE / "day.jsonl"), *before)
     assert code == 2 and "more.jsonl, ligne 2 : JSON illisible" in err
+
+
+# -- replay ------------------------------------------------------------------------------------------------------
+
+
+def _wish(tmp_path: Path, day: Path = SAMPLE / "day.jsonl", policy: str = "firm") -> tuple[str, ...]:
+    written = ("--out", str(tmp_path / "r.jsonl"), "--summary", str(tmp_path / "s.json"))
+    return ("replay", str(day), "--policy", policy, *written)
+
+
+def test_a_replay_writes_result_and_summary(run: Any, tmp_path: Path) -> None:
+    code, out, err = run(*_wish(tmp_path), "--seed", "4")
+    assert (code, err, names(tmp_path)) == (0, "", ["r.jsonl", "s.json"])
+    assert "81 demandes" in out
+    day = read_day(SAMPLE / "day.jsonl")
+    lines = (tmp_path / "r.jsonl").read_bytes().splitlines()
+    judged = score(day, lines, "firm", strict_reasons=True)
+    summary = orjson.loads((tmp_path / "s.json").read_bytes())
+    assert judged.violations == () and summary["served"] == judged.served
+    assert (summary["policy"], summary["seed"]) == ("firm", 4)
+    first = (tmp_path / "r.jsonl").read_bytes()
+    assert run(*_wish(tmp_path), "--seed", "4")[0] == 0
+    assert (tmp_path / "r.jsonl").read_bytes() == first
+
+
+def test_a_bad_day_is_not_replayed(run: Any, tmp_path: Path) -> None:
+    lines = (SAMPLE / "day.jsonl").read_text("utf-8").splitlines()
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines[:4], "{}"]), "utf-8")
+    code, out, err = run(*_wish(tmp_path, tmp_path / "bad.jsonl"))
+    assert (code, out) == (2, "") and "bad.jsonl, ligne 5 : clé « type » manquante" in err
+    assert names(tmp_path) == ["bad.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "expected"),
+    [
+        ("best", (), "la politique « best » n'existe pas"),
+        ("firm", ("--history", "no"), "le dossier d'historique no n'existe pas"),
+        ("firm", ("--seed", "-1"), "au moins 0"),
+    ],
+)
+def test_a_wrong_replay_is_named_and_nothing_is_written(
+    run: Any, tmp_path: Path, policy: str, more: tuple[str, ...], expected: str
+) -> None:
+    code, out, err = run(*_wish(tmp_path, policy=policy), *more)
+    assert (code, out) == (2, "") and expected in err
+    assert names(tmp_path) == []
+
+
+def test_result_and_summary_are_two_files(run: Any, tmp_path: Path) -> None:
+    same = str(tmp_path / "r.jsonl")
+    code, _, err = run("replay", str(SAMPLE / "day.jsonl"), "--policy", "firm", "--out", same, "--summary", same)
+    assert code == 2 and "il en faut deux" in err and names(tmp_path) == []
+
+
+def test_a_summary_that_cannot_be_written_keeps_the_result_from_being(run: Any, tmp_path: Path) -> None:
+    wish = _wish(tmp_path)
+    code, _, err = run(*wish[:-1], str(tmp_path / "no" / "s.json"))
+    assert code == 2 and "n'existe pas" in err and names(tmp_path) == []
+
+
+def test_ctrl_c_in_a_replay_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(laboratory, "replay_day", stopped)
+    assert run(*_wish(tmp_path))[0] == 130
+    assert names(tmp_path) == []
+
+
+def test_days_are_compared_by_real_replays(run: Any, tmp_path: Path) -> None:
+    """Without ``--policies``: those that the service has."""
+    code, out, err = run("compare", str(SAMPLE / "day.jsonl"), "--out", str(tmp_path / "r"))
+    assert (code, err) == (0, "")
+    assert f"1 journée, {', '.join(laboratory.REPLAYABLE)}." in out
+
+
+def test_more_places_are_tried_by_real_replays(run: Any) -> None:
+    wish = ("--add-slots", "10@43.30,5.40", "--before", "firm")
+    code, out, err = run("whatif", str(SAMPLE / "day.jsonl"), *wish)
+    assert (code, err) == (0, "") and "politique firm" in out
