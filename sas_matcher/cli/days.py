@@ -149,7 +149,7 @@ def whatif(
     hours: Annotated[
         str, typer.Option(metavar="DE-À", help="Heures entre lesquelles les créneaux ajoutés se répartissent.")
     ] = "9:00-18:00",
-    before: Annotated[str, typer.Option(metavar="NOM", help="Politique de la journée telle qu'elle fut.")] = "auto",
+    before: Annotated[str, typer.Option(metavar="NOM", help="Politique de la journée telle qu'elle fut.")] = "firm",
     policy: Annotated[
         str | None, typer.Option(metavar="NOM", help="Politique de la journée changée ; la même sinon.")
     ] = None,

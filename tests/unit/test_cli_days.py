@@ -408,6 +408,6 @@ def test_days_are_compared_by_real_replays(run: Any, tmp_path: Path) -> None:
 
 
 def test_more_places_are_tried_by_real_replays(run: Any) -> None:
-    wish = ("--add-slots", "10@43.30,5.40", "--before", "firm")
+    wish = ("--add-slots", "10@43.30,5.40")
     code, out, err = run("whatif", str(SAMPLE / "day.jsonl"), *wish)
     assert (code, err) == (0, "") and "politique firm" in out
