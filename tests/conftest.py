@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -77,7 +78,15 @@ class Servers:
     def drop_database(self, url: str) -> None:
         """Drop a database that ``new_database`` made, with whoever is still connected."""
         name = urlsplit(url).path[1:]
-        blocking(execute(self.database_url, f"drop database if exists {name} with (force)"))
+        for left in reversed(range(50)):
+            try:
+                blocking(execute(self.database_url, f"drop database if exists {name} with (force)"))
+                break
+            except asyncpg.InsufficientPrivilegeError:
+                # autovacuum is at work in it, and its process is not ours to end: it is soon done
+                if not left:
+                    raise
+                time.sleep(0.2)
 
     def new_redis(self) -> str:
         """Return the URL of a flushed numbered database (they come round again after fifteen)."""
