@@ -28,7 +28,8 @@ from sas_matcher.api.ingest import Ingest
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
-from sas_matcher.matching.engine import UNITS_PER_MIN, OpenRequest
+from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.match import Matcher
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
 _AGAIN_S: Final = 0.1
+_GC: Final = gc.get_threshold()
+LOADING_GC: Final = 100_000  # objects between two collections while places load: twenty pages of the ledger's rows
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -258,27 +261,27 @@ async def core(settings: Settings, holder: str) -> None:
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
-        gc.disable()
+        gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
                 for work in (matcher.run(), keeper.run(), ingest.run(), _once_loaded(matcher.ready, solver)):
                     group.create_task(work)
         finally:
-            gc.enable()
+            gc.set_threshold(*_GC)
             solver.close()
             await reader.close()
             await intake.close()
 
 
 async def _once_loaded(ready: asyncio.Event, solver: ProcessSolver) -> None:
-    """Do what would have slowed the loading of all places: start the solver's process, collect garbage again.
+    """Do what would have slowed the loading of all places: start the solver's process, collect garbage as usual.
 
     What was loaded stays: the collector need not walk through it ever again (it took a third of the loading time, and
     then a pause in the midst of the live path now and then).
     """
     await ready.wait()
     gc.freeze()
-    gc.enable()
+    gc.set_threshold(*_GC)
     await solver.warm()
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.forecast import Forecast, Future
-from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Rules, Slots, feasible
+from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.prices import FAR, seat_losses
+from sas_matcher.matching.terms import Terms
 from solver import Problem, request_utilities, slot_prices, solve_flow
 
 CHEAPEST: Final = 24
@@ -98,9 +99,9 @@ class Desk:
     """Holds open requests and live slots of a territory, and says what becomes firm, promised or displaced."""
 
     def __init__(
-        self, rules: Rules, codes: Codes, policy: Policy, forecast: Forecast | None = None, weekday: int = 0
+        self, terms: Terms, codes: Codes, policy: Policy, forecast: Forecast | None = None, weekday: int = 0
     ) -> None:
-        self.rules, self.codes, self.policy = rules, codes, policy
+        self.terms, self.codes, self.policy = terms, codes, policy
         self.forecast = forecast if forecast else None
         self.weekday = weekday
         self.slots, self.requests = Slots(), Requests()
@@ -108,11 +109,10 @@ class Desk:
         self.reserved: list[int] = []
         self.status: list[int] = []
         self.seat: dict[int, int] = {}
-        self.barred: set[tuple[int, int]] = set()
         self._fields: dict[int, _Field] = {}
         self._fresh: list[int] = []
         self._next = -np.inf
-        self._notice = 60.0 * rules.notice_min
+        self._notice = 60.0 * terms.notice_min
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Desk:
         waiting = np.array([r for r, s in enumerate(self.status) if s in (WAITING, PROMISED)], np.intp)
         pairs = Pairs.join([])
         if waiting.size:
-            pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes, self.rules)
+            pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes, self.terms)
             place.parts.append(pairs)
         for other in self._fields.values():
             for outlook in other.outlooks:
@@ -144,7 +144,7 @@ class Desk:
         place = self._field(int(self.requests.profession[row]))
         live = np.flatnonzero(self.slots.start > now) if len(self.slots) else np.empty(0, np.intp)
         if live.size:
-            place.parts.append(feasible(self.requests, np.array([row]), self.slots, live, self.codes, self.rules))
+            place.parts.append(feasible(self.requests, np.array([row]), self.slots, live, self.codes, self.terms))
         self._fresh.append(row)
         return row
 
@@ -251,8 +251,6 @@ class Desk:
             return pairs
         left = np.array([self.left[s] for s in pairs.slot.tolist()])
         keep = (self.slots.start[pairs.slot] - now >= pairs.travel_s) & (left > 0)
-        if self.barred:
-            keep &= np.array([(row, s) not in self.barred for s in pairs.slot.tolist()])
         return pairs.where(keep)
 
     def _answer(self, row: int, now: float) -> Verdict | None:
@@ -300,11 +298,6 @@ class Desk:
         ahead = self.slots.start[pairs.slot] - now
         place.parts = [pairs.where((status[pairs.request] < CLOSED) & (ahead > 0))] if pairs.slot.size else [pairs]
         keep = (status[pairs.request] <= PROMISED) & (left[pairs.slot] > 0) & (ahead >= self._lead(travel_s))
-        if self.barred and keep.any():
-            keep[keep] = [
-                (r, s) not in self.barred
-                for r, s in zip(pairs.request[keep].tolist(), pairs.slot[keep].tolist(), strict=True)
-            ]
         pairs = pairs.where(keep)
         futures = self._futures(profession, now)
         value = self.requests.value if len(self.requests) else np.zeros(0)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
-from sas_matcher.matching.terms import TIER_RANK, Terms
+from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
 from solver import Plan, Problem, request_utilities, slot_prices, spread_selection
 
@@ -27,7 +27,6 @@ CHEAPEST: Final = 16  # with SPREAD: served 2 976 of 2 976 in the study's burst,
 SPREAD: Final = 16
 ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
 ALTERNATIVES: Final = 4
-UNITS_PER_MIN: Final = 10  # costs are tenths of a minute
 HELPED: Final = 25  # requests of a batch for which help is looked for, 1 to 5 ms each: a surge must not wait for it
 BREATH: Final = 50  # requests looked at between two pauses: about 1 ms
 

@@ -11,10 +11,10 @@ import numpy as np
 import orjson
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
-from sas_matcher.matching.engine import UNITS_PER_MIN, Candidates, OpenRequest, Pick
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
-from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
 from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
 
 REASON_TEXT: Final = {

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Rules, Slots, feasible
+from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Slots, feasible
+from sas_matcher.matching.terms import Terms
 
 PRIOR: Final = 20.0
 """Calls that a guess of the day's level weighs against those seen (matching study §8)."""
@@ -63,22 +64,22 @@ class Future:
     own: Pairs
 
 
-def _partition(day: HistoryDay, profession: int, codes: Codes, rules: Rules) -> _Part:
+def _partition(day: HistoryDay, profession: int, codes: Codes, terms: Terms) -> _Part:
     asked = np.flatnonzero(day.requests.profession == profession)
     asked = asked[np.argsort(day.requests.created[asked], kind="stable")]
     offered = np.flatnonzero(day.slots.profession == profession)
     requests, slots = day.requests.only(asked), day.slots.only(offered)
     rows = np.arange(len(requests))
-    among = [feasible(requests, rows, slots, np.array([n]), codes, rules) for n in range(len(slots))]
+    among = [feasible(requests, rows, slots, np.array([n]), codes, terms) for n in range(len(slots))]
     return _Part(requests, slots, Pairs.join(among))
 
 
 class Forecast:
     """The futures of one day of one territory. ``seed`` makes the draws; the same calls give the same futures."""
 
-    def __init__(self, history: Sequence[HistoryDay], codes: Codes, rules: Rules, seed: int) -> None:
+    def __init__(self, history: Sequence[HistoryDay], codes: Codes, terms: Terms, seed: int) -> None:
         self._days = list(history)
-        self._codes, self._rules, self._seed = codes, rules, seed
+        self._codes, self._terms, self._seed = codes, terms, seed
         self._created = [np.sort(day.requests.created) for day in self._days]
         self._parts: dict[int, list[_Part]] = {}
         self._calls: list[float] = []
@@ -89,7 +90,7 @@ class Forecast:
     def parts(self, profession: int) -> list[_Part]:
         """Earlier days, only this profession."""
         if profession not in self._parts:
-            self._parts[profession] = [_partition(d, profession, self._codes, self._rules) for d in self._days]
+            self._parts[profession] = [_partition(d, profession, self._codes, self._terms) for d in self._days]
         return self._parts[profession]
 
     def call(self, at: float) -> None:
@@ -101,7 +102,7 @@ class Forecast:
         for part in self.parts(int(slots.profession[row])):
             first = int(part.requests.created.searchsorted(now, "right"))
             coming = np.arange(first, len(part.requests))
-            part.with_live.append(feasible(part.requests, coming, slots, np.array([row]), self._codes, self._rules))
+            part.with_live.append(feasible(part.requests, coming, slots, np.array([row]), self._codes, self._terms))
 
     def levels(self, now: float) -> tuple[Floats, Floats]:
         """Today against each earlier day: of the whole day so far, and of the last hour (at most ``MOST``)."""

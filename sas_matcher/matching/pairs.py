@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
 
 Floats = npt.NDArray[np.float64]
@@ -20,27 +21,6 @@ Bools = npt.NDArray[np.bool_]
 
 MODE_BITS: Final = {"cabinet": 1, "tele": 2, "visite": 4}
 TELE: Final = MODE_BITS["tele"]
-UNITS_PER_MIN: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class TierLine:
-    """One tier: ``value`` in tenths of a minute, ``wait_weight`` of a minute waited against one travelled."""
-
-    name: str
-    value: float
-    wait_weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a day log's first line says of costs; tiers from the most urgent on, notice in minutes."""
-
-    tiers: tuple[TierLine, ...]
-    base_min: float = 3.0
-    min_per_km: float = 1.95
-    mt_bonus_min: float = 6.0
-    notice_min: float = 30.0
 
 
 @dataclass(slots=True)
@@ -152,7 +132,7 @@ class Pairs:
 
 
 def feasible(
-    requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], codes: Codes, rules: Rules
+    requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], codes: Codes, terms: Terms
 ) -> Pairs:
     """Judge the pairs ``(i[n], j[n])`` (one of the two may have a single row): kept are those that could be firm.
 
@@ -168,11 +148,11 @@ def feasible(
     i, j = i[keep], j[keep]
     tele = slots.mode[j] == TELE
     km = haversine_km(requests.lat[i], requests.lon[i], slots.lat[j], slots.lon[j])
-    travel = np.where(tele, 0.0, travel_min(km, rules.base_min, rules.min_per_km))
+    travel = np.where(tele, 0.0, travel_min(km, terms.base_min, terms.min_per_km))
     start = slots.start[j]
     lead = start - np.maximum(requests.created[i], slots.published[j])
     wait = (start - requests.created[i]) / 60.0
-    bonus = rules.mt_bonus_min * ((requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j]))
+    bonus = terms.mt_bonus_min * ((requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j]))
     cost = UNITS_PER_MIN * (travel + requests.wait_weight[i] * wait - bonus)
     keep = (tele | (km <= requests.radius_km[i])) & (lead >= 60.0 * travel) & (cost < requests.value[i])
     return Pairs(i[keep], j[keep], 60.0 * travel[keep], cost[keep])

@@ -6,9 +6,11 @@ rather than served at a cost above its tier's value.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from sas_matcher.domain.vocabulary import Tier
 
+UNITS_PER_MIN: Final = 10  # costs are tenths of a minute
 TIER_RANK: dict[Tier, int] = {Tier.T0: 0, Tier.T1: 1, Tier.T2: 2, Tier.T3: 3}
 
 
@@ -39,6 +41,7 @@ class Terms:
         min_per_km: minutes for each straight kilometre.
         mt_bonus_min: minutes that the médecin traitant is worth.
         mt_first: a free place at the médecin traitant's wins whatever it costs.
+        notice_min: minutes before the start at which who was promised a place is told at the latest.
         tiers: value and wait weight of each tier.
     """
 
@@ -46,4 +49,5 @@ class Terms:
     min_per_km: float = 1.95
     mt_bonus_min: float = 6.0
     mt_first: bool = False
+    notice_min: float = 30.0
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)

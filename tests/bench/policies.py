@@ -18,7 +18,8 @@ import orjson
 
 from sas_matcher.matching.commitment import PRESETS, Desk, Policy
 from sas_matcher.matching.forecast import Forecast, HistoryDay
-from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Rules, Slots, TierLine
+from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
+from sas_matcher.matching.terms import TIER_RANK
 from sas_matcher.replay.daylog import (
     DayLog,
     Instant,
@@ -31,6 +32,7 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.run import terms_of
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import KINDS, study
 
@@ -43,9 +45,9 @@ class Player:
     def __init__(self, day: DayLog, policy: Policy, history: Sequence[DayLog] = (), seed: int = 0) -> None:
         self.day, self.policy = day, policy
         self.codes = Codes()
-        self.rules = rules_of(day)
-        forecast = Forecast([self.history_day(d) for d in history], self.codes, self.rules, seed) if history else None
-        self.desk = Desk(self.rules, self.codes, policy, forecast, weekday_of(day))
+        self.terms, self.tier_of = terms_of(day.meta)
+        forecast = Forecast([self.history_day(d) for d in history], self.codes, self.terms, seed) if history else None
+        self.desk = Desk(self.terms, self.codes, policy, forecast, weekday_of(day))
         self.row_of_slot: dict[str, int] = {}
         self.row: dict[str, int] = {}
         self.made: list[RequestCreated] = []
@@ -69,13 +71,13 @@ class Player:
         }  # fmt: skip
 
     def request_columns(self, r: Request, day: DayLog) -> dict[str, float]:
-        c, tiers = self.codes, [t.name for t in self.rules.tiers]
-        line = self.rules.tiers[tiers.index(r.tier)]
+        c, tier = self.codes, self.tier_of[r.tier]
+        line = self.terms.tiers[tier]
         return {
             "lat": r.lat, "lon": r.lon, "deadline": float(r.deadline) - float(day.meta.start),
             "radius_km": r.radius_km, "value": line.value, "wait_weight": line.wait_weight,
             "profession": c.name(r.profession), "modes": sum(MODE_BITS[m] for m in set(r.modes)),
-            "need": c.need(r.needs), "mt": c.name(r.mt), "tier": tiers.index(r.tier),
+            "need": c.need(r.needs), "mt": c.name(r.mt), "tier": TIER_RANK[tier],
         }  # fmt: skip
 
     def history_day(self, day: DayLog) -> HistoryDay:
@@ -184,12 +186,6 @@ class Player:
             if line["status"] == "unserved":
                 line["reason"] = min(possible_reasons(self.day, made))
         return [orjson.dumps(line) for line in self.lines]
-
-
-def rules_of(day: DayLog) -> Rules:
-    m = day.meta
-    tiers = tuple(TierLine(t.tier, t.value, t.wait_weight) for t in m.tiers)
-    return Rules(tiers, m.base_min, m.min_per_km, m.mt_bonus_min, m.notice_min)
 
 
 def weekday_of(day: DayLog) -> int:
