@@ -26,7 +26,7 @@ from typing import Any, Final
 from tests.bench.figures import percentile, ratio
 from tests.bench.live import Restart, Visible, fill, restart, visible
 from tests.bench.load import Plan
-from tests.bench.market import OPEN_MARKET_SLOTS, france, live_slots, request_bodies
+from tests.bench.market import OPEN_MARKET_SLOTS, SPOTS, france, live_slots, request_bodies
 from tests.bench.sides import FLOOR, HOST, FloorSide, ProductSide, floor, measure, product, resident_mb
 
 RATES: Final = (5.0, 50.0, 200.0)
@@ -139,7 +139,8 @@ def live_lines(setup_s: float, places: int, seen: Visible, restarts: Sequence[Re
         "|---|---|",
         f"| {places:,} places published through the API, bulks of 10 000 | {setup_s:.1f} s |",
         f"| bulk of 10 000, committed and answered | {span(seen.answer_s, 2)} s |",
-        f"| bulk of 10 000, sent → the last one assigned and pushed | {span(seen.bulk_s, 2)} s |",
+        f"| bulk of 10 000, sent → a place of its last pages assigned to who waits | {span(seen.alone_s, 2)} s |",
+        f"| bulk of 10 000, sent → assigned to {SPOTS} who wait, all pushed | {span(seen.bulk_s, 2)} s |",
         f"| one place, sent → assigned to who waits and pushed, p50 | {percentile(seen.single_ms, 0.5):.1f} ms |",
         f"| the same, p99 of {len(seen.single_ms)} | {percentile(seen.single_ms, 0.99):.1f} ms |",
         f"| matcher killed → /readyz ready for good | {span([r.ready_s for r in restarts], 1)} s |",

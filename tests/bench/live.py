@@ -88,11 +88,13 @@ class Visible(NamedTuple):
 
     Attributes:
         bulk_s: bulks of 10 000, from sending to the push of the last waiting request that one of them serves.
-        answer_s: the same bulks, from sending to the answer of the call (committed).
+        alone_s: other bulks, to the push of the only request that waits, which a place on their last pages serves.
+        answer_s: all these bulks, from sending to the answer of the call (committed).
         single_ms: one place each, from sending to the push of the request that waits for it.
     """
 
     bulk_s: list[float]
+    alone_s: list[float]
     answer_s: list[float]
     single_ms: list[float]
 
@@ -125,31 +127,36 @@ class _Waiting:
 async def _visible(side: ProductSide, geography: Gazetteer, world: World, runs: int, singles: int) -> Visible:
     loop = asyncio.get_running_loop()
     spots = empty_spots(geography, world)
+    # what a bulk announces comes territory by territory: after the last that has an empty spot comes a page or two.
+    # Its place is withdrawn after each bulk, so that the spot is empty again
+    last = max(islice(empty_spots(geography, world), SPOTS), key=lambda spot: spot.territory)
     waiting = _Waiting(side)
     await waiting.product.start()
     practice = Practice(waiting.product.pool, side.practice)
-    result = Visible([], [], [])
+    result = Visible([], [], [], [])
     try:
-        for run in range(runs):
+        for run in range(2 * runs):
+            alone = run >= runs
+            among = [last] if alone else list(islice(spots, SPOTS))
             # the bulk lies a day later, so that the market of the other measurements is not touched
-            bulk = live_slots(world, BULK - SPOTS, datetime.now(UTC) + timedelta(days=1))
-            step = BULK // SPOTS
+            bulk = live_slots(world, BULK - len(among), datetime.now(UTC) + timedelta(days=1))
+            step = BULK // len(among)
             soon = datetime.now(UTC) + LATER
             places = []
-            for number, spot in enumerate(islice(spots, SPOTS)):
+            for number, spot in enumerate(among):
                 name = f"bulk-{run}-{number}"
                 places.append(await waiting.ask(name, number, spot))
                 bulk.insert(step * (number + 1) - 1, spot_slot(spot, name, run * SPOTS + number, soon))
-            # one in each territory, evenly through the bulk, the last one at its very end
-            bulk.append(bulk.pop(step * SPOTS - 1))
+            # evenly through the bulk, the last one at its very end
+            bulk.append(bulk.pop(step * len(among) - 1))
             for number, slot in enumerate(bulk):
-                slot["external_id"] = f"bulk-{run}-{number}-{slot['external_id']}"
+                slot["external_id"] = f"bulk-{run}-{number:05}-{slot['external_id']}"
             body = encoded(bulk)
             began = loop.time()
             await practice.publish(body)
             result.answer_s.append(loop.time() - began)
             arrived = await asyncio.wait_for(asyncio.gather(*places), 60)
-            result.bulk_s.append(max(at for at, _ in arrived) - began)
+            (result.alone_s if alone else result.bulk_s).append(max(at for at, _ in arrived) - began)
             await waiting.product.settle()
             await practice.withdraw([slot["external_id"] for slot in bulk])
             await asyncio.sleep(1)
