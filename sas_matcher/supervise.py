@@ -28,7 +28,7 @@ from sas_matcher.config import ConfigError, Settings
 _log = structlog.get_logger(__name__)
 _STOP_S: Final = 8.0
 _LOOK_S: Final = 0.1
-_CALM_S: Final = 10.0  # a child that lived this long starts again at once
+CALM_S: Final = 10.0  # a child that lived this long starts again at once
 _SERVER_PAUSE_S: Final = 0.5
 _BACKOFF_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -53,7 +53,7 @@ class Child:
             if code is None:
                 return
             _log.warning("service.child_ended", child=self.name, code=code)
-            self._failures = 0 if now - self._started > _CALM_S else self._failures + 1
+            self._failures = 0 if now - self._started > CALM_S else self._failures + 1
             self._next = now + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
             self.process = None
         if now >= self._next:

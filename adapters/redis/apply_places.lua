@@ -3,7 +3,7 @@
 -- KEYS: places, left, by-start, traces. ARGV: kind, then per slot
 --   published: id, version, seats left, start (epoch s), record   state: id, version, seats left   gone: id, version
 -- The seats left and the record have a version each: a new record may come after the state that followed it.
-local TRACE_SECONDS = 3600  -- far above the second after which left-behind changes are published
+local TRACE_SECONDS = 3600  -- far above the seconds after which left-behind changes are published
 local kind = ARGV[1]
 local step = ({published = 5, state = 3, gone = 2})[kind]
 local now = tonumber(redis.call('TIME')[1])

@@ -15,7 +15,9 @@ import structlog
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports import Announcement, Bus, Clock, Ledger
 
-GRACE: Final = timedelta(seconds=1)  # far above the milliseconds that a healthy writer needs
+# A healthy writer needs milliseconds; a bulk of 10 000 places, counted from the instant it came, close to two seconds:
+# swept in the midst of that, all of it would be published twice.
+GRACE: Final = timedelta(seconds=3)
 _FORGET_EVERY_S: Final = 0.2
 _BATCH: Final = 200
 _BYTES: Final = 500_000  # of one round trip: the matcher takes in the first part of a bulk while the rest is written

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from adapters.geo import Gazetteer
 from sas_matcher.demo.world import World
 from sas_matcher.services.match import LEASE_S
+from sas_matcher.supervise import CALM_S
 from tests.bench.load import PATIENCE_S, Plan, Product
 from tests.bench.market import SPOTS, Json, Spot, bulks, empty_spots, live_slots, spot_request, spot_slot
 from tests.bench.sides import HOST, ProductSide, resident_mb
@@ -227,7 +228,8 @@ async def _restart(side: ProductSide, body: bytes) -> Restart:
         at, _ = await asyncio.wait_for(push, PATIENCE_S)
         await asking
         await product.settle()
-        await asyncio.sleep(GAUGE_S)
+        # long enough to count as calm: a core that keeps dying is started again with growing pauses
+        await asyncio.sleep(max(GAUGE_S, CALM_S))
         places = round(side.metric("sas_live_places"))
         pid = core.process.pid if core.process is not None else before
         worker = next(child for child in side.service.children if child.name == "api-0").process

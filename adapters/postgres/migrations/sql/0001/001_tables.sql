@@ -163,7 +163,7 @@ create table outbox (
     audience  text[] not null,
     data      text not null
 );
--- Read once and dropped within a second: compressing it costs more than the room it saves.
+-- Read once and dropped within seconds: compressing it costs more than the room it saves.
 alter table outbox alter column data set storage external;
 
 -- Exactly one matcher decides for a territory; the fence travels with each of its claims.

@@ -1,0 +1,62 @@
+"""The relay: who publishes what, and when another may take over."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from sas_matcher.ports import Announcement, Bus, Ledger
+from sas_matcher.services.relay import Relay
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+class Store:
+    """An outbox, a bus that notes what is published in each round trip, and a clock that stands."""
+
+    def __init__(self, outbox: Sequence[Announcement]) -> None:
+        self.outbox = list(outbox)
+        self.trips: list[list[int]] = []
+
+    def now(self) -> datetime:
+        """The present."""
+        return NOW
+
+    async def publish(self, announcements: Sequence[Announcement]) -> None:
+        """One round trip."""
+        self.trips.append([a.id for a in announcements])
+
+    async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:
+        """Rows older than an instant."""
+        return [a for a in self.outbox if a.at < before][:limit]
+
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        """Rows that are done."""
+        self.outbox = [a for a in self.outbox if a.id not in ids]
+
+
+def said(number: int, ago_s: float, size: int = 10) -> Announcement:
+    return Announcement(number, NOW - timedelta(seconds=ago_s), "69", "places", "published", "", 0, "", (), "x" * size)
+
+
+def relay_of(store: Store) -> Relay:
+    relay = Relay(cast(Bus, store), cast(Any, store))
+    relay.ledger = cast(Ledger, store)
+    return relay
+
+
+async def test_a_bulk_that_its_writer_still_publishes_is_not_swept() -> None:
+    """Ten thousand places take close to two seconds from their instant to their last announcement."""
+    store = Store([said(1, 2.0), said(2, 3.5)])
+    assert await relay_of(store).sweep() == 1
+    assert store.trips == [[2]] and [a.id for a in store.outbox] == [1]
+
+
+async def test_a_bulk_goes_out_in_parts_and_in_order() -> None:
+    """So that the matcher takes in the first while the next is written; small news goes together."""
+    store = Store([])
+    relay = relay_of(store)
+    relay.announce([said(number, 0, 200_000) for number in range(5)] + [said(number, 0) for number in range(5, 9)])
+    trips = []
+    while batch := relay._next_batch():
+        trips.append([a.id for a in batch])
+    assert trips == [[0, 1, 2], [3, 4, 5, 6, 7, 8]]
