@@ -1,7 +1,7 @@
 """How decisions and events read in a terminal: plain French text, no colours."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Final
 
 from sas_matcher.client import Booking, Event, NoPlace, Place, Promise, Request
@@ -56,14 +56,19 @@ def place_line(place: Place) -> str:
     return f"{clock(place.start)} · {place.site.name} · {way}{mine}"
 
 
-def promise_line(promise: Promise) -> str:
+def promise_line(promise: Promise, zone: tzinfo | None = None) -> str:
     """Return what the caller may be told: « sera vu avant 18 h 30, lieu et heure au plus tard à 16 h 10 »."""
-    seen = promise.seen_before.astimezone()
+    seen = promise.seen_before.astimezone(zone)
     line = f"sera vu avant {seen.hour} h {seen.minute:02d}"
     if promise.told_by is None:
         return line
-    told = promise.told_by.astimezone()
+    told = promise.told_by.astimezone(zone)
     return f"{line}, lieu et heure au plus tard à {told.hour} h {told.minute:02d}"
+
+
+def _zone_of(request: Request) -> tzinfo | None:
+    """The offset in which the service writes the place's hours; this machine's clock where there is no place."""
+    return request.place.start.tzinfo if request.place else None
 
 
 def request_lines(request: Request) -> Iterator[str]:
@@ -80,7 +85,7 @@ def request_lines(request: Request) -> Iterator[str]:
         return
     if request.status == "promised" and request.promise:
         # the seat behind it may still change: only what was promised is said
-        yield f"  {promise_line(request.promise)}"
+        yield f"  {promise_line(request.promise, _zone_of(request))}"
         return
     place = request.place
     yield f"  Place       {place_line(place)}"
@@ -88,7 +93,9 @@ def request_lines(request: Request) -> Iterator[str]:
         yield f"  Téléphone   {place.site.phone}"
     yield f"  Pourquoi    {decision.sentence}"
     if request.booking and request.booking.hold_until:
-        yield f"  Gardée      jusqu'à {request.booking.hold_until.astimezone():%H h %M min %S s}"
+        # on the clock of the place, as its start is: this machine may keep another
+        until = request.booking.hold_until.astimezone(_zone_of(request))
+        yield f"  Gardée      jusqu'à {until.hour} h {until.minute:02d} min {until.second:02d} s"
     for number, other in enumerate(decision.alternatives, 1):
         yield f"  {'Sinon' if number == 1 else '     '} {number}.    {place_line(other)}"
 
@@ -125,7 +132,7 @@ def event_line(event: Event) -> str:
 def _request_line(text: str, request: Request) -> str:
     head = f"{text} · {request.request_id[-12:]} {request.tier} {request.profession}"
     if request.status == "promised" and request.promise:
-        return f"{head} · {promise_line(request.promise)}"
+        return f"{head} · {promise_line(request.promise, _zone_of(request))}"
     if request.place is not None:
         return f"{head} · {place_line(request.place)}"
     if request.status == "waiting" and request.decision is not None and request.decision.none is not None:

@@ -466,7 +466,8 @@ def test_events_read_as_lines(name: str, data: dict[str, Any], expected: str) ->
 
 def test_a_promise_reads_as_what_may_be_said_to_the_caller() -> None:
     def local(hour: int, minute: int) -> str:
-        return datetime(2026, 11, 23, hour, minute).astimezone().isoformat()
+        # the place's clock, whatever this machine's is
+        return datetime(2026, 11, 23, hour, minute, tzinfo=datetime.fromisoformat(PLACE["start"]).tzinfo).isoformat()
 
     promise = {
         "since": local(14, 5),
@@ -483,6 +484,15 @@ def test_a_promise_reads_as_what_may_be_said_to_the_caller() -> None:
     assert "Dr Olive" not in text, "the seat may still change"
     line = show.event_line(event("request.promised", document))
     assert line.endswith(said) and "Dr Olive" not in line
+
+
+@pytest.mark.parametrize("offset", ["+01:00", "+04:00", "-04:00"])
+def test_a_hold_ends_on_the_clock_of_its_place(offset: str) -> None:
+    """The service answers in UTC; whoever reads compares with the place's hour beside it."""
+    place = {**PLACE, "start": f"2026-11-23T16:00:00{offset}", "end": f"2026-11-23T16:15:00{offset}"}
+    document = {**REQUEST, "decision": {**REQUEST["decision"], "place": place}}
+    hour = 12 + int(offset[:3])
+    assert f"Gardée      jusqu'à {hour} h 03 min 00 s" in "\n".join(show.request_lines(Request.of(document)))
 
 
 def test_modes_read_as_people_say_them() -> None:
