@@ -467,7 +467,9 @@ def test_events_read_as_lines(name: str, data: dict[str, Any], expected: str) ->
 def test_a_promise_reads_as_what_may_be_said_to_the_caller() -> None:
     def local(hour: int, minute: int) -> str:
         # the place's clock, whatever this machine's is
-        return datetime(2026, 11, 23, hour, minute, tzinfo=datetime.fromisoformat(PLACE["start"]).tzinfo).isoformat()
+        return datetime(
+            2026, 11, 23, hour, minute, tzinfo=datetime.fromisoformat(str(PLACE["start"])).tzinfo
+        ).isoformat()
 
     promise = {
         "since": local(14, 5),
