@@ -1,53 +1,55 @@
 """When a place becomes firm: the policies of the day log as one desk over arrays.
 
 Nothing is promised that the rest of the day would miss too much. Every few minutes what is open now is solved together
-with some imagined futures (``forecast``), which prices every seat in each of them (``prices``). Who calls is told at
-once if the loss that this means, averaged over the futures, is a small share of what serving him is worth; the seats
-that he leans on in each future count as spent until the next solve (matching study §7.1). Everyone else waits. A
-promised place is told, and a waiting request served, at the last instant at which the patient can still be called
-back: until then the plan may move.
+with some imagined futures (``planning``), which prices every seat in each of them. Who calls is told at once if the
+loss that this means, averaged over the futures, is a small share of what serving him is worth; the seats that he leans
+on in each future count as spent until the next solve (matching study §7.1). Everyone else waits. A promised place is
+told, and a waiting request served, at the last instant at which the patient can still be called back: until then the
+plan may move.
 
 The desk decides only; who calls it commits. Times are seconds since the midnight at which the day begins, costs tenths
 of a minute, as in the day log. Same calls in the same order, same verdicts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from sas_matcher.matching.forecast import Forecast, Future
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.forecast import HistoryDay, asked_of
 from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Slots, feasible
-from sas_matcher.matching.prices import FAR, seat_losses
-from sas_matcher.matching.terms import Terms
-from solver import Problem, request_utilities, slot_prices, solve_flow
-
-CHEAPEST: Final = 24
-SPREAD: Final = 12
-"""Arcs of one request that are solved with: cheapest, and evenly over the rest (matching study §3)."""
+from sas_matcher.matching.planning import FieldPlan, FieldTask, Outlook, Planner, Task
+from sas_matcher.matching.prices import FAR
+from sas_matcher.matching.terms import TIER_RANK, Terms
 
 WAITING, PROMISED, FIRM, CLOSED = range(4)
 
 KEPT: Final = 1e6
 """Penalty of leaving a promised request without a place: above all values together on one chain of exchanges."""
 
+PARTS: Final = 400
+"""Pieces in which pairs are kept before they are joined: looking through them costs more than joining."""
+
+_EVERY: Final = (True,) * len(Tier)
+_NONE: Final = (False,) * len(Tier)
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One way to commit.
+    """One way to commit. What differs from tier to tier is given by rank of the tier.
 
     Attributes:
         promise: who is accepted is promised a seat that may still move; else his place is firm at once.
         displace: a promised request may lose its place to others, at ``broken`` tenths of a minute above its value.
-        regret: share of a tier's value that accepting at once may lose in the mean of the futures, by rank of tier.
+        regret: share of a tier's value that accepting at once may lose in the mean of the futures.
         step_s: seconds between two solves.
         futures: futures of one solve.
     """
 
-    promise: bool = True
-    displace: bool = False
+    promise: tuple[bool, ...] = _EVERY
+    displace: tuple[bool, ...] = _NONE
     broken: float = 3000.0
     # chosen on two study days of the city at three times the demand: (0.05, …) throughout told more and lost 1 pt
     regret: tuple[float, ...] = (0.05, 0.02, 0.0, 0.0)
@@ -57,28 +59,22 @@ class Policy:
 
 
 class Verdict(NamedTuple):
-    """``what``: firm, promise, displace. Rows of request and slot; ``price`` of the seat in the mean of the futures."""
+    """What is decided for one request.
+
+    Attributes:
+        what: firm, promise, move (of the seat behind a promise), displace.
+        request: its row; ``slot``: the slot's row, −1 for none.
+        price: of the seat in the mean of the futures, tenths of a minute.
+        planned: by the plan, else in answer to the call.
+        gap: what the plan may miss of the optimum, tenths of a minute.
+    """
 
     what: str
     request: int
     slot: int
     price: float
-
-
-@dataclass(slots=True, eq=False)
-class _Outlook:
-    """One future as solved last.
-
-    Attributes:
-        price: by slot, for who comes new; ``spare``: seats that can still be spent at it.
-        utility: what each open request costs at best; ``coming``: the same by row of the history day.
-    """
-
-    future: Future | None
-    price: Floats
-    utility: Floats
-    coming: Floats
-    spare: npt.NDArray[np.int64]
+    planned: bool = False
+    gap: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +82,7 @@ class _Field:
     """What the desk knows of one profession."""
 
     parts: list[Pairs] = field(default_factory=list)
-    outlooks: list[_Outlook] = field(default_factory=list)
+    outlooks: list[Outlook] = field(default_factory=list)
 
     def pairs(self) -> Pairs:
         """All pairs so far."""
@@ -96,57 +92,108 @@ class _Field:
 
 
 class Desk:
-    """Holds open requests and live slots of a territory, and says what becomes firm, promised or displaced."""
+    """Holds open requests and live slots of a territory, and says what becomes firm, promised or displaced.
 
-    def __init__(
-        self, terms: Terms, codes: Codes, policy: Policy, forecast: Forecast | None = None, weekday: int = 0
-    ) -> None:
+    Args:
+        terms: of the territory.
+        codes: numbers for names, shared with ``history``.
+        policy: how to commit.
+        history: earlier days of this territory, the same as the planner's.
+    """
+
+    def __init__(self, terms: Terms, codes: Codes, policy: Policy, history: Sequence[HistoryDay] = ()) -> None:
         self.terms, self.codes, self.policy = terms, codes, policy
-        self.forecast = forecast if forecast else None
-        self.weekday = weekday
         self.slots, self.requests = Slots(), Requests()
         self.left: list[int] = []
         self.reserved: list[int] = []
         self.status: list[int] = []
         self.seat: dict[int, int] = {}
+        self._history = history
+        self._asked: dict[tuple[int, int], Requests] = {}
         self._fields: dict[int, _Field] = {}
         self._fresh: list[int] = []
+        self._beyond: dict[int, float] = {}
+        self._barred: dict[int, frozenset[int]] = {}
+        # since the last task: who was accepted, and which slots came
+        self._accepted: list[int] = []
+        self._published: list[tuple[int, Pairs]] = []
         self._next = -np.inf
         self._notice = 60.0 * terms.notice_min
+        self._promise, self._displace = np.array(policy.promise), np.array(policy.displace)
 
     # -- what happens --------------------------------------------------------------------------------------------
 
     def publish(self, now: float, *, capacity: int, **columns: float) -> int:
         """A slot is on the market; returns its row."""
-        row = self.slots.append(published=now, capacity=capacity, **columns)
+        row = self.slots.append(published=now, capacity=capacity, **_anywhere(columns))
         self.left.append(capacity)
         self.reserved.append(0)
-        if self.forecast is not None:
-            self.forecast.publish(self.slots, row, now)
         place = self._field(int(self.slots.profession[row]))
         waiting = np.array([r for r, s in enumerate(self.status) if s in (WAITING, PROMISED)], np.intp)
         pairs = Pairs.join([])
         if waiting.size:
             pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes, self.terms)
+            owner = int(self.slots.professional[row])
+            barred = [r for r, owners in self._barred.items() if owner in owners]
+            pairs = pairs.where(~np.isin(pairs.request, barred)) if barred else pairs
             place.parts.append(pairs)
-        for other in self._fields.values():
-            for outlook in other.outlooks:
-                self._price_new(outlook, row, pairs if other is place else None)
+        self._published.append((row, pairs))
+        self._price_new(now, row, pairs)
         self._hurry(row)
+        return row
+
+    def see(self, now: float, start: float, seats: int) -> int:
+        """A slot from beyond the territory, known only by who may use it: nothing is forecast for it."""
+        row = self.slots.append(published=now, capacity=seats, start=start, **_anywhere(_ELSEWHERE))
+        self.left.append(seats)
+        self.reserved.append(0)
+        self._published.append((row, Pairs.join([])))
+        self._price_new(now, row, Pairs.join([]))
         return row
 
     def call(self, now: float, **columns: float) -> int:
         """A request is made; returns its row."""
-        row = self.requests.append(created=now, **columns)
-        self.status.append(WAITING)
-        if self.forecast is not None:
-            self.forecast.call(now)
-        place = self._field(int(self.requests.profession[row]))
+        row = self._called(created=now, **columns)
         live = np.flatnonzero(self.slots.start > now) if len(self.slots) else np.empty(0, np.intp)
         if live.size:
-            place.parts.append(feasible(self.requests, np.array([row]), self.slots, live, self.codes, self.terms))
+            pairs = feasible(self.requests, np.array([row]), self.slots, live, self.codes, self.terms)
+            self._field(int(self.requests.profession[row])).parts.append(pairs)
+        return row
+
+    def call_for(self, pairs: Pairs, beyond: float, **columns: float) -> int:
+        """A request is made by who knows what it could be given; returns its row.
+
+        Args:
+            pairs: row of slot, travel, cost; the rows of requests do not matter.
+            beyond: the least cost of what ``pairs`` leaves out, infinite for nothing.
+            columns: of ``Requests``.
+        """
+        row = self._called(**columns)
+        mine = Pairs(np.full(pairs.slot.size, row, np.intp), pairs.slot, pairs.travel_s, pairs.cost)
+        self._field(int(self.requests.profession[row])).parts.append(mine.where(pairs.cost < self.requests.value[row]))
+        self._beyond[row] = beyond
+        return row
+
+    def _called(self, **columns: float) -> int:
+        row = self.requests.append(**_anywhere(columns))
+        self.status.append(WAITING)
+        self._field(int(self.requests.profession[row]))
         self._fresh.append(row)
         return row
+
+    def promised(self, request: int, slot: int) -> None:
+        """A request was promised before this desk began."""
+        self.status[request] = PROMISED
+        self._take(request, slot)
+
+    def bar(self, request: int, slots: Iterable[int], professionals: Iterable[int]) -> None:
+        """A request has declined these slots and professionals: they are not proposed to it again."""
+        gone, owners = np.array(sorted(slots), np.intp), frozenset(professionals)
+        self._barred[request] = owners
+        place = self._field(int(self.requests.profession[request]))
+        pairs = place.pairs()
+        theirs = np.isin(self.slots.professional[pairs.slot], list(owners)) if len(self.slots) else pairs.slot > 0
+        place.parts = [pairs.where((pairs.request != request) | ~(np.isin(pairs.slot, gone) | theirs))]
 
     def close(self, request: int) -> None:
         """A request is cancelled, or its deadline has passed; a firm seat is given back by the caller (``free``)."""
@@ -168,30 +215,34 @@ class Desk:
         self._next = -np.inf if lost else self._next
         return lost
 
-    def reopen(self, request: int, promised: bool) -> None:
-        """A firm place was lost to the practice: the request is open again."""
+    def reopen(self, request: int, promised: bool, *, ask: bool = False) -> None:
+        """A place was lost, or declined: the request is open again; ``ask``: it wants an answer at once."""
+        self._give_back(request)
         self.status[request] = PROMISED if promised else WAITING
         self._next = -np.inf
+        if ask:
+            self._fresh.append(request)
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
     def due(self) -> float:
-        """When the desk wants to decide next if nothing happens."""
-        return self._next
+        """When the desk wants a plan next if nothing happens."""
+        return float(self._next)
 
-    def decide(self, now: float) -> list[Verdict]:
-        """Decide what the instant has brought."""
+    def decide(self, now: float, planner: Planner) -> list[Verdict]:
+        """Decide what the instant has brought, making plans here."""
         verdicts: list[Verdict] = []
         if now >= self._next:
-            self._next = now + self.policy.step_s
-            for profession in self._fields:
-                verdicts += self._plan(profession, now)
+            task = self.task(now)
+            verdicts = self.adopt(task, planner.plan(task), now)
+        return verdicts + self.answer(now)
+
+    def answer(self, now: float) -> list[Verdict]:
+        """Tell whom of those that called can be told at once."""
         fresh, self._fresh = self._fresh, []
-        for row in sorted(fresh, key=lambda r: (int(self.requests.tier[r]), self.requests.created[r], r)):
-            verdict = self._answer(row, now) if self.status[row] == WAITING else None
-            if verdict is not None:
-                verdicts.append(verdict)
-        return verdicts
+        fresh.sort(key=lambda r: (int(self.requests.tier[r]), self.requests.created[r], r))
+        verdicts = (self._answer(row, now) for row in fresh if self.status[row] == WAITING)
+        return [verdict for verdict in verdicts if verdict is not None]
 
     def _hurry(self, slot: int) -> None:
         """Plan at once where a new seat could not be told any more at the next plan."""
@@ -211,40 +262,51 @@ class Desk:
         self.seat[request] = slot
         self.reserved[slot] += 1
 
-    def _firm(self, request: int, slot: int, price: float) -> Verdict:
+    def _room(self, slot: int) -> bool:
+        return self.left[slot] > self.reserved[slot]
+
+    def _firm(self, request: int, slot: int) -> None:
         self._give_back(request)
         self.status[request] = FIRM
         self.left[slot] -= 1
-        return Verdict("firm", request, slot, price)
 
-    def _lead(self, travel_s: Floats) -> Floats:
-        """Seconds that a later telling needs before the start."""
-        return np.maximum(travel_s, self._notice) if self.policy.promise else travel_s
+    def _lead(self, pairs: Pairs) -> Floats:
+        """Seconds that telling needs before the start, when it is later than the call."""
+        promise = self._promise[self.requests.tier[pairs.request]] if pairs.request.size else np.zeros(0, np.bool_)
+        return np.where(promise, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
 
     # -- who calls -----------------------------------------------------------------------------------------------
 
-    def _price_new(self, outlook: _Outlook, row: int, pairs: Pairs | None) -> None:
+    def _price_new(self, now: float, row: int, pairs: Pairs) -> None:
         """Price a slot published since the last solve: what the best of those who could use it would gain."""
-        best = 0.0
-        if pairs is None:
-            outlook.price = np.append(outlook.price, 0.0)
-            outlook.spare = np.append(outlook.spare, 0)
-            return
-        if pairs.request.size:
-            known = pairs.request < outlook.utility.size
-            if known.any():
-                best = float((outlook.utility[pairs.request[known]] - pairs.cost[known]).max())
-        if outlook.future is not None and self.forecast is not None:
-            part = self.forecast.parts(int(self.slots.profession[row]))[outlook.future.day].with_live[-1]
-            drawn = outlook.coming[part.request] - part.cost
-            if drawn.size:
-                best = max(best, float(drawn.max()))
-        outlook.price = np.append(outlook.price, max(0.0, best))
-        outlook.spare = np.append(outlook.spare, 0)
+        profession = int(self.slots.profession[row])
+        for number, place in self._fields.items():
+            for outlook in place.outlooks:
+                best = 0.0
+                if number == profession:
+                    known = pairs.request < outlook.utility.size
+                    best = float(np.max(outlook.utility[pairs.request[known]] - pairs.cost[known], initial=0.0))
+                    best = max(best, self._gain_of_coming(outlook, profession, row, now))
+                outlook.price = np.append(outlook.price, best)
+                outlook.spare = np.append(outlook.spare, 0)
 
-    def _arcs_of(self, row: int, now: float) -> Pairs:
+    def _gain_of_coming(self, outlook: Outlook, profession: int, row: int, now: float) -> float:
+        if outlook.day < 0:
+            return 0.0
+        key = (outlook.day, profession)
+        if key not in self._asked:
+            self._asked[key] = asked_of(self._history[outlook.day], profession)
+        asked = self._asked[key]
+        coming = np.arange(int(asked.created.searchsorted(now, "right")), len(asked))
+        if not coming.size:
+            return 0.0
+        pairs = feasible(asked, coming, self.slots, np.array([row]), self.codes, self.terms)
+        return float(np.max(outlook.coming[pairs.request] - pairs.cost, initial=0.0))
+
+    def arcs(self, row: int, now: float) -> Pairs:
+        """What a request could be given now, in seats that are not firm."""
         place = self._field(int(self.requests.profession[row]))
-        if len(place.parts) > 400:
+        if len(place.parts) > PARTS:
             place.pairs()
         pairs = Pairs.join([p.where(p.request == row) for p in place.parts if p.request.size])
         if not pairs.slot.size:
@@ -255,190 +317,148 @@ class Desk:
 
     def _answer(self, row: int, now: float) -> Verdict | None:
         """Tell a caller at once, if that loses little."""
-        pairs = self._arcs_of(row, now)
+        pairs = self.arcs(row, now)
         if not pairs.slot.size:
             return None
         value = float(self.requests.value[row])
+        tier = int(self.requests.tier[row])
         outlooks = self._field(int(self.requests.profession[row])).outlooks
         prices = np.array([o.price[pairs.slot] for o in outlooks]) if outlooks else np.zeros((1, pairs.slot.size))
         costs = pairs.cost + prices
-        best = costs.argmin(axis=1)
         regret = float(np.maximum(0.0, costs.min(axis=1) - value).mean())
-        if regret > self.policy.regret[int(self.requests.tier[row])] * value:
+        if regret > self.policy.regret[tier] * value:
             return None
-        room = np.array([self.left[s] - self.reserved[s] for s in pairs.slot.tolist()]) > 0
         mean = np.minimum(costs, 2 * KEPT).mean(axis=0)
-        soon = self.slots.start[pairs.slot] - (now + self.policy.step_s) < self._lead(pairs.travel_s)
-        order = mean.argsort(kind="stable")
-        for arc in order.tolist():
-            if room[arc]:
-                slot = int(pairs.slot[arc])
-                break
-        else:
+        arc = next((a for a in mean.argsort(kind="stable").tolist() if self._room(int(pairs.slot[a]))), None)
+        if arc is None:
             return None
-        # in each future the caller takes the seat that is cheapest there
-        for outlook, at in zip(outlooks, best.tolist(), strict=True):
-            _spend(outlook, int(pairs.slot[at]))
-        price = float(prices[:, arc].mean())
-        if soon[arc] or not self.policy.promise:
-            return self._firm(row, slot, price)
+        slot, price = int(pairs.slot[arc]), float(prices[:, arc].mean())
+        self._spend(row, pairs)
+        self._accepted.append(row)
+        later = self.slots.start[slot] - (now + self.policy.step_s)
+        if not self.policy.promise[tier] or later < max(float(pairs.travel_s[arc]), self._notice):
+            self._firm(row, slot)
+            return Verdict("firm", row, slot, price)
         self.status[row] = PROMISED
         self._take(row, slot)
         return Verdict("promise", row, slot, price)
 
+    def _spend(self, row: int, pairs: Pairs) -> None:
+        """In each future the caller takes the seat that is cheapest there.
+
+        A full slot can be spent once at its loss, then it is out of reach until the next plan.
+        """
+        for outlook in self._field(int(self.requests.profession[row])).outlooks:
+            slot = int(pairs.slot[(pairs.cost + outlook.price[pairs.slot]).argmin()])
+            outlook.spare[slot] -= 1
+            if outlook.spare[slot] < 0:
+                outlook.price[slot] = FAR
+
     # -- the plan ------------------------------------------------------------------------------------------------
 
-    def _plan(self, profession: int, now: float) -> list[Verdict]:
-        """Solve what is open with each future, price the seats, plan anew, and tell what cannot wait longer."""
-        place = self._fields[profession]
-        pairs = place.pairs()
-        status = np.array(self.status, np.int64)
-        left = np.array(self.left, np.int64)
-        travel_s = pairs.travel_s
-        ahead = self.slots.start[pairs.slot] - now
-        place.parts = [pairs.where((status[pairs.request] < CLOSED) & (ahead > 0))] if pairs.slot.size else [pairs]
-        keep = (status[pairs.request] <= PROMISED) & (left[pairs.slot] > 0) & (ahead >= self._lead(travel_s))
-        pairs = pairs.where(keep)
-        futures = self._futures(profession, now)
+    def task(self, now: float) -> Task:
+        """What a plan is to be made from; the next one is due a step later."""
+        self._next = now + self.policy.step_s
+        self._accepted, self._published = [], []
+        status, left = np.array(self.status, np.int64), np.array(self.left, np.int64)
         value = self.requests.value if len(self.requests) else np.zeros(0)
-        promised = status == PROMISED
-        if self.policy.displace:
-            penalty = value + np.where(promised, self.policy.broken, 0.0)
-        else:
-            penalty = np.where(promised, KEPT, value)
-        live = pruned(pairs)
-        place.outlooks = []
-        least: list[Floats] = []
-        for future in futures:
-            outlook, low = self._solve(live, future, penalty, np.maximum(left, 0))
-            place.outlooks.append(outlook)
-            least.append(low)
-        return self._settle(live, np.mean(least, axis=0), penalty, left, status, now)
+        tier = self.requests.tier if len(self.requests) else np.zeros(0, np.int64)
+        waited_h = (now - self.requests.created) / 3600.0 if len(self.requests) else np.zeros(0)
+        waiting = value * (1.0 + self.terms.ageing_per_h * waited_h)
+        promised = np.where(self._displace[tier], value + self.policy.broken, KEPT)
+        penalty = np.where(status == PROMISED, promised, waiting)
+        fields = []
+        for profession, place in self._fields.items():
+            pairs = place.pairs()
+            ahead = self.slots.start[pairs.slot] - now if len(self.slots) else np.zeros(0)
+            place.parts = [pairs.where((status[pairs.request] < CLOSED) & (ahead > 0))]
+            keep = (status[pairs.request] <= PROMISED) & (left[pairs.slot] > 0) & (ahead >= self._lead(pairs))
+            fields.append(FieldTask(profession, pairs.where(keep), penalty))
+        beyond = np.full(penalty.size, np.inf)
+        for row, cost in self._beyond.items():
+            beyond[row] = cost
+        slots = self.slots.only(np.arange(len(self.slots)))
+        calls = np.sort(self.requests.created) if len(self.requests) else np.zeros(0)
+        return Task(now, slots, left, calls, self.policy.futures, tuple(fields), beyond)
 
-    def _futures(self, profession: int, now: float) -> Sequence[Future | None]:
-        """Futures to plan with; one without anybody to come where there is no history."""
-        if self.forecast is None:
-            return [None]
-        days = self.forecast.pick_days(now, self.policy.futures, self.weekday)
-        return [self.forecast.future(profession, day, now) for day in days]
+    def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Verdict]:
+        """Take a plan over; tell those whose seat cannot wait for the next one.
 
-    def _solve(
-        self, live: Pairs, future: Future | None, penalty: Floats, left: npt.NDArray[np.int64]
-    ) -> tuple[_Outlook, Floats]:
-        """One future: the greatest prices for who comes new, the least for who is here."""
-        here, seats = penalty.size, left.size
-        request, slot, cost = [live.request], [live.slot], [live.cost]
-        capacity, worth = left, penalty
-        if future is not None:
-            coming = pruned(Pairs.join([future.live, _moved(future.own, seats)]))
-            request.append(coming.request + here)
-            slot.append(coming.slot)
-            cost.append(coming.cost)
-            capacity = np.concatenate((left, future.slots.capacity))
-            worth = np.concatenate((penalty, future.requests.value[future.draws]))
-        arcs = Problem(
-            arc_request=np.concatenate(request).astype(np.int32),
-            arc_slot=np.concatenate(slot).astype(np.int32),
-            arc_cost=np.rint(np.concatenate(cost)).astype(np.int64),
-            penalty=np.rint(worth).astype(np.int64),
-            rank=np.zeros(worth.size, np.int64),
-            capacity=np.maximum(capacity, 0),
-            request_key=np.arange(worth.size, dtype=np.uint64),
-            slot_key=np.arange(capacity.size, dtype=np.uint64),
-        )
-        plan = solve_flow(arcs)
-        low = slot_prices(arcs, plan)
-        high = seat_losses(arcs.arc_request, arcs.arc_slot, arcs.arc_cost.astype(float), worth, arcs.capacity, plan.arc)
-        utility = request_utilities(arcs, low).astype(np.float64)
-        used = np.bincount(arcs.arc_slot[plan.arc[plan.arc >= 0]], minlength=capacity.size)
-        by_row = np.zeros(0)
-        if future is not None:
-            by_row = np.zeros(len(future.requests))
-            by_row[future.draws] = utility[here:]
-        spare = np.where(high[:seats] < FAR, np.maximum(1, (arcs.capacity - used)[:seats]), 0)
-        # what others here would pay shows when they are planned together; only who is still to come must be priced
-        wanted = np.zeros(seats, np.bool_)
-        taken = plan.arc[here:]
-        by_coming = arcs.arc_slot[taken[taken >= 0]]
-        wanted[by_coming[by_coming < seats]] = True
-        outlook = _Outlook(future, high[:seats].copy(), utility[:here], by_row, spare)
-        return outlook, np.where(wanted, low[:seats], 0.0)
-
-    def _settle(
-        self,
-        live: Pairs,
-        price: Floats,
-        penalty: Floats,
-        left: npt.NDArray[np.int64],
-        status: npt.NDArray[np.int64],
-        now: float,
-    ) -> list[Verdict]:
-        """Plan the open requests at the mean prices; tell those whose seat cannot wait for the next plan."""
+        Where the plan took a while, what has happened since stands: who was answered keeps that, and the plan's seats
+        go to whom they were meant for as far as they are still there.
+        """
         verdicts: list[Verdict] = []
-        problem = Problem(
-            arc_request=live.request.astype(np.int32),
-            arc_slot=live.slot.astype(np.int32),
-            arc_cost=np.rint(live.cost + price[live.slot]).astype(np.int64),
-            penalty=np.rint(penalty).astype(np.int64),
-            rank=np.zeros(penalty.size, np.int64),
-            capacity=np.maximum(left, 0),
-            request_key=np.arange(penalty.size, dtype=np.uint64),
-            slot_key=np.arange(left.size, dtype=np.uint64),
-        )
-        plan = solve_flow(problem)
-        asked = set(live.request.tolist())
-        before = dict(self.seat)
-        for row in [r for r in self.seat if r in asked]:
+        for item, plan in zip(task.fields, plans, strict=True):
+            self._fields[plan.profession].outlooks = plan.outlooks
+            verdicts += self._settle(item, plan, now)
+        for row, pairs in self._published:
+            self._price_new(now, row, pairs)
+        for row in self._accepted:
+            if (pairs := self.arcs(row, now)).slot.size:
+                self._spend(row, pairs)
+        return verdicts
+
+    def _settle(self, item: FieldTask, plan: FieldPlan, now: float) -> list[Verdict]:
+        since = set(self._accepted)
+        rows = [r for r in np.unique(item.live.request).tolist() if self.status[r] <= PROMISED and r not in since]
+        before = {row: self.seat.get(row) for row in rows}
+        for row in rows:
             self._give_back(row)
-        for row in sorted(asked):
-            arc = int(plan.arc[row])
-            if arc < 0:
-                if status[row] == PROMISED and self.policy.displace:
-                    self.status[row] = WAITING
-                    verdicts.append(Verdict("displace", row, -1, 0.0))
-                continue
-            slot = int(live.slot[arc])
-            if before.get(row, slot) != slot:
-                verdicts.append(Verdict("move", row, slot, float(price[slot])))
-            last = self.slots.start[slot] - self._lead(live.travel_s[arc : arc + 1])[0]
-            if last < now + self.policy.step_s:
-                verdicts.append(self._firm(row, slot, float(price[slot])))
-            elif status[row] == PROMISED:
-                self._take(row, slot)
+        last = self.slots.start[item.live.slot] - self._lead(item.live) if item.live.slot.size else np.zeros(0)
+        verdicts = []
+        # who was promised a place comes first, should seats have gone since the plan began
+        for row in sorted(rows, key=lambda r: (self.status[r] != PROMISED, r)):
+            arc, old, kept = int(plan.arc[row]), before[row], self.status[row] == PROMISED
+            slot = int(item.live.slot[arc]) if arc >= 0 else -1
+            if kept and arc < 0 and self.policy.displace[int(self.requests.tier[row])]:
+                self.status[row] = WAITING
+                verdicts.append(Verdict("displace", row, -1, 0.0, planned=True, gap=plan.gap))
+            elif slot >= 0 and self._room(slot):
+                price = float(plan.price[slot])
+                if kept and old is not None and slot != old:
+                    verdicts.append(Verdict("move", row, slot, price, planned=True, gap=plan.gap))
+                if last[arc] < now + self.policy.step_s:
+                    self._firm(row, slot)
+                    verdicts.append(Verdict("firm", row, slot, price, planned=True, gap=plan.gap))
+                elif kept:
+                    self._take(row, slot)
+            elif kept and old is not None and self._room(old):
+                self._take(row, old)
+            elif kept and slot >= 0:
+                self._next = -np.inf
         return verdicts
 
 
-def _spend(outlook: _Outlook, slot: int) -> None:
-    """One seat less; a full slot can be spent once at its loss, then it is out of reach until the next plan."""
-    outlook.spare[slot] -= 1
-    if outlook.spare[slot] < 0:
-        outlook.price[slot] = FAR
+_ELSEWHERE: Final[Mapping[str, float]] = {
+    "lat": 0.0, "lon": 0.0, "profession": -1, "mode": 0, "offer": 0, "professional": -1,
+}  # fmt: skip
 
 
-def _moved(pairs: Pairs, by: int) -> Pairs:
-    return Pairs(pairs.request, pairs.slot + by, pairs.travel_s, pairs.cost)
-
-
-def pruned(pairs: Pairs) -> Pairs:
-    """The cheapest arcs of each request, and some spread over the rest."""
-    if not pairs.request.size:
-        return pairs
-    order = np.lexsort((pairs.slot, pairs.cost, pairs.request))
-    request = pairs.request[order]
-    first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
-    counts = np.diff(np.r_[first, request.size])
-    rank = np.arange(request.size) - np.repeat(first, counts)
-    stride = np.repeat(np.maximum(1, -(-(counts - CHEAPEST) // SPREAD)), counts)
-    keep = (rank < CHEAPEST) | ((rank - CHEAPEST) % stride == 0)
-    rows = order[keep]
-    return Pairs(pairs.request[rows], pairs.slot[rows], pairs.travel_s[rows], pairs.cost[rows])
+def _anywhere(columns: Mapping[str, float]) -> dict[str, float]:
+    """Columns with what a day log does not know: any specialty, one landmass."""
+    return {"specialty": -1, "landmass": 0, **columns}
 
 
 PRESETS: Final[Mapping[str, Policy]] = {
-    "firm": Policy(promise=False),
+    "firm": Policy(promise=_NONE),
     "promise": Policy(),
     # a day log declares no crisis, so that nothing is ever broken on it
     "auto": Policy(),
-    "crisis": Policy(displace=True),
+    "crisis": Policy(displace=_EVERY),
 }
 """Policies of the day log that this desk knows; ``fcfs-nearest`` and ``official`` price nothing: not its own."""
+
+
+def mixed(names: Mapping[Tier, str]) -> Policy:
+    """The policy of a territory whose tiers have policies of their own; pace and futures are those of the first.
+
+    Raises:
+        KeyError: a policy that is not in ``PRESETS``.
+    """
+    of = [PRESETS[names[tier]] for tier in sorted(Tier, key=TIER_RANK.__getitem__)]
+    return replace(
+        of[0],
+        promise=tuple(p.promise[n] for n, p in enumerate(of)),
+        displace=tuple(p.displace[n] for n, p in enumerate(of)),
+        regret=tuple(p.regret[n] for n, p in enumerate(of)),
+    )

@@ -40,12 +40,13 @@ class HistoryDay:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """One profession of one earlier day: rows by time, their pairs, and pairs with today's slots as these appear."""
+    """One profession of one earlier day: rows by time, their pairs, and those with today's slots up to ``known``."""
 
     requests: Requests
     slots: Slots
     among: Pairs
-    with_live: list[Pairs] = field(default_factory=list)
+    live: Pairs = field(default_factory=lambda: Pairs.join([]))
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +65,15 @@ class Future:
     own: Pairs
 
 
-def _partition(day: HistoryDay, profession: int, codes: Codes, terms: Terms) -> _Part:
+def asked_of(day: HistoryDay, profession: int) -> Requests:
+    """The requests of one profession, by time: the rows that an outlook's ``coming`` counts."""
     asked = np.flatnonzero(day.requests.profession == profession)
-    asked = asked[np.argsort(day.requests.created[asked], kind="stable")]
-    offered = np.flatnonzero(day.slots.profession == profession)
-    requests, slots = day.requests.only(asked), day.slots.only(offered)
+    return day.requests.only(asked[np.argsort(day.requests.created[asked], kind="stable")])
+
+
+def _partition(day: HistoryDay, profession: int, codes: Codes, terms: Terms) -> _Part:
+    requests = asked_of(day, profession)
+    slots = day.slots.only(np.flatnonzero(day.slots.profession == profession))
     rows = np.arange(len(requests))
     among = [feasible(requests, rows, slots, np.array([n]), codes, terms) for n in range(len(slots))]
     return _Part(requests, slots, Pairs.join(among))
@@ -82,7 +87,7 @@ class Forecast:
         self._codes, self._terms, self._seed = codes, terms, seed
         self._created = [np.sort(day.requests.created) for day in self._days]
         self._parts: dict[int, list[_Part]] = {}
-        self._calls: list[float] = []
+        self._calls: Floats = np.zeros(0)
 
     def __bool__(self) -> bool:
         return bool(self._days)
@@ -93,20 +98,25 @@ class Forecast:
             self._parts[profession] = [_partition(d, profession, self._codes, self._terms) for d in self._days]
         return self._parts[profession]
 
-    def call(self, at: float) -> None:
-        """A request was made."""
-        self._calls.append(at)
+    def hear(self, calls: Floats) -> None:
+        """Learn when today's requests were made, so far."""
+        self._calls = calls
 
-    def publish(self, slots: Slots, row: int, now: float) -> None:
-        """A slot of today is on the market: whoever may still call is set against it."""
-        for part in self.parts(int(slots.profession[row])):
-            first = int(part.requests.created.searchsorted(now, "right"))
-            coming = np.arange(first, len(part.requests))
-            part.with_live.append(feasible(part.requests, coming, slots, np.array([row]), self._codes, self._terms))
+    def _pairs_with(self, part: _Part, profession: int, slots: Slots, now: float) -> Pairs:
+        """Whoever may still call against the slots of today; each slot is looked at once."""
+        new = np.arange(part.known, len(slots))
+        new = new[slots.profession[new] == profession]
+        part.known = len(slots)
+        first = int(part.requests.created.searchsorted(now, "right"))
+        coming = np.arange(first, len(part.requests))
+        if new.size and coming.size:
+            i, j = np.tile(coming, new.size), np.repeat(new, coming.size)
+            part.live = Pairs.join([part.live, feasible(part.requests, i, slots, j, self._codes, self._terms)])
+        return part.live
 
     def levels(self, now: float) -> tuple[Floats, Floats]:
         """Today against each earlier day: of the whole day so far, and of the last hour (at most ``MOST``)."""
-        calls = np.array(self._calls)
+        calls = self._calls
         lately = int((calls > now - BURST_S).sum())
         day = [(calls.size + PRIOR) / (int(c.searchsorted(now, "right")) + PRIOR) for c in self._created]
         hour = [
@@ -124,8 +134,8 @@ class Forecast:
         days = len(self._days)
         return [int(d) for d in rng.choice(days, size=min(count, days), replace=False, p=weight / weight.sum())]
 
-    def future(self, profession: int, day: int, now: float) -> Future:
-        """The rest of an earlier day, matched to today's level."""
+    def future(self, profession: int, day: int, now: float, today: Slots) -> Future:
+        """The rest of an earlier day, matched to today's level; ``today``: the slots that there are."""
         part = self.parts(profession)[day]
         level, hour = (float(x[day]) for x in self.levels(now))
         # a burst is believed where it stands out of the day's own level, and for one hour
@@ -137,8 +147,7 @@ class Forecast:
         copies = np.floor(factor + rng.random(factor.size)).astype(np.int64)
         draws = first + np.repeat(np.arange(factor.size), copies)
         offers = np.flatnonzero((part.slots.published > now) & (part.slots.start > now))
-        live = Pairs.join(part.with_live)
-        part.with_live[:] = [live]
+        live = self._pairs_with(part, profession, today, now)
         return Future(
             day,
             part.requests,

@@ -95,17 +95,20 @@ class _Columns:
 
 
 class Slots(_Columns):
-    """Slots: where, when (``start``, ``published``), whose, how many places, and codes of what they are."""
+    """Slots: where, when (``start``, ``published``), whose, how many places, and codes of what they are.
+
+    ``specialty`` −1 for none; ``landmass`` as the gazetteer numbers what can be reached by road.
+    """
 
     FLOATS = ("lat", "lon", "start", "published")
-    INTS = ("profession", "mode", "offer", "professional", "capacity")
+    INTS = ("profession", "mode", "offer", "professional", "capacity", "specialty", "landmass")
 
 
 class Requests(_Columns):
-    """Requests: where, when (``created``, ``deadline``), how far, and codes of what they need."""
+    """Requests: where, when (``created``, ``deadline``), how far, and codes of what they need (specialty −1: any)."""
 
     FLOATS = ("lat", "lon", "created", "deadline", "radius_km", "value", "wait_weight")
-    INTS = ("profession", "modes", "need", "mt", "tier")
+    INTS = ("profession", "modes", "need", "mt", "tier", "specialty", "landmass")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,8 +129,8 @@ class Pairs:
         columns = ([getattr(p, name) for p in parts] for name in ("request", "slot", "travel_s", "cost"))
         return cls(*(np.concatenate(column) for column in columns))
 
-    def where(self, keep: Bools) -> "Pairs":
-        """Those marked."""
+    def where(self, keep: Bools | npt.NDArray[np.intp]) -> "Pairs":
+        """Those marked, or those rows."""
         return Pairs(self.request[keep], self.slot[keep], self.travel_s[keep], self.cost[keep])
 
 
@@ -145,14 +148,20 @@ def feasible(
     keep &= (slots.mode[j] & requests.modes[i]) > 0
     keep &= codes.meets[requests.need[i], slots.offer[j]]
     keep &= (slots.start[j] >= requests.created[i]) & (slots.start[j] <= requests.deadline[i])
+    keep &= (requests.specialty[i] < 0) | (requests.specialty[i] == slots.specialty[j])
     i, j = i[keep], j[keep]
     tele = slots.mode[j] == TELE
+    # no place across the sea
+    here = tele | (slots.landmass[j] == requests.landmass[i])
+    i, j, tele = i[here], j[here], tele[here]
     km = haversine_km(requests.lat[i], requests.lon[i], slots.lat[j], slots.lon[j])
     travel = np.where(tele, 0.0, travel_min(km, terms.base_min, terms.min_per_km))
     start = slots.start[j]
     lead = start - np.maximum(requests.created[i], slots.published[j])
     wait = (start - requests.created[i]) / 60.0
-    bonus = terms.mt_bonus_min * ((requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j]))
-    cost = UNITS_PER_MIN * (travel + requests.wait_weight[i] * wait - bonus)
+    own = (requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j])
+    cost = UNITS_PER_MIN * (travel + requests.wait_weight[i] * wait - terms.mt_bonus_min * own)
+    if terms.mt_first:
+        cost -= requests.value[i] * own  # worth twice a place: nothing else weighs as much within a tier
     keep = (tele | (km <= requests.radius_km[i])) & (lead >= 60.0 * travel) & (cost < requests.value[i])
     return Pairs(i[keep], j[keep], 60.0 * travel[keep], cost[keep])

@@ -42,6 +42,7 @@ class Terms:
         mt_bonus_min: minutes that the médecin traitant is worth.
         mt_first: a free place at the médecin traitant's wins whatever it costs.
         notice_min: minutes before the start at which who was promised a place is told at the latest.
+        ageing_per_h: share of its tier's value by which leaving a request waiting weighs more for each hour waited.
         tiers: value and wait weight of each tier.
     """
 
@@ -50,4 +51,5 @@ class Terms:
     mt_bonus_min: float = 6.0
     mt_first: bool = False
     notice_min: float = 30.0
+    ageing_per_h: float = 0.0
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)

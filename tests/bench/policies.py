@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 
 from sas_matcher.matching.commitment import PRESETS, Desk, Policy
-from sas_matcher.matching.forecast import Forecast, HistoryDay
+from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
+from sas_matcher.matching.planning import Planner
 from sas_matcher.matching.terms import TIER_RANK
 from sas_matcher.replay.daylog import (
     DayLog,
@@ -46,8 +47,9 @@ class Player:
         self.day, self.policy = day, policy
         self.codes = Codes()
         self.terms, self.tier_of = terms_of(day.meta)
-        forecast = Forecast([self.history_day(d) for d in history], self.codes, self.terms, seed) if history else None
-        self.desk = Desk(self.terms, self.codes, policy, forecast, weekday_of(day))
+        learned = [self.history_day(d) for d in history]
+        self.planner = Planner.learned(learned, self.codes, self.terms, seed, weekday_of(day))
+        self.desk = Desk(self.terms, self.codes, policy, learned)
         self.row_of_slot: dict[str, int] = {}
         self.row: dict[str, int] = {}
         self.made: list[RequestCreated] = []
@@ -82,13 +84,17 @@ class Player:
 
     def history_day(self, day: DayLog) -> HistoryDay:
         requests, slots = Requests(), Slots()
+        anywhere = {"specialty": -1, "landmass": 0}
         for made in day.requests:
-            requests.append(created=float(made.t) - float(day.meta.start), **self.request_columns(made.request, day))
+            requests.append(
+                created=float(made.t) - float(day.meta.start), **self.request_columns(made.request, day), **anywhere
+            )
         for shown in day.slots:
             slots.append(
                 published=float(shown.t) - float(day.meta.start),
                 capacity=shown.slot.capacity,
                 **self.slot_columns(shown.slot, day),
+                **anywhere,
             )
         return HistoryDay(requests, slots, weekday_of(day))
 
@@ -110,7 +116,7 @@ class Player:
             while at < len(events) and events[at][0] <= now:
                 self.happen(events[at][2], now)
                 at += 1
-            for verdict in self.desk.decide(now):
+            for verdict in self.desk.decide(now, self.planner):
                 self.obey(verdict.what, verdict.request, verdict.slot, now)
         return self.result()
 
