@@ -202,8 +202,8 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
         request.moves += request.id in batch.movers
         if claim.kind == ClaimKind.PROMISE:
             request.promised_at = request.promised_at or now
-            # nobody is told after the seat has begun
-            request.told_by = earliest(request.told_by, claim.hold_until, slot.starts)
+            # what was said stands: a later seat does not put it off
+            request.told_by = earliest(request.told_by, claim.hold_until)
         tables.set_status(request, booking.state)
         batch.won[request.id] = won
         if booking.state == "firm":

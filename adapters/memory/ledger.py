@@ -271,7 +271,7 @@ class MemoryLedger:
             and s.id > after
             and (owners is None or s.professional in owners[0] or s.structure in owners[1])
         ]
-        return [(place_json(s), self.tables.left(s), s.status) for s in found[:limit]]
+        return [(place_json(s), max(0, self.tables.left(s)), s.status) for s in found[:limit]]
 
     async def offers(self, *args: Any) -> list[tuple[str, int]]:
         """Return (record, seats left) of live places; arguments as in the query ``offers``."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, earliest, taken_in
+from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, taken_in
 from adapters.memory.tables import Tables
 from sas_matcher.ports import Idempotency
 
@@ -77,9 +77,9 @@ def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     for request in late:
         tables.set_status(request, "unserved")
     tables.announce_requests(now, late)
-    untold = [r for r in tables.promised.values() if r.told_by is not None and r.told_by <= now]
-    begun = [r for r in untold if (b := tables.active(r)) is not None and tables.slots[b.slot_id].starts <= now]
-    begun = sorted(begun, key=lambda r: r.id)[:limit]
+    promised = sorted(tables.promised.values(), key=lambda r: r.id)
+    begun = [r for r in promised if (b := tables.active(r)) is not None and tables.slots[b.slot_id].starts <= now]
+    begun = begun[:limit]
     for request in begun:
         if (booking := tables.active(request)) is not None:
             release_booking(tables, now, booking, "displaced", "never_told", "waiting", ())
@@ -245,7 +245,6 @@ def take_place(
         tables.end(kept, now, "replaced", "other_place")
         request.moves += promised and kept.slot_id != slot_id
     request.promise_behind = promised
-    request.told_by = earliest(request.told_by, slot.starts)
     tables.insert(
         Booking(
             id=booking_id,

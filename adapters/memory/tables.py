@@ -87,10 +87,10 @@ class Tables:
         )
 
     def left(self, slot: Slot) -> int:
-        """Return the seats that a request could take (``place_left``)."""
+        """Return the seats that a request could take (``place_left``); negative when fewer are offered than given."""
         if slot.status != "open" or self.blocked(slot):
             return 0
-        return max(0, slot.capacity - len(self.seats.get(slot.id, ())))
+        return slot.capacity - len(self.seats.get(slot.id, ()))
 
     def with_siblings(self, slots: Iterable[Slot]) -> dict[int, Slot]:
         """Return the slots and the open individual slots of the same professionals that overlap them, by id."""

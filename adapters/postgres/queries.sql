@@ -56,7 +56,7 @@ with taken as (
     where b.ended_at is null and b.during is not null
 )
 select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
-    case when blocked.id is not null then 0 else greatest(0, s.capacity - coalesce(t.seats, 0)) end, s.capacity,
+    case when blocked.id is not null then 0 else s.capacity - coalesce(t.seats, 0) end, s.capacity,
     s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
     s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
@@ -80,7 +80,7 @@ select source, professional, structure from slot where id = $1
 
 -- name: slots_of_source
 -- What a source has published, by start.
-select place_json(s)::text as record, place_left(s) as left, status from slot s
+select place_json(s)::text as record, greatest(0, place_left(s)) as left, status from slot s
 where source = $1 and starts >= $2 and starts < $3
   and ($4::text[] is null or professional = any($4) or structure = any($5::text[])) and id > $6
 order by id limit $7

@@ -32,6 +32,9 @@ KEPT: Final = 1e6
 PARTS: Final = 400
 """Pieces in which pairs are kept before they are joined: looking through them costs more than joining."""
 
+SAME_S: Final = 1.0
+"""A decision made within this many seconds of its request counts as made in its instant (day log, *Feasibility*)."""
+
 _EVERY: Final = (True,) * len(Tier)
 _NONE: Final = (False,) * len(Tier)
 
@@ -132,7 +135,7 @@ class Desk:
         waiting = np.array([r for r, s in enumerate(self.status) if s in (WAITING, PROMISED)], np.intp)
         pairs = Pairs.join([])
         if waiting.size:
-            pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes, self.terms)
+            pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes.meets, self.terms)
             owner = int(self.slots.professional[row])
             barred = [r for r, owners in self._barred.items() if owner in owners]
             pairs = pairs.where(~np.isin(pairs.request, barred)) if barred else pairs
@@ -156,7 +159,7 @@ class Desk:
         row = self._called(created=now, **columns)
         live = np.flatnonzero(self.slots.start > now) if len(self.slots) else np.empty(0, np.intp)
         if live.size:
-            pairs = feasible(self.requests, np.array([row]), self.slots, live, self.codes, self.terms)
+            pairs = feasible(self.requests, np.array([row]), self.slots, live, self.codes.meets, self.terms)
             self._field(int(self.requests.profession[row])).parts.append(pairs)
         return row
 
@@ -185,6 +188,10 @@ class Desk:
         """A request was promised before this desk began."""
         self.status[request] = PROMISED
         self._take(request, slot)
+
+    def barred(self, request: int) -> frozenset[int]:
+        """The professionals that a request has declined."""
+        return self._barred.get(request, frozenset())
 
     def bar(self, request: int, slots: Iterable[int], professionals: Iterable[int]) -> None:
         """A request has declined these slots and professionals: they are not proposed to it again."""
@@ -237,12 +244,22 @@ class Desk:
             verdicts = self.adopt(task, planner.plan(task), now)
         return verdicts + self.answer(now)
 
+    def asked(self) -> list[int]:
+        """The requests that want an answer, in the order in which they get it."""
+        open_ones = {row for row in self._fresh if self.status[row] == WAITING}
+        return sorted(open_ones, key=lambda r: (int(self.requests.tier[r]), self.requests.created[r], r))
+
     def answer(self, now: float) -> list[Verdict]:
         """Tell whom of those that called can be told at once."""
-        fresh, self._fresh = self._fresh, []
-        fresh.sort(key=lambda r: (int(self.requests.tier[r]), self.requests.created[r], r))
-        verdicts = (self._answer(row, now) for row in fresh if self.status[row] == WAITING)
+        asked, self._fresh = self.asked(), []
+        verdicts = [self._answer(row, now) for row in asked]
         return [verdict for verdict in verdicts if verdict is not None]
+
+    def price(self, slot: int) -> float | None:
+        """The price of a seat in the mean of the futures; None before there is a plan."""
+        profession = int(self.slots.profession[slot])
+        outlooks = self._fields[profession].outlooks if profession in self._fields else []
+        return float(np.mean([o.price[slot] for o in outlooks])) if outlooks else None
 
     def _hurry(self, slot: int) -> None:
         """Plan at once where a new seat could not be told any more at the next plan."""
@@ -272,8 +289,11 @@ class Desk:
 
     def _lead(self, pairs: Pairs) -> Floats:
         """Seconds that telling needs before the start, when it is later than the call."""
-        promise = self._promise[self.requests.tier[pairs.request]] if pairs.request.size else np.zeros(0, np.bool_)
-        return np.where(promise, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
+        if not pairs.request.size:
+            return np.zeros(0)
+        promised = np.array(self.status)[pairs.request] == PROMISED
+        later = promised | self._promise[self.requests.tier[pairs.request]]
+        return np.where(later, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
 
     # -- who calls -----------------------------------------------------------------------------------------------
 
@@ -300,7 +320,7 @@ class Desk:
         coming = np.arange(int(asked.created.searchsorted(now, "right")), len(asked))
         if not coming.size:
             return 0.0
-        pairs = feasible(asked, coming, self.slots, np.array([row]), self.codes, self.terms)
+        pairs = feasible(asked, coming, self.slots, np.array([row]), self.codes.meets, self.terms)
         return float(np.max(outlook.coming[pairs.request] - pairs.cost, initial=0.0))
 
     def arcs(self, row: int, now: float) -> Pairs:
@@ -318,6 +338,9 @@ class Desk:
     def _answer(self, row: int, now: float) -> Verdict | None:
         """Tell a caller at once, if that loses little."""
         pairs = self.arcs(row, now)
+        if now - self.requests.created[row] > SAME_S and pairs.slot.size:
+            # asked again, later than the call: there must be time to call back
+            pairs = pairs.where(self.slots.start[pairs.slot] - now >= self._lead(pairs))
         if not pairs.slot.size:
             return None
         value = float(self.requests.value[row])
@@ -379,7 +402,7 @@ class Desk:
             beyond[row] = cost
         slots = self.slots.only(np.arange(len(self.slots)))
         calls = np.sort(self.requests.created) if len(self.requests) else np.zeros(0)
-        return Task(now, slots, left, calls, self.policy.futures, tuple(fields), beyond)
+        return Task(now, slots, self.codes.meets, left, calls, self.policy.futures, tuple(fields), beyond)
 
     def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Verdict]:
         """Take a plan over; tell those whose seat cannot wait for the next one.
@@ -391,6 +414,8 @@ class Desk:
         for item, plan in zip(task.fields, plans, strict=True):
             self._fields[plan.profession].outlooks = plan.outlooks
             verdicts += self._settle(item, plan, now)
+        if task.now < now and any(s == PROMISED and r not in self.seat for r, s in enumerate(self.status)):
+            self._next = -np.inf  # somebody's seat went to another while the plan was made
         for row, pairs in self._published:
             self._price_new(now, row, pairs)
         for row in self._accepted:
@@ -415,7 +440,7 @@ class Desk:
                 verdicts.append(Verdict("displace", row, -1, 0.0, planned=True, gap=plan.gap))
             elif slot >= 0 and self._room(slot):
                 price = float(plan.price[slot])
-                if kept and old is not None and slot != old:
+                if kept and slot != old:
                     verdicts.append(Verdict("move", row, slot, price, planned=True, gap=plan.gap))
                 if last[arc] < now + self.policy.step_s:
                     self._firm(row, slot)
@@ -424,8 +449,6 @@ class Desk:
                     self._take(row, slot)
             elif kept and old is not None and self._room(old):
                 self._take(row, old)
-            elif kept and slot >= 0:
-                self._next = -np.inf
         return verdicts
 
 

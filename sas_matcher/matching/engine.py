@@ -53,6 +53,9 @@ class OpenRequest:
     version: int
     not_slots: frozenset[int] = frozenset()
     not_professionals: frozenset[str] = frozenset()
+    # the slot behind its promise, and whether it ever had one
+    promised: int | None = None
+    was_promised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ class Pick:
     # seats that the batch takes, by slot; and whether to look for what would help, when there is no place
     taken: Mapping[int, int] = field(default_factory=dict)
     helped: bool = True
+    # the policy it was decided under, and what the seat is worth to those still to come (tenths of a minute)
+    policy: str = "firm"
+    price: float | None = None
 
     @property
     def slot_id(self) -> int | None:
@@ -102,13 +108,20 @@ class Pick:
 
 
 def _rows(
-    market: Market, part: Partition, request: OpenRequest, meeting: npt.NDArray[np.bool_] | None, now: float, tele: bool
+    market: Market,
+    part: Partition,
+    request: OpenRequest,
+    meeting: npt.NDArray[np.bool_] | None,
+    now: float,
+    *,
+    tele: bool,
+    full: bool,
 ) -> Ints:
     """Rows of a partition that pass every filter but distance and lead; the cheap box test comes first."""
     window = part.window(math.ceil(max(now, request.created_at)), math.floor(request.deadline))
     if window.start >= window.stop:
         return np.empty(0, np.intp)
-    keep = part.column("left")[window] > 0
+    keep = np.ones(window.stop - window.start, np.bool_) if full else part.column("left")[window] > 0
     if meeting is not None:
         keep &= meeting[part.column("offers")[window]]
     if request.specialty is not None:
@@ -125,8 +138,12 @@ def _rows(
     return rows
 
 
-def find_candidates(market: Market, request: OpenRequest, now: float, terms: Terms) -> Candidates:
+def find_candidates(
+    market: Market, request: OpenRequest, now: float, terms: Terms, *, full: bool = False
+) -> Candidates:
     """Return every free place that the request could be given, firm, at the instant ``now``.
+
+    With ``full`` also those without a free seat: the seats behind promises may still move.
 
     The eligibility is the day log's (*Feasibility*): profession, mode, needs ⊆ offers, distance ≤ radius unless
     téléconsultation, ``now ≤ start ≤ deadline``, and ``start − now ≥ travel`` so that the patient can be there; plus
@@ -140,7 +157,7 @@ def find_candidates(market: Market, request: OpenRequest, now: float, terms: Ter
     for mode in sorted(set(request.modes), key=Mode.TELE.__eq__):
         tele = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, request.radius_km):
-            rows = _rows(market, part, request, meeting, now, tele)
+            rows = _rows(market, part, request, meeting, now, tele=tele, full=full)
             if rows.size:
                 parts.append((part, rows))
                 away += 0 if tele else rows.size
@@ -384,12 +401,17 @@ def _written(
     picks = []
     for number, (request, candidates, row) in enumerate(zip(batch, found, chosen, strict=True)):
         pick = Pick(request, candidates, row, method, len(batch), gap, taken=taken, helped=number in helped)
-        pick.alternatives = _alternatives(pick, taken)
-        pick.reasons = _reasons(pick)
-        picks.append(pick)
+        picks.append(picked(pick))
         if number % BREATH == BREATH - 1:
             yield None
     return picks
+
+
+def picked(pick: Pick) -> Pick:
+    """Complete a pick with the alternatives that the batch leaves free and with reason codes."""
+    pick.alternatives = _alternatives(pick, pick.taken)
+    pick.reasons = _reasons(pick)
+    return pick
 
 
 def _alternatives(pick: Pick, taken: Mapping[int, int]) -> list[int]:

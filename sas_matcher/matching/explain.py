@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick
+from sas_matcher.matching.engine import ALTERNATIVES, Candidates, OpenRequest, Pick
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
@@ -114,14 +114,7 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
     Raises:
         PlaceGoneError: the market has changed under the pick.
     """
-    base = {
-        "decided_at": datetime.fromtimestamp(now, UTC).isoformat(),
-        "policy": "firm",
-        "method": pick.method,
-        "batch_size": pick.batch_size,
-        # what this batch may miss of the optimum at the most, proven; none for the fallback
-        "gap_min": None if pick.gap < 0 else pick.gap / UNITS_PER_MIN,
-    }
+    base = _base(pick, now)
     if pick.row < 0:
         reason = why_none(market, pick.request, pick.candidates, now, terms)
         reason["would_help"] = would_help(market, pick, now, zone, terms) if pick.helped else None
@@ -148,6 +141,62 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
             {**other, "cost": _cost(pick.candidates, row, terms)} for row, other in others if other is not None
         ],
     }
+
+
+def _base(pick: Pick, now: float) -> dict[str, Any]:
+    return {
+        "decided_at": datetime.fromtimestamp(now, UTC).isoformat(),
+        "policy": pick.policy,
+        "method": pick.method,
+        "batch_size": pick.batch_size,
+        # what this batch may miss of the optimum at the most, proven; none for the fallback
+        "gap_min": None if pick.gap < 0 else pick.gap / UNITS_PER_MIN,
+        # what the place is worth to those who are still expected; none where nothing is forecast
+        "price_min": None if pick.price is None else round(pick.price / UNITS_PER_MIN, 1),
+    }
+
+
+def explain_promise(pick: Pick, told_by: float, now: float, zone: tzinfo) -> dict[str, Any]:
+    """Return the decision document of a promise: what is certain of it, and nothing of the place, which may move.
+
+    Args:
+        pick: the decision; its row does not matter.
+        told_by: by when place and hour are told, epoch seconds.
+        now: the present.
+        zone: of the territory.
+    """
+    here = datetime.fromtimestamp(now, zone)
+    before = hour_text(datetime.fromtimestamp(pick.request.deadline, zone), here)
+    told = hour_text(datetime.fromtimestamp(told_by, zone), here)
+    return _without_place(pick, now, f"Sera vu avant {before} ; lieu et heure au plus tard à {told}.", None)
+
+
+def explain_displaced(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) -> dict[str, Any]:
+    """Return the decision document of a promise that the crisis breaks, with the best that is free now."""
+    found = pick.candidates
+    free = [row for row in found.cost.argsort(kind="stable").tolist() if found.left[row] > 0]
+    others = [(row, _place(market, found, row, now, zone)) for row in free[:ALTERNATIVES]]
+    sentence = "Promesse retirée par la crise au profit d'un besoin plus urgent ; "
+    sentence += "voici ce qui reste libre." if others else "rien d'autre n'est libre pour l'instant, la demande attend."
+    document = _without_place(pick, now, sentence, {"reason": "DISPLACED", "sentence": sentence})
+    document["alternatives"] = [
+        {**other, "cost": _cost(found, row, terms)} for row, other in others if other is not None
+    ]
+    return document
+
+
+def explain_waiting(pick: Pick, answer_by: float, now: float, zone: tzinfo) -> dict[str, Any]:
+    """Return the decision document of a request that waits though there are places: others are expected for them."""
+    by = hour_text(datetime.fromtimestamp(answer_by, zone), datetime.fromtimestamp(now, zone))
+    sentence = (
+        "Pas de place tout de suite : celles qui conviennent sont gardées pour des patients plus urgents attendus ; "
+        f"la demande reste en attente, réponse au plus tard à {by}."
+    )
+    return _without_place(pick, now, sentence, {"reason": "KEPT_FOR_OTHERS", "sentence": sentence})
+
+
+def _without_place(pick: Pick, now: float, sentence: str, none: dict[str, Any] | None) -> dict[str, Any]:
+    return {**_base(pick, now), "place": None, "reasons": [], "none": none, "sentence": sentence, "alternatives": []}
 
 
 def _sentence(place: dict[str, Any], pick: Pick, now: float, zone: tzinfo) -> str:

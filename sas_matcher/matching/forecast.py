@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Slots, feasible
+from sas_matcher.matching.pairs import Bools, Floats, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.terms import Terms
 
 PRIOR: Final = 20.0
@@ -71,20 +71,20 @@ def asked_of(day: HistoryDay, profession: int) -> Requests:
     return day.requests.only(asked[np.argsort(day.requests.created[asked], kind="stable")])
 
 
-def _partition(day: HistoryDay, profession: int, codes: Codes, terms: Terms) -> _Part:
+def _partition(day: HistoryDay, profession: int, meets: Bools, terms: Terms) -> _Part:
     requests = asked_of(day, profession)
     slots = day.slots.only(np.flatnonzero(day.slots.profession == profession))
     rows = np.arange(len(requests))
-    among = [feasible(requests, rows, slots, np.array([n]), codes, terms) for n in range(len(slots))]
+    among = [feasible(requests, rows, slots, np.array([n]), meets, terms) for n in range(len(slots))]
     return _Part(requests, slots, Pairs.join(among))
 
 
 class Forecast:
     """The futures of one day of one territory. ``seed`` makes the draws; the same calls give the same futures."""
 
-    def __init__(self, history: Sequence[HistoryDay], codes: Codes, terms: Terms, seed: int) -> None:
+    def __init__(self, history: Sequence[HistoryDay], terms: Terms, seed: int) -> None:
         self._days = list(history)
-        self._codes, self._terms, self._seed = codes, terms, seed
+        self._terms, self._seed = terms, seed
         self._created = [np.sort(day.requests.created) for day in self._days]
         self._parts: dict[int, list[_Part]] = {}
         self._calls: Floats = np.zeros(0)
@@ -92,17 +92,17 @@ class Forecast:
     def __bool__(self) -> bool:
         return bool(self._days)
 
-    def parts(self, profession: int) -> list[_Part]:
+    def _parts_of(self, profession: int, meets: Bools) -> list[_Part]:
         """Earlier days, only this profession."""
         if profession not in self._parts:
-            self._parts[profession] = [_partition(d, profession, self._codes, self._terms) for d in self._days]
+            self._parts[profession] = [_partition(d, profession, meets, self._terms) for d in self._days]
         return self._parts[profession]
 
     def hear(self, calls: Floats) -> None:
         """Learn when today's requests were made, so far."""
         self._calls = calls
 
-    def _pairs_with(self, part: _Part, profession: int, slots: Slots, now: float) -> Pairs:
+    def _pairs_with(self, part: _Part, profession: int, slots: Slots, meets: Bools, now: float) -> Pairs:
         """Whoever may still call against the slots of today; each slot is looked at once."""
         new = np.arange(part.known, len(slots))
         new = new[slots.profession[new] == profession]
@@ -111,7 +111,7 @@ class Forecast:
         coming = np.arange(first, len(part.requests))
         if new.size and coming.size:
             i, j = np.tile(coming, new.size), np.repeat(new, coming.size)
-            part.live = Pairs.join([part.live, feasible(part.requests, i, slots, j, self._codes, self._terms)])
+            part.live = Pairs.join([part.live, feasible(part.requests, i, slots, j, meets, self._terms)])
         return part.live
 
     def levels(self, now: float) -> tuple[Floats, Floats]:
@@ -134,9 +134,12 @@ class Forecast:
         days = len(self._days)
         return [int(d) for d in rng.choice(days, size=min(count, days), replace=False, p=weight / weight.sum())]
 
-    def future(self, profession: int, day: int, now: float, today: Slots) -> Future:
-        """The rest of an earlier day, matched to today's level; ``today``: the slots that there are."""
-        part = self.parts(profession)[day]
+    def future(self, profession: int, day: int, now: float, today: Slots, meets: Bools) -> Future:
+        """The rest of an earlier day, matched to today's level.
+
+        ``today``: the slots that there are; ``meets``: of the ``Codes`` of all of them (``feasible``).
+        """
+        part = self._parts_of(profession, meets)[day]
         level, hour = (float(x[day]) for x in self.levels(now))
         # a burst is believed where it stands out of the day's own level, and for one hour
         soon = hour if not 0.67 < hour / level < 1.5 else level
@@ -147,7 +150,7 @@ class Forecast:
         copies = np.floor(factor + rng.random(factor.size)).astype(np.int64)
         draws = first + np.repeat(np.arange(factor.size), copies)
         offers = np.flatnonzero((part.slots.published > now) & (part.slots.start > now))
-        live = self._pairs_with(part, profession, today, now)
+        live = self._pairs_with(part, profession, today, meets, now)
         return Future(
             day,
             part.requests,

@@ -71,10 +71,12 @@ class _Columns:
         return self._size
 
     def __getattr__(self, name: str) -> npt.NDArray[Any]:
-        try:
-            return self._store[name][: self._size]
-        except KeyError:
-            raise AttributeError(name) from None
+        # only columns come here; asked for before there is a store (copies, pickles) there is none
+        store = self.__dict__.get("_store", {})
+        if name not in store:
+            raise AttributeError(name)
+        column: npt.NDArray[Any] = store[name]
+        return column[: self._size]
 
     def append(self, **values: float) -> int:
         """Add a row; returns its number."""
@@ -135,9 +137,11 @@ class Pairs:
 
 
 def feasible(
-    requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], codes: Codes, terms: Terms
+    requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], meets: Bools, terms: Terms
 ) -> Pairs:
     """Judge the pairs ``(i[n], j[n])`` (one of the two may have a single row): kept are those that could be firm.
+
+    ``meets`` is that of the ``Codes`` of both.
 
     The lead is judged at the later of call and publication, as the hindsight optimum does; what the present adds to it
     is up to the caller. Pairs that cost more than the tier's value are left out.
@@ -146,7 +150,7 @@ def feasible(
         i, j = (np.broadcast_to(i, j.shape), j) if i.size == 1 else (i, np.broadcast_to(j, i.shape))
     keep = slots.profession[j] == requests.profession[i]
     keep &= (slots.mode[j] & requests.modes[i]) > 0
-    keep &= codes.meets[requests.need[i], slots.offer[j]]
+    keep &= meets[requests.need[i], slots.offer[j]]
     keep &= (slots.start[j] >= requests.created[i]) & (slots.start[j] <= requests.deadline[i])
     keep &= (requests.specialty[i] < 0) | (requests.specialty[i] == slots.specialty[j])
     i, j = i[keep], j[keep]

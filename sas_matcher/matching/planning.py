@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.forecast import Forecast, Future, HistoryDay
-from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Slots
+from sas_matcher.matching.pairs import Bools, Floats, Ints, Pairs, Slots
 from sas_matcher.matching.prices import FAR, seat_losses
 from sas_matcher.matching.terms import Terms
 from solver import Problem, request_utilities, slot_prices, solve_flow
@@ -50,6 +50,7 @@ class Task:
 
     Attributes:
         slots: all slots of the desk, S rows.
+        meets: of the ``Codes`` of slots and earlier days.
         left: int64[S], seats that are not firm.
         calls: float[C], when each request of today was made.
         beyond: float[R], the least cost of pairs that are not in ``live`` though feasible (infinite: there are none).
@@ -57,6 +58,7 @@ class Task:
 
     now: float
     slots: Slots
+    meets: Bools
     left: Ints
     calls: Floats
     futures: int
@@ -103,18 +105,13 @@ class FieldPlan:
 class Planner:
     """Makes plans for one territory and one day; remembers what it learned of earlier days."""
 
-    codes: Codes
-    terms: Terms
     weekday: int = 0
     forecast: Forecast | None = None
 
     @classmethod
-    def learned(
-        cls, history: Sequence[HistoryDay], codes: Codes, terms: Terms, seed: int = 0, weekday: int = 0
-    ) -> "Planner":
+    def learned(cls, history: Sequence[HistoryDay], terms: Terms, seed: int = 0, weekday: int = 0) -> "Planner":
         """A planner that has read earlier days (none: nothing is forecast, and nothing priced but who is here)."""
-        forecast = Forecast(history, codes, terms, seed) if history else None
-        return cls(codes, terms, weekday, forecast)
+        return cls(weekday, Forecast(history, terms, seed) if history else None)
 
     def plan(self, task: Task) -> list[FieldPlan]:
         """Solve what is open with each future, price the seats, assign."""
@@ -139,7 +136,7 @@ class Planner:
             return [None]
         self.forecast.hear(task.calls)
         days = self.forecast.pick_days(task.now, task.futures, self.weekday)
-        return [self.forecast.future(profession, day, task.now, task.slots) for day in days]
+        return [self.forecast.future(profession, day, task.now, task.slots, task.meets) for day in days]
 
 
 def _problem(request: Ints, slot: Ints, cost: Floats, penalty: Floats, capacity: Ints) -> Problem:

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
@@ -40,11 +40,12 @@ from sas_matcher.replay.daylog import (
     SlotPublished,
     SlotWithdrawn,
 )
+from sas_matcher.replay.history import KnownDays
 from sas_matcher.replay.reasons import Reasons
 from sas_matcher.replay.score import score
 from sas_matcher.services.match import Matcher
 
-POLICIES: Final = ("firm",)
+POLICIES: Final = ("firm", "promise", "auto", "crisis")
 """Policies that the live matcher has."""
 
 REGULATOR: Final = "regulation"
@@ -125,6 +126,8 @@ class Replay:
     Args:
         day: the day log.
         policy: one of ``POLICIES``.
+        history: earlier days, to learn from.
+        seed: of the futures drawn.
         stopwatch: seconds of real time, for the figures on decisions.
         advance: hears how many of the day's events have happened since it was last told.
     """
@@ -134,6 +137,8 @@ class Replay:
         day: DayLog,
         policy: str,
         *,
+        history: Sequence[DayLog] = (),
+        seed: int = 0,
         stopwatch: Callable[[], float],
         advance: Callable[[int], object] = lambda _: None,
     ) -> None:
@@ -154,10 +159,14 @@ class Replay:
             zone_of=lambda _: self._zone,
             landmass_of=lambda _: 0,  # a day log knows distances, no seas
             terms=terms,
+            policy=policy,
+            history=KnownDays(history, self._tiers),
+            seed=seed,
         )
         self._slots = {event.slot.id: event.slot for event in day.slots}
         self._slot_ids: dict[str, int] = {}
-        self._refusals_due: list[tuple[float, str, str]] = []  # (instant, booking, request)
+        self._refusals_due: list[tuple[float, str]] = []  # (instant, booking)
+        self._whose: dict[str, str] = {}  # request of a booking: the practice is not told
         self._refused: dict[str, int] = {}
         self.decision_ms: list[float] = []
 
@@ -168,25 +177,31 @@ class Replay:
             await self._ledger.add_key(record, self._clock.now())
         await self._matcher.load()
         for t, events in groupby(self._day.events, key=lambda event: float(event.t)):
-            await self._refuse_before(t)
+            await self._pass_until(t)
             happened = list(events)
             await self._instant(t, happened)
             self._advance(len(happened))
-        await self._refuse_before(float("inf"))
+        await self._pass_until(float("inf"))
         reasons = Reasons(self._day)
         return [orjson.dumps(await self._line(made, reasons)) for made in self._day.requests]
 
-    async def _refuse_before(self, t: float) -> None:
-        """Let the refusals that fall before an instant happen, each in its own."""
-        while self._refusals_due and self._refusals_due[0][0] < t:
-            await self._instant(self._refusals_due[0][0], [])
+    async def _pass_until(self, t: float) -> None:
+        """Let happen what falls before an instant: refusals, and the plans that the matcher wants to make."""
+        while True:
+            refusal = self._refusals_due[0][0] if self._refusals_due else float("inf")
+            plan = self._matcher.due()
+            if not self._clock.seconds < plan <= float(self._day.meta.end):
+                plan = float("inf")
+            if min(refusal, plan) >= t:
+                return
+            await self._instant(min(refusal, plan), [])
 
     async def _instant(self, t: float, events: Sequence[Event]) -> None:
         """Let an instant happen: refusals first, then the day's events; decide; confirm."""
         self._clock.seconds = t
         await self._ledger.close_unserved(utc(t))
         while self._refusals_due and self._refusals_due[0][0] <= t:
-            await self._refuse(*heapq.heappop(self._refusals_due)[1:])
+            await self._refuse(heapq.heappop(self._refusals_due)[1])
         for kind, same in groupby(events, key=type):
             await self._happen(kind, list(same))
         await self._hear()
@@ -205,24 +220,23 @@ class Replay:
         began = self._stopwatch()
         if await self._matcher.step():
             self.decision_ms.append(1000 * (self._stopwatch() - began))
-        held = [a for a in await self._hear() if a.type == "request.held"]
+        said = await self._hear()
+        held = [a.aggregate for a in said if a.type == "request.held"]
+        for a in said:
+            if a.type in ("request.held", "request.told"):
+                self._whose[orjson.loads(a.data)["booking"]["booking_id"]] = a.aggregate
         for request in held:
-            await self._act("confirm", request.aggregate, None)
-        for a in await self._hear():
+            await self._act("confirm", request, None)
+        for a in said + await self._hear():
             if a.type == "booking.firm":
-                self._told(orjson.loads(a.data), self._request_of(held, a.aggregate))
+                self._told(orjson.loads(a.data))
         return bool(held)
 
-    @staticmethod
-    def _request_of(held: Iterable[Announcement], booking_id: str) -> str:
-        """Return whose booking it is: the practice is not told."""
-        return next(a.aggregate for a in held if orjson.loads(a.data)["booking"]["booking_id"] == booking_id)
-
-    def _told(self, booking: dict[str, Any], request_id: str) -> None:
+    def _told(self, booking: dict[str, Any]) -> None:
         """A practice hears of a booking; where its slot was not really free, it will refuse."""
         after = self._slots[booking["external_id"]].refused_after_min
         if after is not None:
-            due = (self._clock.seconds + 60 * after, booking["booking_id"], request_id)
+            due = (self._clock.seconds + 60 * after, booking["booking_id"])
             heapq.heappush(self._refusals_due, due)
 
     # -- the world -----------------------------------------------------------------------------------------------
@@ -260,13 +274,14 @@ class Replay:
         for row, verdict in zip(rows, verdicts, strict=True):
             self._slot_ids[row["external_id"]] = verdict["slot_id"]
 
-    async def _refuse(self, booking_id: str, request_id: str) -> None:
+    async def _refuse(self, booking_id: str) -> None:
         """A practice refuses a booking on a slot that was not really free; what is left of the slot vanishes."""
         arguments = ("not really free", False)
         outcome = await self._ledger.change_booking(
             "refuse", self._clock.now(), booking_id, arguments, self._once(PRACTICE)
         )
         if outcome.word == "refused":
+            request_id = self._whose[booking_id]
             self._refused[request_id] = self._refused.get(request_id, 0) + 1
 
     def _slot_row(self, slot: Slot, capacity: int) -> dict[str, Any]:
@@ -382,8 +397,8 @@ def replay_day(
     Args:
         day: The day log.
         policy: One of ``POLICIES``.
-        history: Earlier days, for policies that forecast; ``firm`` does not.
-        seed: For policies that draw futures; ``firm`` draws none.
+        history: Earlier days, to learn from; without any, nothing is forecast and nothing priced.
+        seed: Of the futures drawn.
         crisis_from: When a crisis is declared, for a policy that knows one.
         stopwatch: Seconds of real time; it measures, and decides nothing.
         advance: Hears how many of the day's events have happened since it was last told.
@@ -400,6 +415,6 @@ def replay_day(
     if crisis_from is not None:
         raise PolicyMissingError("crisis")
     began = stopwatch()
-    run = Replay(day, policy, stopwatch=stopwatch, advance=advance)
+    run = Replay(day, policy, history=history, seed=seed, stopwatch=stopwatch, advance=advance)
     lines = asyncio.run(run.run())
     return lines, summary_of(day, policy, seed, lines, stopwatch() - began, run.decision_ms)

@@ -8,8 +8,10 @@ deciding goes on with what is known.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta, tzinfo
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -19,11 +21,21 @@ import structlog
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import ClaimKind, RequestStatus
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
-from sas_matcher.matching.explain import PlaceGoneError, explain
+from sas_matcher.matching.commitment import PRESETS, Policy, mixed
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates, picked
+from sas_matcher.matching.explain import (
+    PlaceGoneError,
+    explain,
+    explain_displaced,
+    explain_promise,
+    explain_waiting,
+)
+from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, Spot, place_row, stable_key
+from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, Spot, place_row, stable_key
+from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import TIER_RANK, Terms
+from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.ports import (
     PLACES_STREAM,
     REQUESTS_STREAM,
@@ -35,6 +47,7 @@ from sas_matcher.ports import (
     Ids,
     Ledger,
 )
+from sas_matcher.services.desks import Desks, PlannerProcess
 from solver import Plan, Problem, solve
 
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
@@ -50,6 +63,7 @@ BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bu
 LOADED: Final = 1_000  # places loaded between two breaths: about 10 ms
 LOSSES: Final = 5  # lost seats in a row before a request waits for the next change
 DEFAULT_HOLD_S: Final = 180
+HOUR_S: Final = 3600.0  # the longest sleep when no plan is due
 EPOCH_S: Final = 0.2  # how often a wipe of Redis is looked for
 PAUSE_S: Final = 2.0  # longer between two looks means that this process or Redis stood still
 _log = structlog.get_logger(__name__)
@@ -59,8 +73,20 @@ class SolveTimeoutError(Exception):
     """The exact solve did not end in time."""
 
 
-class SolverProcess(Protocol):
-    """Solves a large problem elsewhere, within a deadline."""
+class History(Protocol):
+    """The earlier days that forecasts learn from."""
+
+    def has(self, territory: str) -> bool:
+        """Whether there are any of a territory."""
+        ...
+
+    def learn(self, territory: str, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
+        """Return them, in the numbers of ``codes``; may read files."""
+        ...
+
+
+class SolverProcess(PlannerProcess, Protocol):
+    """Solves a large problem, or makes a plan, elsewhere and within a deadline."""
 
     async def solve(self, problem: Problem, seconds: float) -> Plan:
         """Return the exact plan.
@@ -108,7 +134,18 @@ def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
         version=document["version"],
         not_slots=frozenset(int(name[1:]) for name in document["excluded"] if name[0] == "s"),
         not_professionals=frozenset(name[1:] for name in document["excluded"] if name[0] == "p"),
+        promised=document["booking"]["slot_id"] if document["status"] == RequestStatus.PROMISED else None,
+        was_promised=document["promise"] is not None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One claim of a batch, and the desk's decision behind it, if it is a desk's."""
+
+    request: OpenRequest
+    claim: Claim
+    decision: Decision | None = None
 
 
 class Matcher:
@@ -128,6 +165,9 @@ class Matcher:
         solver: SolverProcess | None = None,
         watch: Watch | None = None,
         terms: Terms | None = None,
+        policy: str = "firm",
+        history: History | None = None,
+        seed: int = 0,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -153,7 +193,12 @@ class Matcher:
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None
         self._work = asyncio.Event()
-        self._common_terms = terms or Terms()  # what a territory's settings do not change
+        # what a territory's settings do not change; its policy, where they name none
+        self._common_terms, self._common_policy = terms or Terms(), policy
+        self._history, self._seed = history, seed
+        self._policies: dict[str, dict[Tier, str]] = {}
+        self._desks = Desks(solver, self._work.set)
+        self._at_desk: dict[str, OpenRequest] = {}  # those that a desk decides: they wait, or are promised
         self._terms: dict[str, Terms] = {}
         self._hold: dict[str, int] = {}
 
@@ -210,11 +255,80 @@ class Matcher:
 
     async def _load_settings(self) -> None:
         for territory, setting in (await self._ledger.settings()).items():
-            self._terms[territory] = replace(self._common_terms, mt_first=setting["mt_rule"] == "first")
+            self._terms[territory] = replace(
+                self._common_terms,
+                mt_first=setting["mt_rule"] == "first",
+                ageing_per_h=setting.get("ageing_pct_per_h", 0) / 100,
+            )
             self._hold[territory] = setting["hold_seconds"]
+            self._policies[territory] = {
+                tier: effective(
+                    setting.get("policy", {}).get(tier, self._common_policy),
+                    setting.get("crisis_allowed", False),
+                    setting.get("crisis", False),
+                )
+                for tier in Tier
+            }
 
     def _terms_of(self, territory: str) -> Terms:
         return self._terms.get(territory) or self._terms.setdefault(territory, self._common_terms)
+
+    # -- policies ------------------------------------------------------------------------------------------------
+
+    def _policy_of(self, territory: str) -> dict[Tier, str]:
+        """The policy of each tier, with ``auto`` already made what it means now."""
+        named = self._policies.get(territory)
+        return named or dict.fromkeys(Tier, effective(self._common_policy, False, False))
+
+    def _desk_policy(self, territory: str) -> Policy | None:
+        """How the territory's desk commits; None where nothing is promised and every batch stands for itself."""
+        names = self._policy_of(territory)
+        return mixed(names) if set(names.values()) <= set(PRESETS) else None
+
+    async def _open_desks(self) -> None:
+        """Open a desk where the policy wants one for today, close those that nobody wants."""
+        now = self._clock.now()
+        for territory in list(self._fences):
+            policy, terms = self._desk_policy(territory), self._terms_of(territory)
+            local = now.astimezone(self._zone_of(territory))
+            midnight = datetime.combine(local.date(), time(), self._zone_of(territory)).timestamp()
+            if policy is None or not self._wants_desk(territory):
+                self._shut_desk(territory)
+            elif not self._desks.is_for(territory, midnight, terms, policy):
+                await self._open_desk(territory, midnight, local.weekday(), terms, policy)
+
+    def _shut_desk(self, territory: str) -> None:
+        """Close a desk; whom it had goes round again."""
+        if territory in self._desks:
+            self._desks.shut(territory)
+            for request in [r for r in self._at_desk.values() if r.territory == territory]:
+                self._new[request.id] = self._at_desk.pop(request.id)
+            self._work.set()
+
+    def _wants_desk(self, territory: str) -> bool:
+        """Whether something is promised there, or may be, or prices can be learned."""
+        if set(self._policy_of(territory).values()) != {"firm"}:
+            return True
+        open_ones = (*self._new.values(), *self._at_desk.values())
+        promised = any(r.promised is not None for r in open_ones if r.territory == territory)
+        return promised or (self._history is not None and self._history.has(territory))
+
+    async def _open_desk(self, territory: str, midnight: float, weekday: int, terms: Terms, policy: Policy) -> None:
+        """Open a desk for today, with the territory's places and the open requests that there are."""
+        now = self._clock.now()
+        learned = partial(self._history.learn, territory, terms) if self._history is not None else lambda _: ()
+        # reading earlier days takes longer than others may wait
+        desk = await asyncio.to_thread(TerritoryDesk, midnight, weekday, terms, policy, learned, self._seed)
+        self._shut_desk(territory)
+        self._desks.open(territory, desk)
+        for number, row in enumerate(await self._ledger.live_records(now, territory)):
+            record = orjson.loads(row["record"])
+            desk.place(now.timestamp(), _place_row(record, row["left"]))
+            if number % LOADED == LOADED - 1:
+                await asyncio.sleep(0)
+        for request in [r for r in self._waiting.values() if r.territory == territory]:
+            self._new[request.id] = self._waiting.pop(request.id)
+        self._work.set()
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -224,9 +338,10 @@ class Matcher:
             try:
                 await self._renew()
                 await self._load_settings()
+                await self._open_desks()
                 self._tidy()
                 if self._watch:
-                    self._watch.state(len(self.market), len(self._waiting) + len(self._new))
+                    self._watch.state(len(self.market), len(self._waiting) + len(self._new) + len(self._at_desk))
             except UnavailableError as away:
                 _log.warning("matcher.store_away", detail=away.detail)
 
@@ -236,6 +351,7 @@ class Matcher:
         self._fences = await self._ledger.take_leases(self._holder, self._territories, LEASE_S)
         gained = [name for name, fence in self._fences.items() if before.get(name) != fence]
         if gained:
+            await self._open_desks()
             await self._load_waiting(gained)
             self._work.set()  # some may have been waiting here for the lease
 
@@ -247,7 +363,7 @@ class Matcher:
         """Forget the places that have started and the requests that nobody can serve any more."""
         now = self._clock.now().timestamp()
         self.market.drop_before(int(now))
-        for request in [r for r in self._waiting.values() if r.deadline <= now]:
+        for request in [r for r in (*self._waiting.values(), *self._at_desk.values()) if r.deadline <= now]:
             self._forget(request.id)  # that it was closed may have been said while we reloaded
 
     # -- the streams ---------------------------------------------------------------------------------------------
@@ -337,33 +453,46 @@ class Matcher:
     def _apply_places(self, kind: str, items: Sequence[Any]) -> list[Spot]:
         """Apply one change of places; returns where there now is a seat left."""
         if kind == "published":
-            rows = []
-            for record, left in items:
-                start = int(datetime.fromisoformat(record["start"]).timestamp())
-                end = int(datetime.fromisoformat(record["end"]).timestamp())
-                rows.append(place_row(record, left, start, end))
+            rows = [_place_row(record, left) for record, left in items]
             taken = set(self.market.put(rows))
+            now = self._clock.now().timestamp()
+            for (record, _), row in zip(items, rows, strict=True):
+                if row.slot_id in taken:
+                    left = self.market.left_of(row.slot_id)
+                    self._desks.place(record["territory"], now, row if left == row.left else row._replace(left=left))
             return [row.spot for row in rows if row.left > 0 and row.slot_id in taken]
         if kind == "state":
-            news = [slot for slot, left, version in items if self.market.set_left(slot, left, version) and left > 0]
-            return [spot for slot_id in news if (spot := self.market.spot(slot_id)) is not None]
+            news = [(slot, left) for slot, left, version in items if self.market.set_left(slot, left, version)]
+            for slot_id, left in news:
+                self._desks.left(slot_id, left)
+            free = (slot_id for slot_id, left in news if left > 0)
+            return [spot for slot_id in free if (spot := self.market.spot(slot_id)) is not None]
         for slot_id, version in items:
             self.market.discard(slot_id, version)
+            if slot_id not in self.market:
+                self._desks.gone(slot_id)
         return []
 
     def _take_in(self, document: Mapping[str, Any]) -> None:
         request_id = document["request_id"]
-        known = self._new.get(request_id) or self._waiting.get(request_id) or self._batch.get(request_id)
+        places = (self._new, self._waiting, self._batch, self._at_desk)
+        known = next((request for place in places if (request := place.get(request_id)) is not None), None)
         if known is not None and known.version >= document["version"]:
             return
-        self._forget(request_id)
-        if document["status"] != RequestStatus.WAITING:
-            return  # it has its seat; only what waits asks for one
+        self._drop(request_id)
+        if document["status"] not in (RequestStatus.WAITING, RequestStatus.PROMISED):
+            return  # it has its seat; only what waits asks for one, and what is promised may move
         self._new[request_id] = open_request(document, self._landmass_of(document["insee"]))
         self._work.set()
 
     def _forget(self, request_id: str) -> None:
-        for place in (self._new, self._waiting, self._batch):
+        """A request is closed."""
+        self._drop(request_id)
+        self._desks.close(request_id)
+
+    def _drop(self, request_id: str) -> None:
+        """What is known of a request is out of date."""
+        for place in (self._new, self._waiting, self._batch, self._at_desk):
             place.pop(request_id, None)
         self._told.discard(request_id)
         self._losses.pop(request_id, None)
@@ -405,16 +534,22 @@ class Matcher:
         """
         self._tidy()
         decided = 0
-        while batch := self._next_batch():
+        while (batch := self._next_batch()) or self._desks.has_work(self._clock.now().timestamp()):
             decided += len(batch)
             await self.decide_batch(batch)
         return decided
 
+    def due(self) -> float:
+        """When the matcher wants to decide next though nothing happens: epoch seconds, infinite for never."""
+        return self._desks.due()
+
     async def _decide_forever(self) -> None:
         while True:
-            await self._work.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(HOUR_S, self.due() - self._clock.now().timestamp()))):
+                    await self._work.wait()
             self._work.clear()
-            while batch := self._next_batch():
+            while (batch := self._next_batch()) or self._desks.has_work(self._clock.now().timestamp()):
                 try:
                     await self.decide_batch(batch)
                 except UnavailableError as away:
@@ -424,8 +559,10 @@ class Matcher:
                     # another matcher decides now; what we may still decide shows at the next renewal
                     _log.warning("matcher.fenced", batch=len(batch))
                     self._fences = {}
-                    self._new.clear()
-                    self._waiting.clear()
+                    for known in (self._new, self._waiting, self._at_desk):
+                        known.clear()
+                    for territory in self._territories:
+                        self._desks.shut(territory)
                     await self._until_there(self._renew)
 
     def _next_batch(self) -> list[OpenRequest]:
@@ -433,7 +570,12 @@ class Matcher:
         now = self._clock.now().timestamp()
         for late in [r.id for r in self._new.values() if r.deadline <= now]:
             self._forget(late)
-        ready = [r for r in self._new.values() if r.territory in self._fences]
+        # a promise is a desk's: it waits for it to open
+        ready = [
+            r
+            for r in self._new.values()
+            if r.territory in self._fences and (r.promised is None or r.territory in self._desks)
+        ]
         if len(ready) > BATCH:
             ready = sorted(ready, key=lambda r: (TIER_RANK[r.tier], r.created_at, r.id))[:BATCH]
         for request in ready:
@@ -463,7 +605,7 @@ class Matcher:
         try:
             await self._decide_and_commit(batch)
         except UnavailableError:
-            self._again(batch)
+            self._again([request for request in batch if request.id not in self._at_desk])
             raise
         finally:
             freed, self._freed, self._batch = self._freed, [], {}
@@ -471,6 +613,24 @@ class Matcher:
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
         began = self._clock.now()
+        lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
+        lines += await self._desk_lines(began, [request for request in batch if request.territory in self._desks])
+        if not lines:
+            return
+        fences = {line.request.territory: self._fences.get(line.request.territory, -1) for line in lines}
+        try:
+            verdicts, announced = await self._ledger.claim(began, fences, [line.claim for line in lines])
+        except UnavailableError:
+            for line in lines:
+                if line.decision is not None:
+                    self._desks[line.request.territory].settle(line.decision, "unknown")
+            raise
+        self._settle(lines, verdicts, announced)
+
+    async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[_Line]:
+        """Decide requests that no desk has, together, and write down the claims."""
+        if not batch:
+            return []
         now = began.timestamp()
         found: list[Candidates] = []
         for number, request in enumerate(batch):
@@ -478,21 +638,90 @@ class Matcher:
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         picks = await self._optimum(batch, found, began)
-        claims: list[Claim] = []
-        claimed: list[Pick] = []
+        lines: list[_Line] = []
         for number, pick in enumerate(picks):
             claim = self._claim(pick, began)
             if claim is not None:
-                claims.append(claim)
-                claimed.append(pick)
+                lines.append(_Line(pick.request, claim))
             # what would help who has no place may take 5 ms to find
             if pick.row < 0 or number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
-        if not claims:
-            return
-        fences = {pick.request.territory: self._fences.get(pick.request.territory, -1) for pick in claimed}
-        verdicts, announced = await self._ledger.claim(began, fences, claims)
-        self._settle(claimed, verdicts, announced)
+        return lines
+
+    async def _desk_lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[_Line]:
+        """Let the desks decide, and write down the claims."""
+        now = began.timestamp()
+        found: dict[str, Candidates] = {}
+        for number, request in enumerate(batch):
+            self._at_desk[request.id] = request
+            found[request.id] = self._all_places(request, now)
+            self._desks.take_in(now, request, found[request.id])
+            if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
+                await asyncio.sleep(0)
+        done = self._desks.decide(now)
+        if self._watch:
+            for requests, pairs, gap in done.plans:
+                self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
+        lines: list[_Line] = []
+        for number, (territory, decision) in enumerate(done.decisions):
+            open_one = self._at_desk.get(decision.request_id)
+            if open_one is None:
+                self._desks[territory].close(decision.request_id)
+                continue
+            candidates = found.get(open_one.id)
+            line = self._desk_line(open_one, decision, candidates or self._all_places(open_one, now), began)
+            if line is not None:
+                lines.append(line)
+            if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
+                await asyncio.sleep(0)
+        return lines
+
+    def _all_places(self, request: OpenRequest, now: float) -> Candidates:
+        return find_candidates(self.market, request, now, self._terms_of(request.territory), full=True)
+
+    def _desk_line(self, request: OpenRequest, decision: Decision, found: Candidates, began: datetime) -> _Line | None:
+        """Write down a desk's decision as a claim; None when there is nothing new to say, or the place has gone."""
+        now, zone, terms = began.timestamp(), self._zone_of(request.territory), self._terms_of(request.territory)
+        desk = self._desks[request.territory]
+        what = decision.what
+        rows = (found.slot_id == (-1 if decision.slot_id is None else decision.slot_id)).nonzero()[0]
+        method = "plan" if decision.planned else "single"
+        pick = Pick(request, found, int(rows[0]) if rows.size else -1, method, 1, decision.gap)
+        pick.policy = self._policy_of(request.territory)[request.tier]
+        pick.price = decision.price if decision.slot_id is not None else None
+        told_by = request.deadline - 60 * terms.notice_min
+        until, kind = None, ClaimKind.NONE
+        if what in ("promise", "move"):
+            document = explain_promise(pick, told_by, now, zone)
+            until, kind = datetime.fromtimestamp(told_by, UTC), ClaimKind.PROMISE
+        elif what == "displace":
+            document, kind = explain_displaced(self.market, pick, now, zone, terms), ClaimKind.DISPLACE
+        elif what == "none":
+            if request.id in self._told:
+                return None
+            free = bool((found.left > 0).any())
+            document = (
+                explain_waiting(pick, told_by, now, zone) if free else explain(self.market, pick, now, zone, terms)
+            )
+        else:
+            kind = ClaimKind.TELL if desk.is_kept(request.id) else ClaimKind.HOLD
+            until = began + timedelta(seconds=self._hold.get(request.territory, DEFAULT_HOLD_S))
+            try:
+                if pick.row < 0:
+                    raise PlaceGoneError(decision.slot_id)
+                document = explain(self.market, picked(pick), now, zone, terms)
+            except PlaceGoneError:
+                desk.settle(decision, "seat_lost")
+                return None
+        claim = Claim(
+            request_id=request.id,
+            slot_id=decision.slot_id,
+            booking_id=self._ids.uuid(),
+            hold_until=until,
+            decision=orjson.dumps(document).decode(),
+            kind=kind,
+        )
+        return _Line(request, claim, decision)
 
     async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
         """Run the decision of a batch, letting others in where it pauses; large problems are solved elsewhere."""
@@ -549,16 +778,18 @@ class Matcher:
             kind=ClaimKind.NONE if pick.slot_id is None else ClaimKind.HOLD,
         )
 
-    def _settle(self, picks: Sequence[Pick], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
+    def _settle(self, lines: Sequence[_Line], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
         """Bring memory in line with what the ledger said."""
         freed: list[Spot] = []
         for a in announced:
             if a.stream == "places":
                 freed += self._apply_places(a.type, orjson.loads(a.data))
         done = self._clock.now().timestamp()
-        for pick, verdict in zip(picks, verdicts, strict=True):
-            request = pick.request
-            if verdict == "seat_lost":
+        for line, verdict in zip(lines, verdicts, strict=True):
+            request = line.request
+            if line.decision is not None:
+                self._settle_at_desk(line, line.decision, verdict)
+            elif verdict == "seat_lost":
                 lost = self._losses.get(request.id, 0) + 1
                 self._losses[request.id] = lost
                 if lost < LOSSES:
@@ -576,7 +807,43 @@ class Matcher:
                 self._losses.pop(request.id, None)
             if self._watch:
                 self._watch.decided(request, verdict, done - request.created_at)
-        claimed = {pick.slot_id for pick in picks}
+        claimed = {line.claim.slot_id for line in lines}
         lapsed = [spot for spot in freed if spot.slot_id not in claimed]
         if lapsed:
             self._wake(lapsed)
+
+    def _settle_at_desk(self, line: _Line, decision: Decision, verdict: str) -> None:
+        """Bring a desk in line with what the ledger said."""
+        request = line.request
+        self._desks[request.territory].settle(decision, verdict)
+        self._losses.pop(request.id, None)
+        if verdict == "told" and request.id in self._at_desk:
+            self._told.add(request.id)
+        else:
+            self._told.discard(request.id)
+        if verdict in ("held", "told_firm", "not_waiting"):
+            self._at_desk.pop(request.id, None)
+        elif verdict != "seat_lost" and request.id in self._at_desk:
+            # the ledger counted this as a version of its own
+            behind = line.claim.slot_id if verdict in ("promised", "moved") else None
+            self._at_desk[request.id] = replace(
+                request,
+                version=request.version + 1,
+                promised=behind,
+                was_promised=request.was_promised or behind is not None,
+            )
+        if verdict == "seat_lost":
+            self._work.set()
+
+
+def effective(policy: str, allowed: bool, declared: bool) -> str:
+    """What a policy means now: ``auto`` is the crisis where it is allowed and declared, else a promise."""
+    if policy == "auto":
+        return "crisis" if allowed and declared else "promise"
+    return policy
+
+
+def _place_row(record: Mapping[str, Any], left: int) -> PlaceRow:
+    start = int(datetime.fromisoformat(record["start"]).timestamp())
+    end = int(datetime.fromisoformat(record["end"]).timestamp())
+    return place_row(record, left, start, end)

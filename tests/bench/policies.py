@@ -48,7 +48,7 @@ class Player:
         self.codes = Codes()
         self.terms, self.tier_of = terms_of(day.meta)
         learned = [self.history_day(d) for d in history]
-        self.planner = Planner.learned(learned, self.codes, self.terms, seed, weekday_of(day))
+        self.planner = Planner.learned(learned, self.terms, seed, weekday_of(day))
         self.desk = Desk(self.terms, self.codes, policy, learned)
         self.row_of_slot: dict[str, int] = {}
         self.row: dict[str, int] = {}

@@ -14,8 +14,10 @@ import pytest
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
 from sas_matcher.services import match
+from sas_matcher.services.desks import PlanLateError
 from sas_matcher.services.match import Matcher, SolveTimeoutError
 from solver import Plan, Problem, solve
 from tests.matching_cases import LYON, NOW
@@ -168,7 +170,7 @@ class FakeLedger:
             "request_id": name, "territory": "69", "status": "waiting", "version": 1, "tier": "T1", "lat": LYON[0],
             "lon": LYON[1], "insee": "69123", "profession": "MG", "specialty": None, "modes": ["cabinet"],
             "created_at": now.isoformat(), "deadline": (now + timedelta(minutes=minutes)).isoformat(),
-            "radius_km": 30.0, "needs": [], "mt": None, "excluded": [], **fields,
+            "radius_km": 30.0, "needs": [], "mt": None, "excluded": [], "promise": None, **fields,
         }  # fmt: skip
         if not quiet:
             self.announce(("requests", "open", name, self.requests[name]))
@@ -274,6 +276,9 @@ class LateSolver:
         self.asked += 1
         await asyncio.sleep(0)
         raise SolveTimeoutError
+
+    async def plan(self, key: str, planner: Planner, task: Task) -> list[FieldPlan]:
+        raise PlanLateError(key)
 
 
 class OtherProcess(LateSolver):

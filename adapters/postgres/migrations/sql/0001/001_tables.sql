@@ -103,7 +103,7 @@ create table request (
     check (status <> 'promised' or (promised_at is not null and told_by is not null and booking_id is not null))
 );
 create index request_open on request (deadline) where status in ('waiting', 'promised');
-create index request_promised on request (told_by) where status = 'promised';
+create index request_promised on request (booking_id) where status = 'promised';
 create index request_of_key on request (key_id, created_at desc);
 
 create table booking (

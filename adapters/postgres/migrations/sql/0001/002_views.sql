@@ -1,6 +1,7 @@
 -- How rows look outside: the one definition of each document that is answered, pushed or mirrored.
 
--- Seats of a slot that a request could take: none when withdrawn or when its professional is booked over it.
+-- Seats of a slot that a request could take: none when withdrawn or when its professional is booked over it; below
+-- zero when the practice now offers fewer than are given, so that the matcher knows how many promises must move.
 create function place_left(s slot) returns int language sql stable as $$
     select case
         when s.status <> 'open' then 0
@@ -8,8 +9,7 @@ create function place_left(s slot) returns int language sql stable as $$
             select from booking b
             where b.professional = s.professional and b.ended_at is null
               and b.during && tstzrange(s.starts, s.ends)) then 0
-        else greatest(0, s.capacity - (
-            select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null))
+        else s.capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null)
     end
 $$;
 

@@ -100,8 +100,7 @@ begin
     return query select * from announce_requests(p_now, closed, null);
     select array_agg(id) from (
         select r.id from request r
-        -- told by the start at the latest, so the index knows who can be late
-        where r.status = 'promised' and r.told_by <= p_now and exists (
+        where r.status = 'promised' and exists (
             select from booking k join slot s on s.id = k.slot_id where k.id = r.booking_id and s.starts <= p_now)
         order by r.id limit p_limit for update skip locked) late
     into untold;
@@ -255,9 +254,8 @@ begin
             status = case c.kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end,
             version = r.version + 1, booking_id = c.booking_id, decision = c.decision::json,
             promised_at = case when c.kind = 'promise' then coalesce(r.promised_at, p_now) else r.promised_at end,
-            -- nobody is told after the seat has begun
-            told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until, (
-                select s.starts from slot s where s.id = c.slot_id)) else r.told_by end,
+            -- what was said stands: a later seat does not put it off
+            told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until) else r.told_by end,
             moves = r.moves + (r.id = any(movers))::int
         from unnest(won) w join claim c on c.booking_id = w.booking_id where r.id = w.request_id
     ), none as (
@@ -457,7 +455,7 @@ begin
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
             update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json,
-                promise_behind = promise_behind or status = 'promised', told_by = least(told_by, s.starts),
+                promise_behind = promise_behind or status = 'promised',
                 moves = moves + (kept.slot_id <> p_slot and (promise_behind or status = 'promised'))::int
             where id = p_request;
             outcome := 'held';

@@ -1,0 +1,289 @@
+"""The desk of one territory and day in the service's words: ids instead of rows, instants instead of seconds.
+
+It also knows what the desk need not: which seat the ledger keeps behind each promise. The seats that the market calls
+free and those behind the promises of this territory are together what the desk may deal out.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from sas_matcher.matching.commitment import Desk, Policy, Verdict
+from sas_matcher.matching.engine import Candidates, OpenRequest
+from sas_matcher.matching.forecast import HistoryDay
+from sas_matcher.matching.market import PlaceRow
+from sas_matcher.matching.pairs import MODE_BITS, Codes, Pairs
+from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.terms import TIER_RANK, Terms
+
+MOST_PAIRS: Final = 1_000
+"""Pairs of one request that are kept, the cheapest; what the others may add counts into the gap."""
+
+
+class Decision(NamedTuple):
+    """A verdict in ids: ``what`` is firm, promise, move, displace or none; prices and gaps in tenths of a minute."""
+
+    what: str
+    request_id: str
+    slot_id: int | None
+    price: float = 0.0
+    planned: bool = False
+    gap: int = 0
+
+
+class TerritoryDesk:
+    """A territory's desk for one day.
+
+    Args:
+        midnight: when the day begins, epoch seconds; ``weekday``: which day, 0 is Monday.
+        terms: of the territory.
+        policy: how it commits.
+        history: gives earlier days in the numbers of the codes handed to it.
+        seed: of the futures drawn.
+    """
+
+    def __init__(
+        self,
+        midnight: float,
+        weekday: int,
+        terms: Terms,
+        policy: Policy,
+        history: Callable[[Codes], Sequence[HistoryDay]] = lambda _: (),
+        seed: int = 0,
+    ) -> None:
+        self.midnight, self.terms, self.policy = midnight, terms, policy
+        self._codes = Codes()
+        learned = history(self._codes)
+        self.planner = Planner.learned(learned, terms, seed, weekday)
+        self._desk = Desk(terms, self._codes, policy, learned)
+        self._row_of_slot: dict[int, int] = {}
+        self._slot_ids: list[int] = []
+        self._places: dict[int, PlaceRow] = {}
+        self._row: dict[str, int] = {}
+        self._ids: list[str] = []
+        # as the ledger has it: the seat behind each promise, the seats free
+        self._kept: dict[str, int] = {}
+        self._kept_on: Counter[int] = Counter()
+        self._free: dict[int, int] = {}
+        self._touched: set[int] = set()
+
+    # -- places --------------------------------------------------------------------------------------------------
+
+    def place(self, now: float, place: PlaceRow) -> None:
+        """A slot of this territory is on the market, or has changed."""
+        known = self._places.get(place.slot_id)
+        if known is not None and known.version > place.version:
+            return
+        self._places[place.slot_id] = place
+        if known is not None and _shape(known) == _shape(place):
+            self.left(place.slot_id, place.left)
+            return
+        self.gone(place.slot_id)
+        self._places[place.slot_id] = place
+        row = self._desk.publish(
+            now - self.midnight,
+            capacity=place.left,
+            lat=place.lat,
+            lon=place.lon,
+            start=place.start - self.midnight,
+            profession=self._codes.name(place.profession),
+            mode=MODE_BITS[place.mode],
+            offer=self._codes.offer(place.offers),
+            professional=self._codes.name(place.professional),
+            specialty=self._specialty(place.specialty),
+            landmass=place.landmass,
+        )
+        self._known(place.slot_id, row, place.left)
+
+    def _known(self, slot_id: int, row: int, left: int) -> None:
+        self._row_of_slot[slot_id] = row
+        self._slot_ids.append(slot_id)
+        self._free[row] = left
+
+    def _specialty(self, specialty: str | None) -> int:
+        return -1 if specialty is None else self._codes.name(f"specialty {specialty}")
+
+    def left(self, slot_id: int, left: int) -> None:
+        """So many seats of a slot are free; below zero when more are given than are offered."""
+        row = self._row_of_slot.get(slot_id)
+        if row is not None:
+            self._free[row] = left
+            self._touched.add(row)
+
+    def gone(self, slot_id: int) -> None:
+        """A slot is off the market."""
+        row = self._row_of_slot.pop(slot_id, None)
+        self._places.pop(slot_id, None)
+        if row is not None:
+            self._desk.gone(row)
+            self._free.pop(row, None)
+            self._touched.discard(row)
+
+    def _catch_up(self) -> None:
+        """Bring the desk's seats in line with the ledger's."""
+        for row in sorted(self._touched):
+            if row in self._free:
+                seats = self._free[row] + self._kept_on[row]
+                if seats != self._desk.left[row]:
+                    self._desk.free(row, seats - self._desk.left[row])
+        self._touched.clear()
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def take_in(self, now: float, request: OpenRequest, found: Candidates) -> None:
+        """A request is open, again or for the first time; ``found``: all that it could be given, full or not."""
+        row = self._row.get(request.id)
+        if row is None:
+            row = self._call(now - self.midnight, request, found)
+            if request.not_professionals:
+                self._bar(row, request)
+        else:
+            self._keep(request.id, None)
+            self._desk.reopen(row, request.was_promised, ask=True)
+            if request.not_slots or request.not_professionals:
+                self._bar(row, request)
+        behind = None if request.promised is None else self._row_of_slot.get(request.promised)
+        if behind is not None:
+            self._keep(request.id, behind)
+            self._catch_up()
+            self._desk.promised(row, behind)
+
+    def _call(self, now: float, request: OpenRequest, found: Candidates) -> int:
+        tier = self.terms.tiers[request.tier]
+        cost = found.cost.astype(np.float64)
+        if self.terms.mt_first:
+            cost -= tier.value * found.is_mt
+        order = np.lexsort((found.slot_id, cost))
+        kept, beyond = order[:MOST_PAIRS], np.inf
+        if order.size > MOST_PAIRS:
+            beyond = float(cost[order[MOST_PAIRS]])
+        rows = []
+        for slot_id, start, left in zip(
+            found.slot_id[kept].tolist(), found.start[kept].tolist(), found.left[kept].tolist(), strict=True
+        ):
+            slot = self._row_of_slot.get(slot_id)
+            if slot is None:
+                slot = self._desk.see(now, start - self.midnight, left)
+                self._known(slot_id, slot, left)
+            rows.append(slot)
+        pairs = Pairs(np.zeros(len(rows), np.intp), np.array(rows, np.intp), 60 * found.travel_min[kept], cost[kept])
+        row = self._desk.call_for(
+            pairs,
+            beyond,
+            created=request.created_at - self.midnight,
+            lat=request.lat,
+            lon=request.lon,
+            deadline=request.deadline - self.midnight,
+            radius_km=request.radius_km,
+            value=tier.value,
+            wait_weight=tier.wait_weight,
+            profession=self._codes.name(request.profession),
+            modes=sum(MODE_BITS[mode] for mode in set(request.modes)),
+            need=self._codes.need(request.needs),
+            mt=self._codes.name(request.mt),
+            tier=TIER_RANK[request.tier],
+            specialty=self._specialty(request.specialty),
+            landmass=request.landmass,
+        )
+        self._row[request.id] = row
+        self._ids.append(request.id)
+        return row
+
+    def _bar(self, row: int, request: OpenRequest) -> None:
+        slots = [self._row_of_slot[s] for s in request.not_slots if s in self._row_of_slot]
+        self._desk.bar(row, slots, [self._codes.name(name) for name in request.not_professionals])
+
+    def close(self, request_id: str) -> None:
+        """A request is closed: firm and confirmed, cancelled, or past its deadline."""
+        row = self._row.get(request_id)
+        if row is not None:
+            self._desk.close(row)
+            self._keep(request_id, None)
+
+    def _keep(self, request_id: str, slot: int | None) -> None:
+        """Note the seat that the ledger has behind a promise."""
+        before = self._kept.pop(request_id, None)
+        if slot is not None:
+            self._kept[request_id] = slot
+        for row, change in ((before, -1), (slot, 1)):
+            if row is not None:
+                self._kept_on[row] += change
+                self._touched.add(row)
+
+    def is_kept(self, request_id: str) -> bool:
+        """Whether the ledger has a seat behind a promise for this request."""
+        return request_id in self._kept
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When a plan is due, epoch seconds."""
+        self._catch_up()
+        return self.midnight + self._desk.due()
+
+    def task(self, now: float) -> Task:
+        """What a plan is to be made from."""
+        self._catch_up()
+        return self._desk.task(now - self.midnight)
+
+    def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Decision]:
+        """Take a plan over."""
+        self._catch_up()
+        verdicts = self._desk.adopt(task, plans, now - self.midnight)
+        last = {v.request: n for n, v in enumerate(verdicts) if v.what != "displace"}
+        # a seat that moves and is told at once is told: one claim for a request, but for a displaced one
+        return [self._said(v) for n, v in enumerate(verdicts) if last.get(v.request, n) == n or v.what == "displace"]
+
+    def is_asked(self) -> bool:
+        """Whether somebody wants an answer."""
+        return bool(self._desk.asked())
+
+    def answer(self, now: float) -> list[Decision]:
+        """Decide for whom has just called; ``none`` for those who wait."""
+        self._catch_up()
+        asked = self._desk.asked()
+        verdicts = {v.request: v for v in self._desk.answer(now - self.midnight)}
+        return [self._said(verdicts[r]) if r in verdicts else Decision("none", self._ids[r], None) for r in asked]
+
+    def _said(self, verdict: Verdict) -> Decision:
+        slot_id = None if verdict.slot < 0 else self._slot_ids[verdict.slot]
+        return Decision(verdict.what, self._ids[verdict.request], slot_id, verdict.price, verdict.planned, verdict.gap)
+
+    def price(self, slot_id: int) -> float | None:
+        """The price of a seat in the mean of the futures, tenths of a minute; None where there is none."""
+        row = self._row_of_slot.get(slot_id)
+        return None if row is None else self._desk.price(row)
+
+    def settle(self, decision: Decision, word: str) -> None:
+        """Take in what the ledger said to a decision: a word of ``Ledger.claim``, or ``unknown`` for no answer."""
+        row = self._row[decision.request_id]
+        slot = None if decision.slot_id is None else self._row_of_slot.get(decision.slot_id)
+        if slot is not None:
+            self._touched.add(slot)
+        if word in ("promised", "moved"):
+            self._keep(decision.request_id, slot)
+        elif word in ("told_firm", "displaced", "held"):
+            self._keep(decision.request_id, None)
+        elif word in ("seat_lost", "unknown"):
+            self._lost(row, decision, slot if word == "seat_lost" else None)
+        elif word == "not_waiting":
+            self.close(decision.request_id)
+
+    def _lost(self, row: int, decision: Decision, slot: int | None) -> None:
+        """A seat was not had: one that was refused is not asked for again, and what was promised before stands."""
+        behind = self._kept.get(decision.request_id)
+        self._desk.reopen(row, behind is not None, ask=behind is None)
+        if slot is not None:
+            self._desk.bar(row, [slot], self._desk.barred(row))
+        if behind is not None:
+            self._desk.promised(row, behind)
+
+
+def _shape(place: PlaceRow) -> tuple[object, ...]:
+    """What makes a slot another one for those who want it; seats apart."""
+    return (
+        *(place.start, place.lat, place.lon, place.profession, place.mode, place.professional, place.specialty),
+        *(place.landmass, frozenset(place.offers)),
+    )

@@ -1,0 +1,177 @@
+"""The desks of all territories that promise: what they hear, when they plan, what they decide.
+
+A plan of a large territory takes a fraction of a second, in which the calls that come meanwhile must be answered: it is
+made in a process of its own, and taken over when it is there. Where there is no such process (a replay, in which
+deciding takes no time) it is made at once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+
+from sas_matcher.matching.commitment import Policy
+from sas_matcher.matching.engine import Candidates, OpenRequest
+from sas_matcher.matching.market import PlaceRow
+from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.territory import Decision, TerritoryDesk
+
+INLINE_PAIRS: Final = 4_000
+"""Pairs up to which a plan without a forecast is made at once: about 4 ms (as ``match.INLINE_ARCS``)."""
+
+RETRY_S: Final = 5.0
+"""After a plan that did not come, the calls are answered at the old prices for so long."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PlanLateError(Exception):
+    """A plan did not come in time."""
+
+
+class PlannerProcess(Protocol):
+    """Makes plans elsewhere."""
+
+    async def plan(self, key: str, planner: Planner, task: Task) -> list[FieldPlan]:
+        """Return the plan; ``key`` names the planner, which is sent along only where it is not known yet.
+
+        Raises:
+            PlanLateError: it did not come in time, or its process died.
+        """
+        ...
+
+
+class Round(NamedTuple):
+    """What the desks of a round decided, by territory, and how the plans among it went."""
+
+    decisions: list[tuple[str, Decision]]
+    plans: list[tuple[int, int, int]]  # requests, pairs, gap
+
+
+class Desks:
+    """All desks of one matcher. Not thread-safe: one task decides."""
+
+    def __init__(self, elsewhere: PlannerProcess | None, wake: Callable[[], object]) -> None:
+        self._elsewhere, self._wake = elsewhere, wake
+        self._desks: dict[str, TerritoryDesk] = {}
+        self._opened = 0
+        self._keys: dict[str, str] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._ready: dict[str, tuple[Task, list[FieldPlan]]] = {}
+        self._not_before: dict[str, float] = {}
+
+    def __contains__(self, territory: str) -> bool:
+        return territory in self._desks
+
+    def __getitem__(self, territory: str) -> TerritoryDesk:
+        return self._desks[territory]
+
+    def is_for(self, territory: str, midnight: float, terms: Terms, policy: Policy) -> bool:
+        """Whether the desk that there is was opened for this day and these rules."""
+        desk = self._desks.get(territory)
+        return desk is not None and (desk.midnight, desk.terms, desk.policy) == (midnight, terms, policy)
+
+    def open(self, territory: str, desk: TerritoryDesk) -> None:
+        """Open a territory's desk, in the place of the one that there was."""
+        self.shut(territory)
+        self._desks[territory] = desk
+        self._opened += 1
+        self._keys[territory] = f"{territory} {self._opened}"
+
+    def shut(self, territory: str) -> None:
+        """Close a desk; its requests are the caller's."""
+        for known in (self._desks, self._keys, self._ready, self._not_before):
+            known.pop(territory, None)
+        if (plan := self._running.pop(territory, None)) is not None:
+            plan.cancel()
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def place(self, territory: str, now: float, place: PlaceRow) -> None:
+        """A slot was published or changed; beyond its own territory it is known by who may use it."""
+        for name, desk in self._desks.items():
+            if name == territory:
+                desk.place(now, place)
+            else:
+                desk.left(place.slot_id, place.left)
+
+    def left(self, slot_id: int, left: int) -> None:
+        """The free seats of a slot have changed."""
+        for desk in self._desks.values():
+            desk.left(slot_id, left)
+
+    def gone(self, slot_id: int) -> None:
+        """A slot is off the market."""
+        for desk in self._desks.values():
+            desk.gone(slot_id)
+
+    def take_in(self, now: float, request: OpenRequest, found: Candidates) -> None:
+        """A request wants to be decided."""
+        self._desks[request.territory].take_in(now, request, found)
+
+    def close(self, request_id: str) -> None:
+        """A request is closed."""
+        for desk in self._desks.values():
+            desk.close(request_id)
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """When a plan is due next, epoch seconds; infinite where none is."""
+        times = (
+            max(desk.due(), self._not_before.get(name, 0.0))
+            for name, desk in self._desks.items()
+            if name not in self._running and name not in self._ready
+        )
+        return min(times, default=float("inf"))
+
+    def has_work(self, now: float) -> bool:
+        """Whether a plan has come or is due, or somebody wants an answer."""
+        return bool(self._ready) or self.due() <= now or any(desk.is_asked() for desk in self._desks.values())
+
+    def decide(self, now: float) -> Round:
+        """Take over plans that have come, begin those that are due, answer the calls."""
+        decisions: list[tuple[str, Decision]] = []
+        plans: list[tuple[int, int, int]] = []
+        for name, desk in self._desks.items():
+            if name in self._running or (name not in self._ready and not self._is_due(name, desk, now)):
+                continue
+            if name in self._ready:
+                task, made = self._ready.pop(name)
+            else:
+                task = desk.task(now)
+                if self._elsewhere is not None and _takes_long(desk, task):
+                    self._running[name] = asyncio.create_task(self._plan(name, desk, task, now, self._elsewhere))
+                    continue
+                made = desk.planner.plan(task)
+            decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
+            plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
+        for name, desk in self._desks.items():
+            decisions += [(name, decision) for decision in desk.answer(now)]
+        return Round(decisions, plans)
+
+    def _is_due(self, name: str, desk: TerritoryDesk, now: float) -> bool:
+        return max(desk.due(), self._not_before.get(name, 0.0)) <= now
+
+    async def _plan(self, name: str, desk: TerritoryDesk, task: Task, now: float, elsewhere: PlannerProcess) -> None:
+        try:
+            made = await elsewhere.plan(self._keys[name], desk.planner, task)
+            if self._desks.get(name) is desk:
+                self._ready[name] = (task, made)
+        except PlanLateError:
+            _log.warning("matcher.plan_late", territory=name)
+            self._not_before[name] = now + RETRY_S
+        finally:
+            if self._desks.get(name) is desk:
+                self._running.pop(name, None)
+            self._wake()
+
+
+def _takes_long(desk: TerritoryDesk, task: Task) -> bool:
+    return desk.planner.forecast is not None or sum(item.live.slot.size for item in task.fields) > INLINE_PAIRS
+
+
+def _figures(requests: list[int], plan: FieldPlan) -> tuple[int, int, int]:
+    return len(set(requests)), len(requests), plan.gap
