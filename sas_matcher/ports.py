@@ -264,11 +264,27 @@ class Ledger(Protocol):
         ...
 
     async def settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of territories."""
+        """Return the settings of the territories that have changed any (others: ``DEFAULT_SETTING`` of the domain)."""
         ...
 
-    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
-        """Store the settings of a territory."""
+    async def change_setting(
+        self,
+        now: datetime,
+        territory: str,
+        changes: Mapping[str, Any],
+        why: str,
+        version: int | None,
+        once: Idempotency,
+    ) -> Outcome:
+        """Change what ``changes`` names of a territory's setting (of ``policy``, tiers); the rest stays.
+
+        ``version`` is the one that was read, None whatever it is now. Words: changed (traced and announced),
+        unchanged, conflict (another version), crisis_not_allowed. The document is the setting as it stands after.
+        """
+        ...
+
+    async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
+        """Return the changes of a territory's setting, newest first, from below a version on."""
         ...
 
     async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -13,6 +14,7 @@ from adapters.memory.claims import claim_seats
 from adapters.memory.documents import place_json
 from adapters.memory.requests import Answer
 from adapters.memory.rows import BEHIND_PROMISES, Slot
+from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError
 from sas_matcher.ports import Announcement, Claim, Clock, Idempotency, KeyRecord, Outcome, Publisher
@@ -66,7 +68,6 @@ class MemoryLedger:
         self._once: dict[tuple[str, str], _Answered] = {}
         self._leases: dict[str, _Lease] = {}
         self._fences = itertools.count(1)
-        self._settings: dict[str, dict[str, Any]] = {}
 
     def _publish(self) -> list[Announcement]:
         """End the transaction: what it announced is made known."""
@@ -385,12 +386,32 @@ class MemoryLedger:
         return True
 
     async def settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of the territories that have any."""
-        return {territory: dict(setting) for territory, setting in self._settings.items()}
+        """Return the settings of the territories that have changed any."""
+        return deepcopy(self.tables.settings)
 
-    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
-        """Store the settings of a territory."""
-        self._settings[territory] = {"territory": territory, "hold_seconds": hold_seconds, "mt_rule": mt_rule}
+    async def change_setting(
+        self,
+        now: datetime,
+        territory: str,
+        changes: Mapping[str, Any],
+        why: str,
+        version: int | None,
+        once: Idempotency,
+    ) -> Outcome:
+        """Change a territory's setting once for its Idempotency-Key; words as in the port.
+
+        Raises:
+            ValueError: a value that no setting may have, or the API key is unknown.
+        """
+        if once.key_id not in self._keys:
+            raise ValueError(f"Expected a known API key, got {once.key_id}.")
+        return self._change(change_setting, now, (territory, once.key_id, changes, why, version), once)
+
+    async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
+        """Return a page of the changes of a territory's setting, newest first."""
+        # the n-th change made version n
+        older = self.tables.setting_log.get(territory, [])[: None if before is None else max(0, before - 1)]
+        return older[::-1][:limit]
 
     async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places of some territories."""

@@ -5,7 +5,7 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -35,6 +35,9 @@ class Tables:
         self.requests: dict[str, Request] = {}
         self.bookings: dict[str, Booking] = {}
         self.outbox: dict[int, Announcement] = {}
+        # by territory: its setting as a document, and its changes as JSON, oldest first
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.setting_log: dict[str, list[str]] = {}
         # active bookings: by slot and seat, by professional (those that exclude others), and those that are holds
         self.seats: dict[int, dict[int, Booking]] = {}
         self.busy: dict[str, dict[str, Booking]] = {}
@@ -243,6 +246,13 @@ class Tables:
 
     def _say_request(self, now: datetime, r: Request, stream: str, kind: str, data: str) -> None:
         self._say(now, r.territory, stream, kind, data, r.id, r.version, r.key_id, ())
+
+    def announce_setting(self, now: datetime, change: Mapping[str, Any]) -> None:
+        """Keep the trace of a change of a territory's setting, and announce it to all keys of the territory."""
+        territory, data = change["territory"], orjson.dumps(change).decode()
+        self.setting_log.setdefault(territory, []).append(data)
+        about = (f"settings:{territory}", change["version"], change["key_id"], (f"t:{territory}", "t:*"))
+        self._say(now, territory, "events", "settings.changed", data, *about)
 
     def announce_booking(self, now: datetime, b: Booking) -> None:
         """Announce what a booking became to the practice."""

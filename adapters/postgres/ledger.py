@@ -500,12 +500,27 @@ class PostgresLedger:
         return await self._value("allow_ingest", key_id, password_hash) is not None
 
     async def settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of the territories that have any."""
-        return {row["territory"]: dict(row) for row in await self._rows("settings")}
+        """Return the settings of the territories that have changed any."""
+        found = [orjson.loads(row["document"]) for row in await self._rows("settings")]
+        return {setting["territory"]: setting for setting in found}
 
-    async def set_setting(self, territory: str, hold_seconds: int, mt_rule: str) -> None:
-        """Store the settings of a territory."""
-        await self._retry(lambda c: c.execute(QUERIES["set_setting"], territory, hold_seconds, mt_rule))
+    async def change_setting(
+        self,
+        now: datetime,
+        territory: str,
+        changes: Mapping[str, Any],
+        why: str,
+        version: int | None,
+        once: Idempotency,
+    ) -> Outcome:
+        """Change a territory's setting once for its Idempotency-Key; words as in the port."""
+        named = orjson.dumps(changes).decode()
+        sql = "select * from change_setting($1, $2, $3, $4, $5, $6)"
+        return await self._once(sql, now, (territory, once.key_id, named, why, version), once)
+
+    async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
+        """Return a page of the changes of a territory's setting, newest first."""
+        return [row["document"] for row in await self._rows("setting_changes", territory, before, limit)]
 
     async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places of some territories."""

@@ -19,12 +19,13 @@ update api_key set revoked_at = $2 where id = $1 and revoked_at is null returnin
 update api_key set ingest_hash = $2 where id = $1 and revoked_at is null returning id
 
 -- name: settings
--- Settings of all territories that have any.
-select territory, hold_seconds, mt_rule from territory_setting
+-- Settings of all territories that have changed any (a change that was refused leaves version 0 behind).
+select setting_json(s)::text as document from territory_setting s where version > 0
 
--- name: set_setting
-insert into territory_setting (territory, hold_seconds, mt_rule) values ($1, $2, $3)
-on conflict (territory) do update set hold_seconds = excluded.hold_seconds, mt_rule = excluded.mt_rule
+-- name: setting_changes
+-- The changes of a territory's setting, newest first; before (a version) pages backwards.
+select setting_change_json(l)::text as document from territory_setting_log l
+where territory = $1 and ($2::int is null or version < $2) order by version desc limit $3
 
 -- name: request_document
 -- What its regulator (or, key null, the service) sees of a request.

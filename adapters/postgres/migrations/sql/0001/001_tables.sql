@@ -24,7 +24,32 @@ create table api_key (
 create table territory_setting (
     territory     text primary key,
     hold_seconds  int not null default 180 check (hold_seconds between 15 and 1800),
-    mt_rule       text not null default 'bonus' check (mt_rule in ('bonus', 'first'))
+    mt_rule       text not null default 'bonus' check (mt_rule in ('bonus', 'first')),
+    -- by tier, when a place becomes firm
+    policy        jsonb not null default '{"T0": "firm", "T1": "firm", "T2": "firm", "T3": "firm"}' check (
+        policy ?& array['T0', 'T1', 'T2', 'T3'] and policy - array['T0', 'T1', 'T2', 'T3'] = '{}'
+        and not jsonb_path_exists(policy, '$.* ? (!(@ == "firm" || @ == "promise" || @ == "crisis" || @ == "auto"))')),
+    -- whether promises may be broken here at all; whether a crisis is declared now
+    crisis_allowed boolean not null default false,
+    crisis        boolean not null default false,
+    -- percent of its tier's value that a request gains for each hour that it waits
+    ageing_percent_per_h double precision not null default 0 check (ageing_percent_per_h between 0 and 2),
+    version       int not null default 0,
+    changed_at    timestamptz,
+    constraint crisis_needs_leave check (
+        crisis_allowed or not (crisis or jsonb_path_exists(policy, '$.* ? (@ == "crisis")')))
+);
+
+-- Who changed a territory's setting, when and why; before and after as `setting_json` says them.
+create table territory_setting_log (
+    territory text not null references territory_setting (territory),
+    version   int not null,
+    at        timestamptz not null,
+    key_id    text not null references api_key (id),
+    before    json not null,
+    after     json not null,
+    why       text not null check (why <> ''),
+    primary key (territory, version)
 );
 
 create table slot (
@@ -159,7 +184,7 @@ create table outbox (
     version   int not null,
     -- the API key whose sockets get it
     owner     text not null,
-    -- who else gets it: 'src:…' publisher, 'p:…' professional, 's:…' structure
+    -- who else gets it: 'src:…' publisher, 'p:…' professional, 's:…' structure, 't:…' all keys of a territory ('t:*')
     audience  text[] not null,
     data      text not null
 );

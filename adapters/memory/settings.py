@@ -1,0 +1,69 @@
+"""What territories set, in the twin: what ``005_settings.sql`` says, and the checks of ``territory_setting``."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from adapters.memory.requests import Answer
+from adapters.memory.tables import Tables
+from sas_matcher.domain.policy import (
+    DEFAULT_SETTING,
+    LIVE_POLICIES,
+    MOST_AGEING_PERCENT_PER_H,
+    needs_leave,
+)
+
+
+def change_setting(
+    tables: Tables,
+    now: datetime,
+    territory: str,
+    key_id: str,
+    changes: Mapping[str, Any],
+    why: str,
+    version: int | None,
+) -> Answer:
+    """Change what is named and leave the rest; ``version``, where given, is the one that was read.
+
+    Raises:
+        ValueError: a value that no setting may have.
+    """
+    before = tables.settings.get(territory) or {"territory": territory, **DEFAULT_SETTING}
+    if version not in (None, before["version"]):
+        return "conflict", orjson.dumps(before).decode()
+    after = {**before, **changes, "policy": {**before["policy"], **changes.get("policy", {})}}
+    if after == before:
+        return "unchanged", orjson.dumps(before).decode()
+    if not after["crisis_allowed"] and needs_leave(after["policy"].values(), crisis=after["crisis"]):
+        return "crisis_not_allowed", orjson.dumps(before).decode()
+    _check(after, before, why)
+    # as it reads in a document: an instant is text there
+    after |= {"version": before["version"] + 1, "changed_at": now.isoformat()}
+    tables.settings[territory] = after
+    change = {
+        "territory": territory,
+        "version": after["version"],
+        "at": now,
+        "key_id": key_id,
+        "why": why,
+        "before": before,
+        "after": after,
+    }
+    tables.announce_setting(now, change)
+    return "changed", orjson.dumps(after).decode()
+
+
+def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> None:
+    right = (
+        setting.keys() == before.keys()
+        and setting["policy"].keys() == before["policy"].keys()
+        and set(setting["policy"].values()) <= set(LIVE_POLICIES)
+        and 15 <= setting["hold_seconds"] <= 1800  # noqa: PLR2004 - as the table has it
+        and setting["mt_rule"] in ("bonus", "first")
+        and 0 <= setting["ageing_percent_per_h"] <= MOST_AGEING_PERCENT_PER_H
+        and why != ""
+    )
+    if not right:
+        raise ValueError(f"Expected a lawful setting and a reason, got {setting} because of {why!r}.")

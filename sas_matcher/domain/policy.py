@@ -1,0 +1,71 @@
+"""When a place becomes firm: the policies by name, and what a territory sets about them.
+
+Names and meaning are those of the day log (*Policies*); the rule of ageing is the matching study's (§9).
+"""
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from sas_matcher.domain.vocabulary import Tier
+
+
+class Policy(StrEnum):
+    """What may still change about a place once it is given."""
+
+    FIRM = "firm"
+    """Irrevocable once told; who finds no place waits."""
+    PROMISE = "promise"
+    """"Seen before your deadline": the place may move until it is told; never broken by the engine."""
+    CRISIS = "crisis"
+    """As ``promise``, but a higher tier may displace a promise of a lower one."""
+    AUTO = "auto"
+    """``promise``; ``crisis`` where the territory allows it and has declared it."""
+    FCFS_NEAREST = "fcfs-nearest"
+    """The fair human peer: nearest feasible place at once, in order of arrival."""
+    OFFICIAL = "official"
+    """The national search engine's rules, without a waiting list."""
+
+
+LIVE_POLICIES: Final = (Policy.FIRM, Policy.PROMISE, Policy.CRISIS, Policy.AUTO)
+"""What a territory may choose; the others exist to be compared with, and no patient is matched by them."""
+
+DEFAULT_HOLD_S: Final = 180
+
+# Tiers are worth twice the next lower one, and nobody waits longer than 48 h (T3): 2 % an hour are 96 % at the most, so
+# that an aged request never outweighs a fresh one of a higher tier.
+MOST_AGEING_PERCENT_PER_H: Final = 2.0
+
+DEFAULT_SETTING: Final[Mapping[str, Any]] = {
+    "hold_seconds": DEFAULT_HOLD_S,
+    "mt_rule": "bonus",
+    "policy": {str(tier): str(Policy.FIRM) for tier in Tier},
+    "crisis_allowed": False,
+    "crisis": False,
+    "ageing_percent_per_h": 0.0,
+    "version": 0,
+    "changed_at": None,
+}
+"""The setting of a territory that has changed nothing (table ``territory_setting``).
+
+``hold_seconds``: how long a hold lasts. ``mt_rule``: the médecin traitant's place is worth a ``bonus``, or goes
+``first``. ``policy``: by tier. ``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
+``ageing_percent_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
+"""
+
+
+def effective(policy: Policy, *, crisis_allowed: bool, crisis: bool) -> Policy:
+    """Return the policy that decides: ``auto`` means ``crisis`` while one is allowed and declared, else ``promise``.
+
+    Without leave nothing is displaced: ``crisis``, which no setting has then, counts as ``promise``.
+    """
+    if policy is Policy.AUTO:
+        return Policy.CRISIS if crisis_allowed and crisis else Policy.PROMISE
+    if policy is Policy.CRISIS and not crisis_allowed:
+        return Policy.PROMISE
+    return policy
+
+
+def needs_leave(policies: Collection[str], *, crisis: bool) -> bool:
+    """Tell whether a territory with these policies, or with a crisis declared, must be allowed to have one."""
+    return crisis or Policy.CRISIS in policies
