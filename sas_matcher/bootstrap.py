@@ -36,6 +36,7 @@ from sas_matcher.services.match import Matcher
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
+from sas_matcher.services.steer import Steering
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -191,6 +192,7 @@ def api(settings: Settings) -> "FastAPI":
                 hub=hub,
                 publishing=Publishing(stores.ledger, stores.clock, geography),
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
+                steering=Steering(stores.ledger, stores.clock),
                 territories=territories_of(settings, geography),
             )
             following = _vital(hub.run())

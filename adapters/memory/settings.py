@@ -60,7 +60,7 @@ def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> N
         setting.keys() == before.keys()
         and setting["policy"].keys() == before["policy"].keys()
         and set(setting["policy"].values()) <= set(LIVE_POLICIES)
-        and 15 <= setting["hold_seconds"] <= 1800  # noqa: PLR2004 - as the table has it
+        and 15 <= setting["hold_seconds"] <= 1800
         and setting["mt_rule"] in ("bonus", "first")
         and 0 <= setting["ageing_percent_per_h"] <= MOST_AGEING_PERCENT_PER_H
         and why != ""

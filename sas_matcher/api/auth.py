@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, TooManyError
-from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
+from sas_matcher.domain.vocabulary import SCOPE_LABELS, SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.ports import Clock, KeyRecord, Ledger
 from sas_matcher.services.publish import Publisher
 
@@ -57,8 +57,8 @@ class Caller:
             NotAllowedError: names the scope that is missing.
         """
         if self.scope not in scopes:
-            wanted = " ou ".join(scopes)
-            raise NotAllowedError(f"Il faut une clé de portée {wanted} ; celle-ci est de portée {self.scope}.")
+            wanted = " ou ".join(SCOPE_LABELS[scope] for scope in scopes)
+            raise NotAllowedError(f"Il faut une clé {wanted} ; celle-ci est une clé {SCOPE_LABELS[self.scope]}.")
         return self
 
     def sees_territory(self, territory: str) -> bool:

@@ -32,6 +32,7 @@ class Subscriber:
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
         self.lost = False
         self.audience = [f"p:{name}" for name in caller.professionals] + [f"s:{name}" for name in caller.structures]
+        self.audience += [f"t:{name}" for name in caller.territories]
         if "*" in caller.professionals:
             self.audience.append(f"src:{caller.source}")
 

@@ -8,6 +8,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from sas_matcher.domain.policy import LIVE_POLICIES
+from sas_matcher.domain.vocabulary import Tier
+
 _REF: Final = "#/components/schemas/{model}"
 PROBLEM_SCHEMA: Final = {
     "type": "object",
@@ -126,6 +129,58 @@ ASKED_SCHEMA: Final = {
     },
 }
 """A request as a regulator reads it, as far as the reason for no place goes."""
+_BY_TIER: Final = {
+    "type": "object",
+    "required": list(Tier),
+    "properties": {str(tier): {"enum": list(LIVE_POLICIES)} for tier in Tier},
+}
+_SETTING: Final = {
+    "territory": {"type": "string"},
+    "version": {"type": "integer", "minimum": 0, "description": "0 while nothing was changed"},
+    "changed_at": {"type": ["string", "null"], "format": "date-time"},
+    "hold_seconds": {"type": "integer"},
+    "mt_rule": {"enum": ["bonus", "first"]},
+    "policy": {**_BY_TIER, "description": "When a place becomes firm, by tier"},
+    "crisis_allowed": {"type": "boolean", "description": "A crisis may be declared here"},
+    "crisis": {"type": "boolean", "description": "A crisis is declared: auto displaces promises of lower tiers"},
+    "ageing_percent_per_h": {
+        "type": "number",
+        "description": "Of its tier's value, for each hour that a request waits",
+    },
+}
+SETTING_SCHEMA: Final = {
+    "type": "object",
+    "required": [*_SETTING, "in_force"],
+    "properties": {
+        **_SETTING,
+        "in_force": {**_BY_TIER, "description": "Which policy decides now: auto is promise or crisis"},
+    },
+}
+_KEPT_SETTING: Final = {"type": "object", "required": list(_SETTING), "properties": _SETTING}
+SETTING_CHANGES_SCHEMA: Final = {
+    "type": "object",
+    "required": ["territory", "changes", "next_before"],
+    "properties": {
+        "territory": {"type": "string"},
+        "changes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["territory", "version", "at", "key_id", "why", "before", "after"],
+                "properties": {
+                    "territory": {"type": "string"},
+                    "version": {"type": "integer"},
+                    "at": {"type": "string", "format": "date-time"},
+                    "key_id": {"type": "string", "description": "The key that changed it"},
+                    "why": {"type": "string"},
+                    "before": _KEPT_SETTING,
+                    "after": _KEPT_SETTING,
+                },
+            },
+        },
+        "next_before": {"type": ["integer", "null"], "description": "Leads to the next page"},
+    },
+}
 _STATUS_TEXT: Final = {
     400: "Unreadable request",
     401: "No valid key",
@@ -154,11 +209,11 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _STATUS_TEXT[status], "content": content} for status in sorted({400, *statuses})}
 
 
-def asked(description: str) -> dict[str, Any]:
-    """Document an answer that is a request as its regulator reads it."""
+def answers(schema: str, description: str) -> dict[str, Any]:
+    """Document an answer by the name of its schema."""
     return {
         "description": description,
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model="Asked")}}},
+        "content": {"application/json": {"schema": {"$ref": _REF.format(model=schema)}}},
     }
 
 
@@ -213,6 +268,8 @@ def install(app: FastAPI) -> None:
             components["schemas"] |= {
                 "Problem": PROBLEM_SCHEMA,
                 "Asked": ASKED_SCHEMA,
+                "Setting": SETTING_SCHEMA,
+                "SettingChanges": SETTING_CHANGES_SCHEMA,
                 "NoPlace": NO_PLACE_SCHEMA,
                 "Relaxation": RELAXATION_SCHEMA,
                 "Place": PLACE_SCHEMA,

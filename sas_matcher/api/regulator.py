@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.openapi import asked, problems, takes
+from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import (
@@ -32,8 +32,8 @@ WAIT_S: Final = 2.0  # then 202: the decision is pushed
     status_code=201,
     summary="Ask for a place",
     responses={
-        201: asked("Decided: the place held, or the reason for none and what would help"),
-        202: asked("Committed; the decision is pushed"),
+        201: answers("Asked", "Decided: the place held, or the reason for none and what would help"),
+        202: answers("Asked", "Committed; the decision is pushed"),
         **problems(401, 403, 409, 413, 422, 429, 503),
     },
     openapi_extra=takes(RequestIn, once=True),

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.lifecycle import RequestStatus
+from sas_matcher.domain.policy import MOST_AGEING_PERCENT_PER_H
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -286,11 +287,63 @@ class OutcomeIn(Strict):
     outcome: Literal["fulfilled", "noshow"]
 
 
-class SettingIn(Strict):
-    """Settings of a territory."""
+LivePolicy = Literal["firm", "promise", "crisis", "auto"]
 
-    hold_seconds: Annotated[int, Field(ge=15, le=1800)]
-    mt_rule: Literal["bonus", "first"]
+
+class PolicyIn(Strict):
+    """When a place becomes firm, by tier; tiers that are left out stay as they are."""
+
+    T0: LivePolicy | None = None
+    T1: LivePolicy | None = None
+    T2: LivePolicy | None = None
+    T3: LivePolicy | None = None
+
+
+class SettingIn(Strict):
+    """What to change in the settings of a territory, and why; what is left out stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "policy": {"T0": "firm", "T1": "auto", "T2": "auto", "T3": "auto"},
+                "crisis": True,
+                "why": "Épidémie de bronchiolite, plan activé ce matin",
+            }
+        }
+    )
+
+    hold_seconds: Annotated[int, Field(ge=15, le=1800, description="Durée d'une réservation provisoire")] | None = None
+    mt_rule: Literal["bonus", "first"] | None = None
+    policy: PolicyIn | None = None
+    crisis_allowed: bool | None = Field(default=None, description="La crise peut être déclarée (ARS, administration)")
+    crisis: bool | None = Field(default=None, description="La crise est déclarée")
+    ageing_percent_per_h: Annotated[float, Field(ge=0, le=MOST_AGEING_PERCENT_PER_H)] | None = Field(
+        default=None, description="Gain de valeur par heure d'attente, en % de celle du palier"
+    )
+    why: Annotated[Text, Field(description="Motif, gardé au journal ; aucune identité de patient")]
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        default=None, description="Version lue : refuse le changement si une autre est en vigueur"
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> "SettingIn":
+        if not self.changes():
+            raise wrong("changes", "indiquez au moins un réglage à changer")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """Return what is to change, by column; of ``policy``, by tier."""
+        given = self.model_dump(exclude={"why", "version"}, exclude_none=True)
+        return {name: value for name, value in given.items() if value != {}}
+
+
+class SettingChangesQuery(BaseModel):
+    """A page of the changes of a territory's setting; ``before`` is a version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 class OffersQuery(BaseModel):

@@ -1,4 +1,4 @@
-"""Routes for everyone: who am I, communes, vocabulary, tickets, steering counts, settings, health, metrics."""
+"""Routes for everyone: who am I, communes, vocabulary, tickets, steering counts, health, metrics."""
 
 import asyncio
 from datetime import timedelta
@@ -11,9 +11,9 @@ from sas_matcher.api.metrics import CONTENT_TYPE_LATEST, exposition
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import CommunesQuery, Nothing, OverviewQuery, SettingIn
+from sas_matcher.api.schemas import CommunesQuery, Nothing, OverviewQuery
 from sas_matcher.api.wire import caller, json, wire
-from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError, UnavailableError
+from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, UnavailableError
 from sas_matcher.domain.vocabulary import (
     DELAY_SPAN,
     PROFESSION_LABELS,
@@ -137,42 +137,6 @@ async def overview(request: Request) -> Response:
     for row in rows:
         answer[row["what"]].setdefault(row["name"], {})[row["part"]] = row["count"]
     return json({"territories": territories, **answer})
-
-
-def _territory(request: Request, code: str) -> str:
-    if code not in wire(request).geography.territories:
-        raise NotFoundError("Territoire inconnu.")
-    return code
-
-
-@router.get(
-    "/v1/territories/{code}/settings",
-    tags=["administration"],
-    summary="Settings of a territory",
-    responses=problems(401, 403, 404, 422, 429, 503),
-)
-async def settings(request: Request, code: str) -> Response:
-    """Return how long a hold lasts and how the médecin traitant counts."""
-    who = await caller(request, Scope.ADMIN, Scope.COORDINATOR)
-    if not who.sees_territory(_territory(request, code)) and who.scope is not Scope.ADMIN:
-        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
-    found = (await wire(request).ledger.settings()).get(code)
-    return json(found or {"territory": code, "hold_seconds": 180, "mt_rule": "bonus"})
-
-
-@router.put(
-    "/v1/territories/{code}/settings",
-    tags=["administration"],
-    summary="Change the settings of a territory",
-    responses=problems(401, 403, 404, 413, 422, 429, 503),
-    openapi_extra=takes(SettingIn),
-)
-async def change_settings(request: Request, code: str) -> Response:
-    """Set how long a hold lasts and how the médecin traitant counts; in force within three seconds."""
-    await caller(request, Scope.ADMIN)
-    setting = parse(SettingIn, await request.body())
-    await wire(request).ledger.set_setting(_territory(request, code), setting.hold_seconds, setting.mt_rule)
-    return json({"territory": code, **setting.model_dump()})
 
 
 @router.get(

@@ -17,6 +17,7 @@ from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
+from sas_matcher.services.steer import Steering
 
 JSON: Final = "application/json"
 _KEY = re.compile(r"[\x21-\x7e]{8,128}")
@@ -36,6 +37,7 @@ class Wire:
     hub: Hub
     publishing: Publishing
     regulating: Regulating
+    steering: Steering
     territories: Sequence[str]
 
 

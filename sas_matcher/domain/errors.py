@@ -10,6 +10,7 @@ SasError
 ├── ConflictError          409  conflict             the state does not allow it any more
 │   ├── HoldEndedError     409  hold_ended           the hold ran out or was released
 │   ├── SlotFullError      409  slot_full            no seat left, withdrawn or started
+│   ├── CrisisNotAllowedError 409 crisis_not_allowed the territory has no leave to break promises
 │   └── IdempotencyError   409  idempotency_reused   same key, another body
 ├── TooLargeError          413  too_large            body or list over the limit
 ├── TooManyError           429  too_many_requests    rate limit; `retry_after` seconds
@@ -99,6 +100,13 @@ class SlotFullError(ConflictError):
 
     code = "slot_full"
     title = "Le créneau n'a plus de place"
+
+
+class CrisisNotAllowedError(ConflictError):
+    """A crisis is chosen or declared where the territory has no leave for one."""
+
+    code = "crisis_not_allowed"
+    title = "La crise n'est pas permise dans ce territoire"
 
 
 class IdempotencyError(ConflictError):

@@ -249,6 +249,14 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+SCOPE_LABELS: Final[dict[Scope, str]] = {
+    Scope.REGULATOR: "de régulation",
+    Scope.PRACTICE: "de cabinet",
+    Scope.COORDINATOR: "de pilotage",
+    Scope.ADMIN: "d'administration",
+}
+"""As they follow "une clé"."""
+
 SCOPE_OF_ROLE: Final[dict[Role, Scope]] = {
     Role.REGULATOR: Scope.REGULATOR,
     Role.OSNP: Scope.REGULATOR,

@@ -14,13 +14,13 @@ from sas_matcher.domain.errors import (
     NotFoundError,
     SlotFullError,
 )
+from sas_matcher.domain.policy import DEFAULT_HOLD_S
 from sas_matcher.domain.vocabulary import DELAY_SPAN, SPECIALTIES, Delay, Mode, Tier, matching_specialty, tier_of
 from sas_matcher.matching.engine import OpenRequest, Pick, find_candidates
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row, stable_key
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Ledger, Outcome
-from sas_matcher.services.match import DEFAULT_HOLD_S
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import haversine_km
 

@@ -92,6 +92,9 @@ class Caller:
         content = body if isinstance(body, bytes) else orjson.dumps({} if body is None else body)
         return await self.http.post(path, content=content, headers=named)
 
+    async def patch(self, path: str, body: Any, *, key: str | None = None) -> httpx.Response:
+        return await self.http.patch(path, json=body, headers={"Idempotency-Key": key or str(uuid.uuid4())})
+
     async def publish(self, *slots: Mapping[str, Any]) -> list[int]:
         """Publish slots; returns their ids."""
         answer = await self.post("/v1/slots", {"slots": slots})

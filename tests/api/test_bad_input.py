@@ -15,7 +15,7 @@ from sas_matcher.domain.vocabulary import VITAL_PRIORITIES
 from tests.api.conftest import Scene
 from tests.api.running import Running, eventually, rpps
 
-TABLES = ("slot", "request", "booking", "idempotency", "territory_setting")
+TABLES = ("slot", "request", "booking", "idempotency", "territory_setting", "territory_setting_log")
 # words of the validation library that must never reach a French reader
 ENGLISH = re.compile(r"\b(should|must|value|input|valid|expected|field|required|line|column|or|error)\b", re.I)
 
@@ -411,21 +411,6 @@ async def test_others_territories(service: Running, scene: Scene, nothing_writte
     coordinator = await service.key("cpts", territories=(mine,))
     assert (await coordinator.get("/v1/overview", territory=mine)).status_code == 200
     problem(await coordinator.get("/v1/overview", territory=other), 403, "not_allowed")
-    problem(await coordinator.get(f"/v1/territories/{other}/settings"), 403, "not_allowed")
-    problem(await coordinator.get("/v1/territories/ZZ/settings"), 404, "not_found")
-    admin = await service.key("admin")
-    for wrong in (
-        {"hold_seconds": 14, "mt_rule": "first"},
-        {"hold_seconds": 60},
-        {"hold_seconds": "60", "mt_rule": "x"},
-    ):
-        answer = await admin.http.put(f"/v1/territories/{mine}/settings", json=wrong)
-        problem(answer, 422, "invalid_input")
-    problem(
-        await admin.http.put("/v1/territories/ZZ/settings", json={"hold_seconds": 60, "mt_rule": "first"}),
-        404,
-        "not_found",
-    )
 
 
 async def test_a_bound_territory_decides_for_a_patient_next_door(service: Running, scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """What a territory sets: changed in part, traced, announced to its keys, and never a crisis without leave."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import orjson
@@ -169,7 +170,7 @@ async def test_changes_at_once_all_count(desk: Desk) -> None:
     await asyncio.gather(*(_change(desk, {"hold_seconds": 100 + number}) for number in range(20)))
     log = await _log(desk, limit=50)
     assert [change["version"] for change in log] == list(range(20, 0, -1))
-    for newer, older in zip(log, log[1:], strict=False):
+    for newer, older in itertools.pairwise(log):
         assert newer["before"] == older["after"]
 
 

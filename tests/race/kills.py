@@ -36,6 +36,7 @@ from rich.table import Table
 from sas_matcher.bootstrap import KeyWish, Stores, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.ports import Idempotency
 from tests.race.kills_audit import Audit
 from tests.race.kills_clients import HOLD_S, Caller, Follower, History, Practice, Regulator, StreamPublisher
 
@@ -263,8 +264,7 @@ async def campaign(kills: int, seed: int, folder: Path, bound: float = BACK_S) -
     service = ServiceProcess(folder)
     try:
         async with open_stores(Settings(database_url=service.database_url, redis_url=service.redis_url)) as stores:
-            for territory in TERRITORIES:
-                await stores.ledger.set_setting(territory, HOLD_S, "bonus")
+            await _short_holds(stores)
             callers = [await _caller(stores, service, history, rng, Role.REGULATOR) for _ in range(REGULATORS + 1)]
             finesses = [f"69000{number:04d}" for number in range(PRACTICES)]
             practices = [await _caller(stores, service, history, rng, Role.MANAGER, finess) for finess in finesses]
@@ -280,6 +280,15 @@ async def campaign(kills: int, seed: int, folder: Path, bound: float = BACK_S) -
     finally:
         code = service.stop()
     return Outcome(history, killer, audit, followers, time.monotonic() - began, code, _fallen(service.log))
+
+
+async def _short_holds(stores: Stores) -> None:
+    admin, _ = await issue_key(stores, KeyWish(Role.ADMIN, "kills"))
+    for territory in TERRITORIES:
+        once = Idempotency(admin.id, f"hold-{territory}", b"")
+        await stores.ledger.change_setting(
+            stores.clock.now(), territory, {"hold_seconds": HOLD_S}, "holds that lapse within the campaign", None, once
+        )
 
 
 async def _caller(

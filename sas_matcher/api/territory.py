@@ -1,0 +1,81 @@
+"""Routes about what a territory sets: read by all its keys, changed by those who steer it, with a trace."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.openapi import answers, problems, takes
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.reading import parse
+from sas_matcher.api.schemas import SettingChangesQuery, SettingIn
+from sas_matcher.api.wire import caller, json, once, wire
+from sas_matcher.domain.errors import NotAllowedError, NotFoundError
+from sas_matcher.domain.vocabulary import Role, Scope
+
+router = APIRouter()
+
+MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.ADMIN})
+"""The ARS activates crises (ACI, crisis mission of a CPTS); within its leave, whoever steers declares and ends them."""
+
+
+async def _of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
+    who = await caller(request, *scopes)
+    if code not in wire(request).geography.territories:
+        raise NotFoundError("Territoire inconnu.")
+    if who.scope is not Scope.ADMIN and not who.sees_territory(code):
+        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
+    return who
+
+
+@router.get(
+    "/v1/territories/{code}/settings",
+    tags=["pilotage"],
+    summary="Settings of a territory",
+    responses={200: answers("Setting", "As they stand"), **problems(401, 403, 404, 422, 429, 503)},
+)
+async def settings(request: Request, code: str) -> Response:
+    """Return the policy of each tier, whether a crisis is declared, holds, médecin traitant and ageing."""
+    await _of_territory(request, code)
+    return json(await wire(request).steering.setting(code))
+
+
+@router.patch(
+    "/v1/territories/{code}/settings",
+    tags=["pilotage"],
+    summary="Change settings of a territory",
+    responses={200: answers("Setting", "As they stand now"), **problems(401, 403, 404, 409, 413, 422, 429, 503)},
+    openapi_extra=takes(SettingIn, once=True),
+)
+async def change_settings(request: Request, code: str) -> Response:
+    """Change what is named and leave the rest; who, when and why is written down and told to the territory's keys.
+
+    In force within three seconds. A crisis can be declared or chosen where it is allowed; only the ARS and
+    administrators allow it.
+    """
+    who = await _of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
+    body = await request.body()
+    wanted = parse(SettingIn, body)
+    changes = wanted.changes()
+    if "crisis_allowed" in changes and who.role not in MAY_ALLOW_A_CRISIS:
+        raise NotAllowedError("Seules l'ARS et l'administration permettent ou interdisent la crise (crisis_allowed).")
+    named = once(request, who, body)
+    return json(await wire(request).steering.change(code, changes, wanted.why, wanted.version, named))
+
+
+@router.get(
+    "/v1/territories/{code}/settings/log",
+    tags=["pilotage"],
+    summary="Who changed settings of a territory, when and why",
+    responses={200: answers("SettingChanges", "A page, newest first"), **problems(401, 403, 404, 422, 429, 503)},
+    openapi_extra=takes(query=SettingChangesQuery),
+)
+async def setting_changes(request: Request, code: str) -> Response:
+    """Return the changes, newest first; ``next_before`` leads to the next page."""
+    await _of_territory(request, code)
+    query = parse_query(SettingChangesQuery, request)
+    found = await wire(request).steering.changes(code, query.before, query.limit)
+    # versions count from one without gaps: whoever has seen the first has seen all
+    last = found[-1]["version"] if found else 1
+    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
