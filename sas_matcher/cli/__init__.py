@@ -7,15 +7,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from sas_matcher import __version__
 from sas_matcher.cli.days import days
-from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError, present
-
-DEFAULT_URL: Final = "http://127.0.0.1:8069"
+from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.settings import settings
 
 app = typer.Typer(
     cls=FrenchGroup,
@@ -28,6 +28,7 @@ keys = typer.Typer(
 )
 app.add_typer(keys, name="keys")
 app.add_typer(days)
+app.add_typer(settings, name="settings")
 
 
 def _show_version(wanted: bool) -> None:
@@ -45,13 +46,10 @@ def top(
     """Échange en direct de créneaux de soins non programmés : cabinets, centres de santé, régulation du SAS."""
 
 
-Url = Annotated[str, typer.Option("--url", envvar="SAS_URL", metavar="URL", help="Adresse du service.")]
-Key = Annotated[str, typer.Option("--key", envvar="SAS_KEY", metavar="CLÉ", help="Clé d'accès (sas_…).")]
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DOSSIER", help="Dossier des serveurs embarqués (sinon SAS_DATA_DIR, ou .data)."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Affiche les documents JSON tels quels.")]
 
 
 @app.command(cls=FrenchCommand)
@@ -210,7 +208,7 @@ def publish(
     if check:
         typer.echo(f"{len(slots)} créneaux corrects ; rien n'a été publié (--check).")
         return
-    asyncio.run(calls.publish(url, _key(key), slots, typer.echo))
+    asyncio.run(calls.publish(url, checked_key(key), slots, typer.echo))
 
 
 @app.command(cls=FrenchCommand)
@@ -259,7 +257,9 @@ def request(
     }
     ask = None if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()) else _yes
     wish = {name: value for name, value in wish.items() if value is not None}
-    asyncio.run(calls.request(url, _key(key), wish, commune, typer.echo, confirm=confirm, ask=ask, as_json=as_json))
+    asyncio.run(
+        calls.request(url, checked_key(key), wish, commune, typer.echo, confirm=confirm, ask=ask, as_json=as_json)
+    )
 
 
 @app.command(cls=FrenchCommand)
@@ -273,7 +273,7 @@ def watch(
     from sas_matcher.cli import calls  # noqa: PLC0415 - see the module
 
     try:
-        asyncio.run(calls.watch(url, _key(key), typer.echo, count=count, as_json=as_json))
+        asyncio.run(calls.watch(url, checked_key(key), typer.echo, count=count, as_json=as_json))
     except KeyboardInterrupt:
         typer.echo("Fin du suivi.", err=True)
 
@@ -282,14 +282,6 @@ def watch(
 def version() -> None:
     """Affiche la version."""
     typer.echo(f"sas-matcher {__version__}")
-
-
-def _key(key: str) -> str:
-    if not key:
-        raise InputError(
-            "il manque la clé d'accès : donnez --key, ou la variable SAS_KEY (voir sas-matcher keys issue)"
-        )
-    return key
 
 
 def _yes(question: str) -> bool:

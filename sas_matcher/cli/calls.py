@@ -9,8 +9,8 @@ import orjson
 
 from sas_matcher.cli.files import NumberedSlot
 from sas_matcher.cli.french import FailureError, InputError
-from sas_matcher.cli.show import event_line, request_lines
-from sas_matcher.client import ApiError, ClientError, Event, Gap, Request, Retry, SasClient, UnreachableError
+from sas_matcher.cli.show import change_line, event_line, request_lines, setting_lines
+from sas_matcher.client import ApiError, ClientError, Event, Gap, Request, Retry, SasClient, Setting, UnreachableError
 
 Say = Callable[[str], object]
 CHUNK: Final = 2_000
@@ -188,6 +188,46 @@ async def _decided(sas: SasClient, asked: Request) -> Request:
             if isinstance(item, Event) and item.aggregate == asked.request_id and item.request is not None:
                 return item.request
     return now
+
+
+async def show_setting(url: str, key: str, territory: str, say: Say, *, as_json: bool) -> None:
+    """Say what a territory sets."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            _say_setting(await sas.setting(_code(territory)), say, as_json=as_json)
+
+
+async def change_setting(
+    url: str, key: str, territory: str, changes: Mapping[str, Any], why: str, say: Say, *, as_json: bool
+) -> None:
+    """Change what a territory sets, and say it as it stands now."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            _say_setting(await sas.change_setting(_code(territory), changes, why=why), say, as_json=as_json)
+
+
+async def show_setting_changes(url: str, key: str, territory: str, count: int, say: Say, *, as_json: bool) -> None:
+    """Say who changed what a territory sets, newest first."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            page = await sas.setting_changes(_code(territory), limit=count)
+    for change in page.changes:
+        say(orjson.dumps(change.raw).decode() if as_json else change_line(change))
+    if not page.changes and not as_json:
+        say("Aucun changement.")
+
+
+def _say_setting(setting: Setting, say: Say, *, as_json: bool) -> None:
+    for line in [orjson.dumps(setting.raw).decode()] if as_json else setting_lines(setting):
+        say(line)
+
+
+def _code(territory: str) -> str:
+    """Return a territory as it goes into an address."""
+    code = territory.strip().upper()
+    if not (code.isascii() and code.isalnum()):
+        raise InputError(f"le territoire « {territory} » n'existe pas ; donnez un département, par exemple 69 ou 2A")
+    return code
 
 
 async def watch(url: str, key: str, say: Say, *, count: int | None, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Final
 
-from sas_matcher.client import Booking, Event, NoPlace, Place, Promise, Request
+from sas_matcher.client import Booking, Event, NoPlace, Place, Promise, Request, Setting, SettingChange
 
 STATUS: Final = {
     "waiting": "en attente d'une place",
@@ -126,7 +126,51 @@ def event_line(event: Event) -> str:
         return _request_line(text, request)
     if booking is not None:
         return _booking_line(text, booking)
+    if event.setting_change is not None:
+        return f"réglages du territoire {event.setting_change.territory} changés · {change_line(event.setting_change)}"
     return f"{text} · {_summary(event.data)}"
+
+
+def setting_lines(setting: Setting) -> Iterator[str]:
+    """Yield what a territory sets."""
+    since = f", depuis le {clock(setting.changed_at.astimezone())}" if setting.changed_at else ""
+    yield f"Réglages du territoire {setting.territory}, version {setting.version}{since}."
+    yield f"  Politique      {' · '.join(_policies(setting))}"
+    leave = "permise" if setting.crisis_allowed else "non permise"
+    yield f"  Crise          {leave}, {'déclarée' if setting.crisis else 'non déclarée'}"
+    yield f"  Garde          {setting.hold_seconds} s"
+    rule = {"bonus": "bonus de distance", "first": "d'abord lui"}.get(setting.mt_rule, setting.mt_rule)
+    yield f"  Méd. traitant  {rule}"
+    yield f"  Vieillissement {_number(setting.ageing_percent_per_h)} % de la valeur du palier par heure d'attente"
+
+
+def _policies(setting: Setting) -> Iterator[str]:
+    for tier, policy in setting.policy.items():
+        now = setting.in_force.get(tier, policy)
+        yield f"{tier} {policy}" + (f" ({now} en ce moment)" if now != policy else "")
+
+
+def change_line(change: SettingChange) -> str:
+    """Return a change of a territory's setting in one line: when, who, what, why."""
+    before, after = change.before.raw, change.after.raw
+    parts = [
+        f"{name} {_value(before[name])} → {_value(after[name])}"
+        for name in after
+        if name not in ("version", "changed_at", "policy") and before[name] != after[name]
+    ]
+    was = change.before.policy
+    parts += [f"{tier} {was[tier]} → {now}" for tier, now in change.after.policy.items() if was[tier] != now]
+    return f"{clock(change.at.astimezone())} · {change.key_id} · {', '.join(parts)} · « {change.why} »"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "oui" if value else "non"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}".replace(".", ",")
 
 
 def _request_line(text: str, request: Request) -> str:

@@ -29,6 +29,7 @@ from sas_matcher.client._documents import (
 from sas_matcher.client._errors import ApiError, ClientError, FieldError, UnreachableError
 from sas_matcher.client._events import Event, EventStream, Gap, Position
 from sas_matcher.client._http import Retry
+from sas_matcher.client._settings import Setting, SettingChange, SettingChanges
 
 from sas_matcher.client._client import SasClient  # isort: skip  (built on all of the above)
 
@@ -52,6 +53,9 @@ __all__ = [
     "Request",
     "Retry",
     "SasClient",
+    "Setting",
+    "SettingChange",
+    "SettingChanges",
     "Site",
     "Slot",
     "SlotOutcome",

@@ -13,6 +13,7 @@ import httpx
 from sas_matcher.client._documents import Booking, Commune, Json, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
+from sas_matcher.client._settings import Setting, SettingChanges
 
 TIMEOUT_S = 15.0
 """Bound of each step of a call; the service itself answers a request for a place within 2 s."""
@@ -266,6 +267,40 @@ class SasClient:
         answer: Json = await self._http.call("GET", "/v1/offers", query=query)
         return answer
 
+    # -- what a territory sets -----------------------------------------------------------------------------------
+
+    async def setting(self, territory: str) -> Setting:
+        """Return what a territory sets; any key of that territory may ask."""
+        return Setting.of(await self._http.call("GET", f"/v1/territories/{territory}/settings"))
+
+    async def change_setting(
+        self,
+        territory: str,
+        changes: Mapping[str, Any],
+        *,
+        why: str,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Setting:
+        """Change what is named (of ``policy``, tiers) and leave the rest; coordinators and administrators.
+
+        Args:
+            territory: Code of the département.
+            changes: ``policy``, ``crisis``, ``crisis_allowed``, ``hold_seconds``, ``mt_rule`` and
+                ``ageing_percent_per_h``.
+            why: Kept in the trace; no patient's identity.
+            version: The one that was read; the service refuses the change (``conflict``) when there is another since.
+            idempotency_key: Of this change; made when missing.
+        """
+        body = {**changes, "why": why} | ({} if version is None else {"version": version})
+        path = f"/v1/territories/{territory}/settings"
+        return Setting.of(await self._act(path, body, idempotency_key, method="PATCH"))
+
+    async def setting_changes(self, territory: str, *, before: int | None = None, limit: int = 50) -> SettingChanges:
+        """Return a page of the changes of a territory's setting, newest first; ``before`` is a version."""
+        query = {"before": before, "limit": limit}
+        return SettingChanges.of(await self._http.call("GET", f"/v1/territories/{territory}/settings/log", query=query))
+
     # -- everyone ------------------------------------------------------------------------------------------------
 
     async def me(self) -> Me:
@@ -306,5 +341,7 @@ class SasClient:
         self._streams.append(stream)
         return stream
 
-    async def _act(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Any:
-        return await self._http.call("POST", path, body=body, idempotency_key=idempotency_key or self._new_key())
+    async def _act(
+        self, path: str, body: Mapping[str, Any], idempotency_key: str | None, *, method: str = "POST"
+    ) -> Any:
+        return await self._http.call(method, path, body=body, idempotency_key=idempotency_key or self._new_key())

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from sas_matcher.client._documents import Booking, Request
 from sas_matcher.client._errors import ApiError, UnreachableError
 from sas_matcher.client._http import Http
+from sas_matcher.client._settings import SettingChange
 
 REMEMBERED: Final = 50_000
 """Aggregates whose version is remembered, as many as the service remembers itself."""
@@ -41,7 +42,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to a request or a booking; ``data`` is its document as it stands since."""
+    """Something happened to a request, a booking or a setting; ``data`` is its document as it stands since."""
 
     position: Position
     name: str
@@ -58,6 +59,11 @@ class Event:
     def booking(self) -> Booking | None:
         """The booking, for ``booking.…`` events that carry it in full."""
         return Booking.of(self.data) if self.name.startswith("booking.") and "external_id" in self.data else None
+
+    @property
+    def setting_change(self) -> SettingChange | None:
+        """What a territory of this key has changed in its settings, for ``settings.changed``."""
+        return SettingChange.of(self.data) if self.name == "settings.changed" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sas_matcher.cli import calls, files, show
 from sas_matcher.cli import service as service_commands
 from sas_matcher.cli.french import present, usage
 from sas_matcher.client import Event, Gap, Position, Request, SasClient
-from tests.unit.test_client import PLACE, REQUEST, Fake, ok, refused
+from tests.unit.test_client import PLACE, REQUEST, SETTING, SETTING_CHANGE, Fake, ok, refused
 
 SLOT = {
     "external_id": "a-1",
@@ -29,6 +29,7 @@ SLOT = {
     "mode": "cabinet",
     "profession": "MG",
 }
+FIRM = dict.fromkeys(("T0", "T1", "T2", "T3"), "firm")
 NONE: dict[str, Any] = {
     **REQUEST,
     "status": "waiting",
@@ -72,6 +73,10 @@ PAGES = [
     ["publish"],
     ["request"],
     ["watch"],
+    ["settings"],
+    ["settings", "show"],
+    ["settings", "set"],
+    ["settings", "log"],
     ["simulate"],
     ["compare"],
     ["whatif"],
@@ -137,6 +142,19 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["keys", "issue", "--role", "chef", "--name", "n"], "le rôle « chef » n'existe pas ; rôles : regulator, osnp"),
         (["keys", "issue", "--role", "osnp", "--name", "n"], "doit être rattachée à un territoire"),
         (["keys", "issue", "--role", "manager", "--name", "n"], "à une structure ou à un professionnel"),
+        (["settings", "show", "69"], "il manque la clé d'accès"),
+        (["settings", "show", "--key", "k", "../x"], "le territoire « ../x » n'existe pas"),
+        (["settings", "set", "69", "--key", "k", "--crisis", "on"], "il manque --why"),
+        (["settings", "set", "69", "--key", "k", "--why", "w"], "indiquez au moins un réglage à changer"),
+        (["settings", "set", "69", "--why", "w", "--crisis", "oui"], "--crisis : valeurs possibles : on, off"),
+        (
+            ["settings", "set", "69", "--why", "w", "--policy", "official"],
+            "--policy : valeurs possibles : firm, promise",
+        ),
+        (["settings", "set", "69", "--why", "w", "--tier", "T9=firm"], "avec T0, T1, T2, T3 et firm, promise, crisis"),
+        (["settings", "set", "69", "--why", "w", "--tier", "T0"], "--tier « T0 » : attendu PALIER=POLITIQUE"),
+        (["settings", "set", "69", "--why", "w", "--hold", "14"], "--hold : "),
+        (["settings", "set", "69", "--why", "w", "--ageing", "3"], "--ageing : "),
         (["demo", "-d", "99"], "le département « 99 » n'existe pas"),
     ],
 )
@@ -426,6 +444,56 @@ def test_refusals_are_one_line(run: Any, service: Any, answer: Any, code: int, t
     assert text in err and err.count("\n") == 1 and "Traceback" not in err
 
 
+# -- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_settings_read_as_what_is_in_force(run: Any, service: Any) -> None:
+    fake = service(ok({**SETTING, "policy": {**FIRM, "T3": "auto"}, "in_force": {**FIRM, "T3": "crisis"}}))
+    code, out, _ = run("settings", "show", "2a", "--key", "k")
+    assert (code, fake.calls[0].url.path) == (0, "/v1/territories/2A/settings")
+    assert "Réglages du territoire 69, version 2, depuis le " in out
+    assert "T0 firm · T1 firm · T2 firm · T3 auto (crisis en ce moment)" in out
+    assert "permise, déclarée" in out and "180 s" in out and "0,5 % de la valeur" in out
+    assert run("settings", "show", "69", "--key", "k", "--json")[1] == fake.answers[0].text + "\n"
+
+
+def test_only_what_is_given_is_changed(run: Any, service: Any) -> None:
+    fake = service(ok(SETTING))
+    given = ["--policy", "auto", "--tier", "t0=firm", "--crisis", "off", "--why", "fin de l'afflux"]
+    assert run("settings", "set", "69", "--key", "k", *given)[0] == 0
+    assert (fake.calls[0].method, fake.calls[0].headers["idempotency-key"]) == ("PATCH", "key-0000")
+    assert json.loads(fake.calls[0].content) == {
+        "policy": {"T0": "firm", "T1": "auto", "T2": "auto", "T3": "auto"},
+        "crisis": False,
+        "why": "fin de l'afflux",
+    }
+    others = ["--crisis-allowed", "on", "--hold", "60", "--mt", "first", "--ageing", "0", "--why", "w"]
+    assert run("settings", "set", "69", "--key", "k", *others)[0] == 0
+    assert json.loads(fake.calls[1].content) == {
+        "crisis_allowed": True,
+        "hold_seconds": 60,
+        "mt_rule": "first",
+        "ageing_percent_per_h": 0.0,
+        "why": "w",
+    }
+
+
+def test_a_change_that_is_refused_is_told(run: Any, service: Any) -> None:
+    service(refused(409, "crisis_not_allowed"))
+    code, _, err = run("settings", "set", "69", "--key", "k", "--crisis", "on", "--why", "w")
+    assert (code, err) == (1, "Erreur : Non.\n")
+
+
+def test_the_trace_says_when_who_what_and_why(run: Any, service: Any) -> None:
+    fake = service(ok({"territory": "69", "changes": [SETTING_CHANGE], "next_before": 2}))
+    code, out, _ = run("settings", "log", "69", "--key", "k", "--count", "1")
+    assert (code, fake.calls[0].url.params["limit"]) == (0, "1")
+    assert out.endswith("· cle42 · crisis non → oui, ageing_percent_per_h 0 → 0,5, T3 firm → auto · « afflux »\n")
+    assert out.count("\n") == 1
+    service(ok({"territory": "69", "changes": [], "next_before": None}))
+    assert run("settings", "log", "69", "--key", "k")[1] == "Aucun changement.\n"
+
+
 # -- events ------------------------------------------------------------------------------------------------------
 
 
@@ -458,6 +526,7 @@ BOOKING = {
         ("booking.firm", BOOKING, "réservation confirmée · aaaabbbbcccc · 23/11 à 14 h 00 · a-1"),
         ("request.firm", {"territory": "48", "tier": "T1", "status": "firm"}, "demande confirmée · 48 T1 firm"),
         ("request.strange", {}, "demande strange"),
+        ("settings.changed", SETTING_CHANGE, "réglages du territoire 69 changés · "),
     ],
 )
 def test_events_read_as_lines(name: str, data: dict[str, Any], expected: str) -> None:

@@ -75,6 +75,33 @@ REQUEST: dict[str, Any] = {
     "unknown_key": "kept",
 }
 
+SETTING: dict[str, Any] = {
+    "territory": "69",
+    "version": 2,
+    "changed_at": "2026-11-23T12:00:00+00:00",
+    "hold_seconds": 180,
+    "mt_rule": "bonus",
+    "policy": {"T0": "firm", "T1": "firm", "T2": "firm", "T3": "auto"},
+    "crisis_allowed": True,
+    "crisis": True,
+    "ageing_percent_per_h": 0.5,
+}
+SETTING_CHANGE: dict[str, Any] = {
+    "territory": "69",
+    "version": 2,
+    "at": "2026-11-23T12:00:00+00:00",
+    "key_id": "cle42",
+    "why": "afflux",
+    "before": {
+        **SETTING,
+        "policy": {**SETTING["policy"], "T3": "firm"},
+        "crisis": False,
+        "ageing_percent_per_h": 0.0,
+        "version": 1,
+    },
+    "after": SETTING,
+}
+
 
 class Fake:
     """Answers in the order given, the last one for ever; keeps what it was asked and how long the client waited."""
@@ -226,6 +253,28 @@ async def test_other_refusals_are_final(status: int) -> None:
     assert told.value.errors == (FieldError("slots.3.start", "est passé"),)
     assert told.value.request_id == "t1"
     assert len(fake.calls) == 1
+
+
+async def test_settings_are_changed_in_part_with_a_key_of_their_own() -> None:
+    fake = Fake(refused(503, "unavailable"), ok({**SETTING, "in_force": SETTING["policy"], "unknown": 1}))
+    async with fake.client() as sas:
+        setting = await sas.change_setting("69", {"crisis": True}, why="afflux", version=1)
+    assert [(call.method, call.url.path) for call in fake.calls] == [("PATCH", "/v1/territories/69/settings")] * 2
+    assert len({(call.headers["idempotency-key"], call.content) for call in fake.calls}) == 1
+    assert json.loads(fake.calls[0].content) == {"crisis": True, "why": "afflux", "version": 1}
+    assert (setting.crisis, setting.policy["T3"], setting.in_force["T3"], setting.version) == (True, "auto", "auto", 2)
+    assert setting.changed_at == datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert setting.raw["unknown"] == 1
+
+
+async def test_the_trace_of_settings_is_typed() -> None:
+    fake = Fake(ok({"territory": "69", "changes": [SETTING_CHANGE], "next_before": 2}))
+    async with fake.client() as sas:
+        page = await sas.setting_changes("69", before=3)
+    assert dict(fake.calls[0].url.params) == {"before": "3", "limit": "50"}
+    (change,) = page.changes
+    assert (change.key_id, change.why, change.before.crisis, change.after.crisis) == ("cle42", "afflux", False, True)
+    assert (page.next_before, change.after.in_force) == (2, {})
 
 
 async def test_an_answer_of_a_proxy_is_an_error_too() -> None:

@@ -1,0 +1,114 @@
+"""The commands about what a territory sets: show it, change it, show who changed it and why."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PERCENT_PER_H
+from sas_matcher.domain.vocabulary import Tier
+
+settings = typer.Typer(
+    cls=FrenchGroup,
+    help="Réglages d'un territoire : politique par palier, crise, gardes ; chaque changement laisse une trace.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Territory = Annotated[str, typer.Argument(metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")]
+OnOff = Literal["on", "off"]
+
+
+@settings.command("show", cls=FrenchCommand)
+def settings_show(territory: Territory, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
+    """Affiche les réglages d'un territoire."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    asyncio.run(calls.show_setting(url, checked_key(key), territory, typer.echo, as_json=as_json))
+
+
+@settings.command("set", cls=FrenchCommand)
+def settings_set(
+    territory: Territory,
+    why: Annotated[str, typer.Option(metavar="MOTIF", help="Pourquoi ; gardé au journal, sans identité de patient.")],
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    policy: Annotated[
+        Literal["firm", "promise", "crisis", "auto"] | None,
+        typer.Option(metavar="POLITIQUE", help="firm, promise, crisis ou auto, pour tous les paliers."),
+    ] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PALIER=POLITIQUE", help="Pour un palier, par exemple T0=firm ; répétable."),
+    ] = None,
+    crisis: Annotated[OnOff | None, typer.Option(metavar="on|off", help="Déclare la crise, ou y met fin.")] = None,
+    crisis_allowed: Annotated[
+        OnOff | None, typer.Option(metavar="on|off", help="Permet la crise, ou l'interdit (ARS, administration).")
+    ] = None,
+    hold: Annotated[
+        int | None, typer.Option(min=15, max=1800, metavar="SECONDES", help="Durée d'une réservation provisoire.")
+    ] = None,
+    mt: Annotated[
+        Literal["bonus", "first"] | None,
+        typer.Option(metavar="RÈGLE", help="Médecin traitant : bonus de distance, ou first (d'abord lui)."),
+    ] = None,
+    ageing: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=MOST_AGEING_PERCENT_PER_H,
+            metavar="%",
+            help="Gain de valeur par heure d'attente, en % du palier.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change ce qui est donné, laisse le reste, et affiche les réglages."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    wanted: dict[str, Any] = {
+        "policy": {str(t): policy for t in Tier if policy} | _by_tier(tier or ()) or None,
+        "crisis": crisis and crisis == "on",
+        "crisis_allowed": crisis_allowed and crisis_allowed == "on",
+        "hold_seconds": hold,
+        "mt_rule": mt,
+        "ageing_percent_per_h": ageing,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    if not changes:
+        raise InputError("indiquez au moins un réglage à changer ; voyez --help")
+    asyncio.run(calls.change_setting(url, checked_key(key), territory, changes, why, typer.echo, as_json=as_json))
+
+
+@settings.command("log", cls=FrenchCommand)
+def settings_log(
+    territory: Territory,
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+    count: Annotated[int, typer.Option(min=1, max=200, metavar="N", help="Les N derniers changements.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Affiche qui a changé les réglages, quand et pourquoi, le dernier changement d'abord."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    asyncio.run(calls.show_setting_changes(url, checked_key(key), territory, count, typer.echo, as_json=as_json))
+
+
+def _by_tier(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``T0=firm``.
+
+    Raises:
+        InputError: no such tier or policy.
+    """
+    found = {}
+    for text in texts:
+        tier, _, policy = text.partition("=")
+        if tier.upper() not in set(Tier) or policy not in LIVE_POLICIES:
+            raise InputError(
+                f"--tier « {text} » : attendu PALIER=POLITIQUE, avec {', '.join(Tier)} et {', '.join(LIVE_POLICIES)}"
+            )
+        found[tier.upper()] = policy
+    return found
