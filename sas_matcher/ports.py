@@ -60,6 +60,18 @@ class Idempotency(NamedTuple):
     body_hash: bytes
 
 
+class SettingChange(NamedTuple):
+    """What to change of a territory's setting (``changes``: by column; of ``policy``, tiers), and why; the rest stays.
+
+    ``version`` is the one that was read; None changes whatever there is.
+    """
+
+    territory: str
+    changes: Mapping[str, Any]
+    why: str
+    version: int | None = None
+
+
 class KeyRecord(NamedTuple):
     """An API key as stored: the secret only as a hash."""
 
@@ -267,19 +279,11 @@ class Ledger(Protocol):
         """Return the settings of the territories that have changed any (others: ``DEFAULT_SETTING`` of the domain)."""
         ...
 
-    async def change_setting(
-        self,
-        now: datetime,
-        territory: str,
-        changes: Mapping[str, Any],
-        why: str,
-        version: int | None,
-        once: Idempotency,
-    ) -> Outcome:
-        """Change what ``changes`` names of a territory's setting (of ``policy``, tiers); the rest stays.
+    async def change_setting(self, now: datetime, change: SettingChange, once: Idempotency) -> Outcome:
+        """Change a territory's setting.
 
-        ``version`` is the one that was read, None whatever it is now. Words: changed (traced and announced),
-        unchanged, conflict (another version), crisis_not_allowed. The document is the setting as it stands after.
+        Words: changed (traced and announced), unchanged, conflict (another version), crisis_not_allowed. The document
+        is the setting as it stands after.
         """
         ...
 

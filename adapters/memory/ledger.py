@@ -17,7 +17,7 @@ from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError
-from sas_matcher.ports import Announcement, Claim, Clock, Idempotency, KeyRecord, Outcome, Publisher
+from sas_matcher.ports import Announcement, Claim, Clock, Idempotency, KeyRecord, Outcome, Publisher, SettingChange
 
 _LOAD_PAGE: Final = 5_000
 
@@ -389,15 +389,7 @@ class MemoryLedger:
         """Return the settings of the territories that have changed any."""
         return deepcopy(self.tables.settings)
 
-    async def change_setting(
-        self,
-        now: datetime,
-        territory: str,
-        changes: Mapping[str, Any],
-        why: str,
-        version: int | None,
-        once: Idempotency,
-    ) -> Outcome:
+    async def change_setting(self, now: datetime, change: SettingChange, once: Idempotency) -> Outcome:
         """Change a territory's setting once for its Idempotency-Key; words as in the port.
 
         Raises:
@@ -405,7 +397,7 @@ class MemoryLedger:
         """
         if once.key_id not in self._keys:
             raise ValueError(f"Expected a known API key, got {once.key_id}.")
-        return self._change(change_setting, now, (territory, once.key_id, changes, why, version), once)
+        return self._change(change_setting, now, (once.key_id, change), once)
 
     async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
         """Return a page of the changes of a territory's setting, newest first."""

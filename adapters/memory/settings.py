@@ -14,22 +14,16 @@ from sas_matcher.domain.policy import (
     MOST_AGEING_PERCENT_PER_H,
     needs_leave,
 )
+from sas_matcher.ports import SettingChange
 
 
-def change_setting(
-    tables: Tables,
-    now: datetime,
-    territory: str,
-    key_id: str,
-    changes: Mapping[str, Any],
-    why: str,
-    version: int | None,
-) -> Answer:
-    """Change what is named and leave the rest; ``version``, where given, is the one that was read.
+def change_setting(tables: Tables, now: datetime, key_id: str, change: SettingChange) -> Answer:
+    """Change what is named and leave the rest.
 
     Raises:
         ValueError: a value that no setting may have.
     """
+    territory, changes, why, version = change
     before = tables.settings.get(territory) or {"territory": territory, **DEFAULT_SETTING}
     if version not in (None, before["version"]):
         return "conflict", orjson.dumps(before).decode()
@@ -42,7 +36,7 @@ def change_setting(
     # as it reads in a document: an instant is text there
     after |= {"version": before["version"] + 1, "changed_at": now.isoformat()}
     tables.settings[territory] = after
-    change = {
+    entry = {
         "territory": territory,
         "version": after["version"],
         "at": now,
@@ -51,7 +45,7 @@ def change_setting(
         "before": before,
         "after": after,
     }
-    tables.announce_setting(now, change)
+    tables.announce_setting(now, entry)
     return "changed", orjson.dumps(after).decode()
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
-from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome, Publisher
+from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome, Publisher, SettingChange
 
 _FENCED: Final = "SAS01"
 _TRIES: Final = 5  # a deadlock or a lost seat in a plan is rare; five in a row means something else is wrong
@@ -504,19 +504,11 @@ class PostgresLedger:
         found = [orjson.loads(row["document"]) for row in await self._rows("settings")]
         return {setting["territory"]: setting for setting in found}
 
-    async def change_setting(
-        self,
-        now: datetime,
-        territory: str,
-        changes: Mapping[str, Any],
-        why: str,
-        version: int | None,
-        once: Idempotency,
-    ) -> Outcome:
+    async def change_setting(self, now: datetime, change: SettingChange, once: Idempotency) -> Outcome:
         """Change a territory's setting once for its Idempotency-Key; words as in the port."""
-        named = orjson.dumps(changes).decode()
-        sql = "select * from change_setting($1, $2, $3, $4, $5, $6)"
-        return await self._once(sql, now, (territory, once.key_id, named, why, version), once)
+        named = orjson.dumps(change.changes).decode()
+        args = (change.territory, once.key_id, named, change.why, change.version)
+        return await self._once("select * from change_setting($1, $2, $3, $4, $5, $6)", now, args, once)
 
     async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
         """Return a page of the changes of a territory's setting, newest first."""

@@ -13,6 +13,7 @@ from sas_matcher.api.schemas import SettingChangesQuery, SettingIn
 from sas_matcher.api.wire import caller, json, once, wire
 from sas_matcher.domain.errors import NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
+from sas_matcher.ports import SettingChange
 
 router = APIRouter()
 
@@ -61,7 +62,8 @@ async def change_settings(request: Request, code: str) -> Response:
     if "crisis_allowed" in changes and who.role not in MAY_ALLOW_A_CRISIS:
         raise NotAllowedError("Seules l'ARS et l'administration permettent ou interdisent la crise (crisis_allowed).")
     named = once(request, who, body)
-    return json(await wire(request).steering.change(code, changes, wanted.why, wanted.version, named))
+    change = SettingChange(code, changes, wanted.why, wanted.version)
+    return json(await wire(request).steering.change(change, named))
 
 
 @router.get(

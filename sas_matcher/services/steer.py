@@ -7,7 +7,7 @@ import orjson
 
 from sas_matcher.domain.errors import ConflictError, CrisisNotAllowedError
 from sas_matcher.domain.policy import DEFAULT_SETTING, Policy, effective
-from sas_matcher.ports import Clock, Idempotency, Ledger
+from sas_matcher.ports import Clock, Idempotency, Ledger, SettingChange
 
 
 class Steering:
@@ -22,16 +22,14 @@ class Steering:
         found = (await self._ledger.settings()).get(territory)
         return _shown(found or {"territory": territory, **DEFAULT_SETTING})
 
-    async def change(
-        self, territory: str, changes: Mapping[str, Any], why: str, version: int | None, once: Idempotency
-    ) -> dict[str, Any]:
+    async def change(self, change: SettingChange, once: Idempotency) -> dict[str, Any]:
         """Change what is named and leave the rest; returns the setting as it stands after.
 
         Raises:
             ConflictError: it has another version than the one that was read.
             CrisisNotAllowedError: a crisis is chosen, declared or left in force without leave.
         """
-        done = await self._ledger.change_setting(self._clock.now(), territory, changes, why, version, once)
+        done = await self._ledger.change_setting(self._clock.now(), change, once)
         setting: dict[str, Any] = orjson.loads(done.document or "{}")
         if done.word == "conflict":
             raise ConflictError(

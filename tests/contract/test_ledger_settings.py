@@ -9,7 +9,7 @@ import pytest
 
 from sas_matcher.domain.errors import IdempotencyError
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.ports import Idempotency, Outcome
+from sas_matcher.ports import Idempotency, Outcome, SettingChange
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import KEY, NOW, TERRITORY, Desk, minutes, new_id
@@ -21,7 +21,7 @@ async def _change(
     desk: Desk, changes: dict[str, Any], *, at: float = 0, why: str = WHY, version: int | None = None
 ) -> Outcome:
     once = Idempotency(KEY, new_id(), b"body")
-    return await desk.ledger.change_setting(NOW + minutes(at), TERRITORY, changes, why, version, once)
+    return await desk.ledger.change_setting(NOW + minutes(at), SettingChange(TERRITORY, changes, why, version), once)
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
@@ -122,13 +122,14 @@ async def test_who_has_read_an_older_version_changes_nothing(desk: Desk) -> None
 
 async def test_a_change_is_made_once_for_its_key(desk: Desk, recorder: Recorder) -> None:
     once = Idempotency(KEY, new_id(), b"body")
-    done = await desk.ledger.change_setting(NOW, TERRITORY, {"hold_seconds": 60}, WHY, None, once)
+    change = SettingChange(TERRITORY, {"hold_seconds": 60}, WHY)
+    done = await desk.ledger.change_setting(NOW, change, once)
     recorder.take()
-    again = await desk.ledger.change_setting(NOW + minutes(1), TERRITORY, {"hold_seconds": 60}, WHY, None, once)
+    again = await desk.ledger.change_setting(NOW + minutes(1), change, once)
     assert again == done._replace(replayed=True)
     assert (len(await _log(desk)), recorder.take()) == (1, [])
     with pytest.raises(IdempotencyError):
-        await desk.ledger.change_setting(NOW, TERRITORY, {}, WHY, None, once._replace(body_hash=b"other"))
+        await desk.ledger.change_setting(NOW, change._replace(changes={}), once._replace(body_hash=b"other"))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ async def test_no_change_without_a_reason_or_a_known_key(desk: Desk) -> None:
         await _change(desk, {"hold_seconds": 60}, why="")
     with pytest.raises(desk.refusals):
         unknown = Idempotency("nobody", new_id(), b"body")
-        await desk.ledger.change_setting(NOW, TERRITORY, {"hold_seconds": 60}, WHY, None, unknown)
+        await desk.ledger.change_setting(NOW, SettingChange(TERRITORY, {"hold_seconds": 60}, WHY), unknown)
     assert await desk.ledger.settings() == {}
 
 

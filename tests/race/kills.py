@@ -36,7 +36,7 @@ from rich.table import Table
 from sas_matcher.bootstrap import KeyWish, Stores, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports import Idempotency, SettingChange
 from tests.race.kills_audit import Audit
 from tests.race.kills_clients import HOLD_S, Caller, Follower, History, Practice, Regulator, StreamPublisher
 
@@ -286,9 +286,8 @@ async def _short_holds(stores: Stores) -> None:
     admin, _ = await issue_key(stores, KeyWish(Role.ADMIN, "kills"))
     for territory in TERRITORIES:
         once = Idempotency(admin.id, f"hold-{territory}", b"")
-        await stores.ledger.change_setting(
-            stores.clock.now(), territory, {"hold_seconds": HOLD_S}, "holds that lapse within the campaign", None, once
-        )
+        change = SettingChange(territory, {"hold_seconds": HOLD_S}, "holds that lapse within the campaign")
+        await stores.ledger.change_setting(stores.clock.now(), change, once)
 
 
 async def _caller(
