@@ -11,7 +11,7 @@ from adapters.memory.tables import Tables
 from sas_matcher.domain.policy import (
     DEFAULT_SETTING,
     LIVE_POLICIES,
-    MOST_AGEING_PERCENT_PER_H,
+    MOST_AGEING_PCT_PER_H,
     needs_leave,
 )
 from sas_matcher.ports import SettingChange
@@ -56,7 +56,7 @@ def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> N
         and set(setting["policy"].values()) <= set(LIVE_POLICIES)
         and 15 <= setting["hold_seconds"] <= 1800
         and setting["mt_rule"] in ("bonus", "first")
-        and 0 <= setting["ageing_percent_per_h"] <= MOST_AGEING_PERCENT_PER_H
+        and 0 <= setting["ageing_pct_per_h"] <= MOST_AGEING_PCT_PER_H
         and why != ""
     )
     if not right:

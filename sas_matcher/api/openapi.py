@@ -143,7 +143,7 @@ _SETTING: Final = {
     "policy": {**_BY_TIER, "description": "When a place becomes firm, by tier"},
     "crisis_allowed": {"type": "boolean", "description": "A crisis may be declared here"},
     "crisis": {"type": "boolean", "description": "A crisis is declared: auto displaces promises of lower tiers"},
-    "ageing_percent_per_h": {
+    "ageing_pct_per_h": {
         "type": "number",
         "description": "Of its tier's value, for each hour that a request waits",
     },

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.lifecycle import RequestStatus
-from sas_matcher.domain.policy import MOST_AGEING_PERCENT_PER_H
+from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -317,7 +317,7 @@ class SettingIn(Strict):
     policy: PolicyIn | None = None
     crisis_allowed: bool | None = Field(default=None, description="La crise peut être déclarée (ARS, administration)")
     crisis: bool | None = Field(default=None, description="La crise est déclarée")
-    ageing_percent_per_h: Annotated[float, Field(ge=0, le=MOST_AGEING_PERCENT_PER_H)] | None = Field(
+    ageing_pct_per_h: Annotated[float, Field(ge=0, le=MOST_AGEING_PCT_PER_H)] | None = Field(
         default=None, description="Gain de valeur par heure d'attente, en % de celle du palier"
     )
     why: Annotated[Text, Field(description="Motif, gardé au journal ; aucune identité de patient")]

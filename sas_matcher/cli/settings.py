@@ -8,7 +8,7 @@ import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
 from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PERCENT_PER_H
+from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import Tier
 
 settings = typer.Typer(
@@ -59,7 +59,7 @@ def settings_set(
         float | None,
         typer.Option(
             min=0,
-            max=MOST_AGEING_PERCENT_PER_H,
+            max=MOST_AGEING_PCT_PER_H,
             metavar="%",
             help="Gain de valeur par heure d'attente, en % du palier.",
         ),
@@ -75,7 +75,7 @@ def settings_set(
         "crisis_allowed": crisis_allowed and crisis_allowed == "on",
         "hold_seconds": hold,
         "mt_rule": mt,
-        "ageing_percent_per_h": ageing,
+        "ageing_pct_per_h": ageing,
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:

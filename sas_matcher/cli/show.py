@@ -141,7 +141,7 @@ def setting_lines(setting: Setting) -> Iterator[str]:
     yield f"  Garde          {setting.hold_seconds} s"
     rule = {"bonus": "bonus de distance", "first": "d'abord lui"}.get(setting.mt_rule, setting.mt_rule)
     yield f"  Méd. traitant  {rule}"
-    yield f"  Vieillissement {_number(setting.ageing_percent_per_h)} % de la valeur du palier par heure d'attente"
+    yield f"  Vieillissement {_number(setting.ageing_pct_per_h)} % de la valeur du palier par heure d'attente"
 
 
 def _policies(setting: Setting) -> Iterator[str]:

@@ -287,7 +287,7 @@ class SasClient:
         Args:
             territory: Code of the département.
             changes: ``policy``, ``crisis``, ``crisis_allowed``, ``hold_seconds``, ``mt_rule`` and
-                ``ageing_percent_per_h``.
+                ``ageing_pct_per_h``.
             why: Kept in the trace; no patient's identity.
             version: The one that was read; the service refuses the change (``conflict``) when there is another since.
             idempotency_key: Of this change; made when missing.

@@ -18,7 +18,7 @@ class Setting:
         crisis: A crisis is declared.
         hold_seconds: How long a hold lasts.
         mt_rule: The médecin traitant's place is worth a ``bonus``, or goes ``first``.
-        ageing_percent_per_h: What a request gains for each hour that it waits, in percent of its tier's value.
+        ageing_pct_per_h: What a request gains for each hour that it waits, in percent of its tier's value.
         version: Counts changes; 0 while nothing was changed, and ``changed_at`` is ``None``.
     """
 
@@ -29,7 +29,7 @@ class Setting:
     crisis: bool
     hold_seconds: int
     mt_rule: str
-    ageing_percent_per_h: float
+    ageing_pct_per_h: float
     version: int
     changed_at: datetime | None
     raw: Json
@@ -45,7 +45,7 @@ class Setting:
             document["crisis"],
             document["hold_seconds"],
             document["mt_rule"],
-            document["ageing_percent_per_h"],
+            document["ageing_pct_per_h"],
             document["version"],
             _instant(document["changed_at"]),
             document,

@@ -34,7 +34,7 @@ DEFAULT_HOLD_S: Final = 180
 
 # Tiers are worth twice the next lower one, and nobody waits longer than 48 h (T3): 2 % an hour are 96 % at the most, so
 # that an aged request never outweighs a fresh one of a higher tier.
-MOST_AGEING_PERCENT_PER_H: Final = 2.0
+MOST_AGEING_PCT_PER_H: Final = 2.0
 
 DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "hold_seconds": DEFAULT_HOLD_S,
@@ -42,7 +42,7 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "policy": {str(tier): str(Policy.FIRM) for tier in Tier},
     "crisis_allowed": False,
     "crisis": False,
-    "ageing_percent_per_h": 0.0,
+    "ageing_pct_per_h": 0.0,
     "version": 0,
     "changed_at": None,
 }
@@ -50,20 +50,24 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
 
 ``hold_seconds``: how long a hold lasts. ``mt_rule``: the médecin traitant's place is worth a ``bonus``, or goes
 ``first``. ``policy``: by tier. ``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
-``ageing_percent_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
+``ageing_pct_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
 """
 
 
-def effective(policy: Policy, *, crisis_allowed: bool, crisis: bool) -> Policy:
+def effective(policy: str, crisis_allowed: bool, crisis: bool) -> Policy:
     """Return the policy that decides: ``auto`` means ``crisis`` while one is allowed and declared, else ``promise``.
 
     Without leave nothing is displaced: ``crisis``, which no setting has then, counts as ``promise``.
+
+    Raises:
+        ValueError: no policy has that name.
     """
-    if policy is Policy.AUTO:
+    chosen = Policy(policy)
+    if chosen is Policy.AUTO:
         return Policy.CRISIS if crisis_allowed and crisis else Policy.PROMISE
-    if policy is Policy.CRISIS and not crisis_allowed:
+    if chosen is Policy.CRISIS and not crisis_allowed:
         return Policy.PROMISE
-    return policy
+    return chosen
 
 
 def needs_leave(policies: Collection[str], *, crisis: bool) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from sas_matcher.domain.errors import ConflictError, CrisisNotAllowedError
-from sas_matcher.domain.policy import DEFAULT_SETTING, Policy, effective
+from sas_matcher.domain.policy import DEFAULT_SETTING, effective
 from sas_matcher.ports import Clock, Idempotency, Ledger, SettingChange
 
 
@@ -49,8 +49,5 @@ class Steering:
 
 def _shown(setting: Mapping[str, Any]) -> dict[str, Any]:
     allowed, declared = setting["crisis_allowed"], setting["crisis"]
-    in_force = {
-        tier: effective(Policy(name), crisis_allowed=allowed, crisis=declared)
-        for tier, name in setting["policy"].items()
-    }
+    in_force = {tier: effective(name, allowed, declared) for tier, name in setting["policy"].items()}
     return {**setting, "in_force": in_force}

@@ -47,11 +47,11 @@ async def test_what_is_named_changes_and_the_rest_is_the_default(desk: Desk) -> 
     }
     assert _document(done) == expected
     assert await desk.ledger.settings() == {TERRITORY: expected}
-    later = await _change(desk, {"policy": {"T2": "promise", "T3": "auto"}, "ageing_percent_per_h": 0.5}, at=1)
+    later = await _change(desk, {"policy": {"T2": "promise", "T3": "auto"}, "ageing_pct_per_h": 0.5}, at=1)
     assert _document(later) == {
         **expected,
         "policy": {"T0": "firm", "T1": "firm", "T2": "promise", "T3": "auto"},
-        "ageing_percent_per_h": 0.5,
+        "ageing_pct_per_h": 0.5,
         "version": 2,
         "changed_at": (NOW + minutes(1)).isoformat(),
     }
@@ -140,8 +140,8 @@ async def test_a_change_is_made_once_for_its_key(desk: Desk, recorder: Recorder)
         {"mt_rule": "never"},
         {"policy": {"T0": "official"}},
         {"policy": {"T9": "firm"}},
-        {"ageing_percent_per_h": -0.1},
-        {"ageing_percent_per_h": 2.1},
+        {"ageing_pct_per_h": -0.1},
+        {"ageing_pct_per_h": 2.1},
     ],
     ids=str,
 )

@@ -473,7 +473,7 @@ def test_only_what_is_given_is_changed(run: Any, service: Any) -> None:
         "crisis_allowed": True,
         "hold_seconds": 60,
         "mt_rule": "first",
-        "ageing_percent_per_h": 0.0,
+        "ageing_pct_per_h": 0.0,
         "why": "w",
     }
 
@@ -488,7 +488,7 @@ def test_the_trace_says_when_who_what_and_why(run: Any, service: Any) -> None:
     fake = service(ok({"territory": "69", "changes": [SETTING_CHANGE], "next_before": 2}))
     code, out, _ = run("settings", "log", "69", "--key", "k", "--count", "1")
     assert (code, fake.calls[0].url.params["limit"]) == (0, "1")
-    assert out.endswith("· cle42 · crisis non → oui, ageing_percent_per_h 0 → 0,5, T3 firm → auto · « afflux »\n")
+    assert out.endswith("· cle42 · crisis non → oui, ageing_pct_per_h 0 → 0,5, T3 firm → auto · « afflux »\n")
     assert out.count("\n") == 1
     service(ok({"territory": "69", "changes": [], "next_before": None}))
     assert run("settings", "log", "69", "--key", "k")[1] == "Aucun changement.\n"

@@ -84,7 +84,7 @@ SETTING: dict[str, Any] = {
     "policy": {"T0": "firm", "T1": "firm", "T2": "firm", "T3": "auto"},
     "crisis_allowed": True,
     "crisis": True,
-    "ageing_percent_per_h": 0.5,
+    "ageing_pct_per_h": 0.5,
 }
 SETTING_CHANGE: dict[str, Any] = {
     "territory": "69",
@@ -96,7 +96,7 @@ SETTING_CHANGE: dict[str, Any] = {
         **SETTING,
         "policy": {**SETTING["policy"], "T3": "firm"},
         "crisis": False,
-        "ageing_percent_per_h": 0.0,
+        "ageing_pct_per_h": 0.0,
         "version": 1,
     },
     "after": SETTING,

@@ -7,7 +7,7 @@ import pytest
 from sas_matcher.domain.policy import (
     DEFAULT_SETTING,
     LIVE_POLICIES,
-    MOST_AGEING_PERCENT_PER_H,
+    MOST_AGEING_PCT_PER_H,
     Policy,
     effective,
     needs_leave,
@@ -28,18 +28,24 @@ from sas_matcher.matching.terms import Terms
 def test_auto_breaks_promises_only_where_a_crisis_is_allowed_and_declared(
     allowed: bool, declared: bool, expected: Policy
 ) -> None:
-    assert effective(Policy.AUTO, crisis_allowed=allowed, crisis=declared) is expected
+    assert effective(Policy.AUTO, allowed, declared) is expected
 
 
 def test_crisis_displaces_nobody_without_leave() -> None:
-    assert effective(Policy.CRISIS, crisis_allowed=True, crisis=False) is Policy.CRISIS
-    assert effective(Policy.CRISIS, crisis_allowed=False, crisis=True) is Policy.PROMISE
+    assert effective(Policy.CRISIS, True, False) is Policy.CRISIS
+    assert effective(Policy.CRISIS, False, True) is Policy.PROMISE
 
 
 def test_every_other_policy_is_what_it_is() -> None:
     for policy in set(Policy) - {Policy.AUTO, Policy.CRISIS}:
         for allowed, declared in itertools.product((False, True), repeat=2):
-            assert effective(policy, crisis_allowed=allowed, crisis=declared) is policy
+            assert effective(policy, allowed, declared) is policy
+
+
+def test_a_policy_that_has_no_name_is_none() -> None:
+    assert effective("auto", True, True) is Policy.CRISIS
+    with pytest.raises(ValueError, match="later"):
+        effective("later", True, True)
 
 
 def test_a_crisis_needs_leave_whether_declared_or_chosen() -> None:
@@ -62,4 +68,4 @@ def test_the_oldest_request_never_outweighs_a_fresh_one_of_a_higher_tier() -> No
     windows = {tier: max(span for delay, span in DELAY_SPAN.items() if tier_of(delay) is tier) for tier in Tier}
     for higher, lower in itertools.pairwise(Tier):
         hours = windows[lower].total_seconds() / 3600
-        assert tiers[lower].value * (1 + MOST_AGEING_PERCENT_PER_H / 100 * hours) < tiers[higher].value
+        assert tiers[lower].value * (1 + MOST_AGEING_PCT_PER_H / 100 * hours) < tiers[higher].value

@@ -33,7 +33,7 @@ create table territory_setting (
     crisis_allowed boolean not null default false,
     crisis        boolean not null default false,
     -- percent of its tier's value that a request gains for each hour that it waits
-    ageing_percent_per_h double precision not null default 0 check (ageing_percent_per_h between 0 and 2),
+    ageing_pct_per_h double precision not null default 0 check (ageing_pct_per_h between 0 and 2),
     version       int not null default 0,
     changed_at    timestamptz,
     constraint crisis_needs_leave check (

@@ -3,7 +3,7 @@
 create function setting_json(s territory_setting) returns json language sql immutable as $$
     select json_build_object(
         'territory', s.territory, 'hold_seconds', s.hold_seconds, 'mt_rule', s.mt_rule, 'policy', s.policy,
-        'crisis_allowed', s.crisis_allowed, 'crisis', s.crisis, 'ageing_percent_per_h', s.ageing_percent_per_h,
+        'crisis_allowed', s.crisis_allowed, 'crisis', s.crisis, 'ageing_pct_per_h', s.ageing_pct_per_h,
         'version', s.version, 'changed_at', s.changed_at)
 $$;
 
@@ -41,7 +41,7 @@ begin
     after.version := before.version + 1;
     after.changed_at := p_now;
     update territory_setting set hold_seconds = after.hold_seconds, mt_rule = after.mt_rule, policy = after.policy,
-        crisis_allowed = after.crisis_allowed, crisis = after.crisis, ageing_percent_per_h = after.ageing_percent_per_h,
+        crisis_allowed = after.crisis_allowed, crisis = after.crisis, ageing_pct_per_h = after.ageing_pct_per_h,
         version = after.version, changed_at = after.changed_at
     where territory = p_territory;
     insert into territory_setting_log (territory, version, at, key_id, before, after, why)
