@@ -233,7 +233,9 @@ class Desk:
     # -- deciding ------------------------------------------------------------------------------------------------
 
     def due(self) -> float:
-        """When the desk wants a plan next if nothing happens."""
+        """When the desk wants a plan next if nothing happens; never, where nobody is open and nothing forecast."""
+        if not self._history and not any(status <= PROMISED for status in self.status):
+            return float(np.inf)
         return float(self._next)
 
     def decide(self, now: float, planner: Planner) -> list[Verdict]:
