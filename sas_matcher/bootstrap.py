@@ -32,6 +32,7 @@ from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
 from sas_matcher.services.keeper import Keeper
+from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
@@ -191,6 +192,7 @@ def api(settings: Settings) -> "FastAPI":
                 tickets=tickets,
                 hub=hub,
                 publishing=Publishing(stores.ledger, stores.clock, geography),
+                limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 steering=Steering(stores.ledger, stores.clock),
                 territories=territories_of(settings, geography),

@@ -72,6 +72,32 @@ class SettingChange(NamedTuple):
     version: int | None = None
 
 
+class PracticeLimit(NamedTuple):
+    """What a practice sets: how many of its patients a day or half a day may have.
+
+    Attributes:
+        source: whose limit it is; ``name`` is unique among its limits.
+        name: chosen by the practice.
+        counts: ``patients`` (everyone), ``visits`` (home visits only) or ``children`` (age band or need says so).
+        period: ``day`` or ``half_day`` (halves meet at 13 h), on the clock of ``zone``.
+        most: so many at the most; None where ``share`` says it.
+        share: so many percent of the places published for the period, rounded down; None where ``most`` says it.
+        zone: IANA name.
+        own_only: count and close the slots of this source only.
+        members: whose patients count together: ``p:`` professional (RPPS) or ``s:`` structure (FINESS).
+    """
+
+    source: str
+    name: str
+    counts: str
+    period: str
+    most: int | None
+    share: int | None
+    zone: str
+    own_only: bool
+    members: tuple[str, ...]
+
+
 class KeyRecord(NamedTuple):
     """An API key as stored: the secret only as a hash."""
 
@@ -194,6 +220,30 @@ class Ledger(Protocol):
         """Return one slot."""
         ...
 
+    async def put_limit(self, now: datetime, limit: PracticeLimit) -> str:
+        """Set or change a limit; returns its document, with the coming periods.
+
+        What is booked already stays. From here on no claim and no choice goes over it: the ledger refuses them.
+        """
+        ...
+
+    async def remove_limit(self, now: datetime, source: str, name: str) -> bool:
+        """Take a limit back; False when there is none of that name."""
+        ...
+
+    async def limits_of_source(self, now: datetime, source: str) -> list[str]:
+        """Return the documents of a source's limits, by name."""
+        ...
+
+    async def limits(self, now: datetime) -> list[tuple[str, str]]:
+        """Return all limits as (definition, periods), both JSON.
+
+        The definition has id, version, counts, period, zone, source (None: of all) and members; the periods are
+        [start in epoch seconds, patients left]. News of both come on the places stream: ``limit`` (a definition, or
+        one that is ``gone``) and ``limit_left`` ([[id, start, left, version]…]).
+        """
+        ...
+
     async def booking_document(self, booking_id: str) -> Any | None:
         """Return one booking with its owners."""
         ...
@@ -214,7 +264,8 @@ class Ledger(Protocol):
     ) -> tuple[list[str], list[Announcement]]:
         """Decide a batch in one transaction; returns a verdict for each claim, and what was announced.
 
-        Verdicts: held, promised, moved, told_firm, displaced, told (no place), seat_lost, not_waiting. Promised seats
+        Verdicts: held, promised, moved, told_firm, displaced, told (no place), seat_lost, limit_reached (of a
+        practice), not_waiting. Promised seats
         that move are given back before any is taken; a promise that gets no new seat keeps its old one.
         """
         ...
@@ -415,3 +466,5 @@ class Geography(Protocol):
 PLACES_STREAM: Final = "sas:places:log"
 REQUESTS_STREAM: Final = "sas:requests"
 EVENTS_STREAM: Final = "sas:events"
+# News on the stream of places that are about limits of practices: for the matchers, not for the mirror.
+LIMIT_NEWS: Final = frozenset({"limit", "limit_left"})

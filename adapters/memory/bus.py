@@ -12,6 +12,7 @@ import orjson
 
 from sas_matcher.ports import (
     EVENTS_STREAM,
+    LIMIT_NEWS,
     PLACES_STREAM,
     REQUESTS_STREAM,
     Announcement,
@@ -108,7 +109,8 @@ class MemoryBus:
         """Publish in the order given; the mirror before the log that tells of it."""
         for a in announcements:
             if a.stream == "places":
-                self._apply(a)
+                if a.type not in LIMIT_NEWS:
+                    self._apply(a)
                 self._add(PLACES_STREAM, territory=a.territory, kind=a.type, data=a.data)
             elif a.stream == "requests":
                 about = {"type": a.type, "request": a.aggregate, "version": str(a.version)}

@@ -1,5 +1,6 @@
 """The matcher's batch in the twin: what ``claim_seats`` and ``take_seats`` of ``003_requests.sql`` say."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -135,7 +136,8 @@ def _plan(
     ranks: dict[int, int] = {}
     served: set[str] = set()
     timed: list[Slot] = []
-    for claim in claims:
+    over_limit = _over_limit(tables, claims, movers, leaving) if tables.limits.rows else ()
+    for number, claim in enumerate(claims):
         request = tables.requests.get(claim.request_id)
         slot = None if claim.slot_id is None else tables.slots.get(claim.slot_id)
         if request is None or slot is None or not _entitled(claim, request, movers) or not _fits(now, request, slot):
@@ -143,7 +145,7 @@ def _plan(
         # the rank counts whoever wanted the slot, also who then fails for another reason: one statement judges all
         rank = ranks[slot.id] = ranks.get(slot.id, -1) + 1
         taken = [b for b in tables.seats.get(slot.id, {}).values() if b.id not in leaving]
-        if rank >= slot.capacity - len(taken) or request.id in served:
+        if rank >= slot.capacity - len(taken) or request.id in served or number in over_limit:
             continue
         overlaps = tables.individual(slot) and any(
             near.professional == slot.professional and near.starts < slot.ends and near.ends > slot.starts
@@ -157,6 +159,26 @@ def _plan(
         if tables.individual(slot):
             timed.append(slot)
     return won
+
+
+def _over_limit(tables: Tables, claims: Sequence[Claim], movers: Collection[str], leaving: Collection[str]) -> set[int]:
+    """Return which claims come too late for a limit of a practice, were the bookings ``leaving`` given back.
+
+    As with seats, the turn counts whoever wanted the slot, also who then fails for another reason.
+    """
+    late: set[int] = set()
+    turns: Counter[tuple[int, datetime]] = Counter()
+    for number, claim in enumerate(claims):
+        request = tables.requests.get(claim.request_id)
+        slot = None if claim.slot_id is None else tables.slots.get(claim.slot_id)
+        if request is None or slot is None or not (request.status == "waiting" or request.id in movers):
+            continue
+        for over in tables.limits.over(slot):
+            if over.limit.counts(slot, request):
+                turns[over.limit.id, over.starts] += 1
+                if turns[over.limit.id, over.starts] > tables.limits.left(over, leaving):
+                    late.add(number)
+    return late
 
 
 def _entitled(claim: Claim, request: Request, movers: Collection[str]) -> bool:
@@ -222,9 +244,12 @@ def _verdict(tables: Tables, claim: Claim, batch: _Batch) -> str:
         return "moved" if name in batch.movers else "promised"
     if name in batch.told:
         return "told"
-    if status == "waiting" and kind != ClaimKind.TELL:
-        return "seat_lost"
-    return "seat_lost" if status == "promised" and kind in (ClaimKind.PROMISE, ClaimKind.TELL) else "not_waiting"
+    waits = status == "waiting" and kind != ClaimKind.TELL
+    if request is None or not (waits or (status == "promised" and kind in (ClaimKind.PROMISE, ClaimKind.TELL))):
+        return "not_waiting"
+    slot = None if claim.slot_id is None else tables.slots.get(claim.slot_id)
+    limited = slot is not None and tables.limits.rows and tables.limits.reached(slot, request)
+    return "limit_reached" if limited else "seat_lost"
 
 
 def _announce(tables: Tables, now: datetime, batch: _Batch) -> None:

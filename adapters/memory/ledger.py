@@ -9,17 +9,31 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Any, Final
 
+import orjson
+
 from adapters.memory import requests, slots
 from adapters.memory.claims import claim_seats
 from adapters.memory.documents import place_json
+from adapters.memory.limits import Limit
 from adapters.memory.requests import Answer
 from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError
-from sas_matcher.ports import Announcement, Claim, Clock, Idempotency, KeyRecord, Outcome, Publisher, SettingChange
+from sas_matcher.ports import (
+    Announcement,
+    Claim,
+    Clock,
+    Idempotency,
+    KeyRecord,
+    Outcome,
+    PracticeLimit,
+    Publisher,
+    SettingChange,
+)
 
 _LOAD_PAGE: Final = 5_000
+_SHOWN: Final = timedelta(days=7)  # of the coming periods of a limit
 
 _REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
     "confirm": requests.confirm_hold,
@@ -291,6 +305,53 @@ class MemoryLedger:
         ]
         found.sort(key=lambda s: s.starts)
         return [(place_json(s), self.tables.left(s)) for s in found[:limit]]
+
+    async def put_limit(self, now: datetime, limit: PracticeLimit) -> str:
+        """Set or change a limit; returns how it looks to its practice."""
+        limits = self.tables.limits
+        known = limits.named(limit.source, limit.name)
+        touched = {} if known is None else {s.id: s for s in limits.under(known, now, None)}
+        put = limits.put(limit, self.tables.change())
+        touched |= {s.id: s for s in limits.under(put, now, None)}
+        self.tables.announce_limit(now, put.definition())
+        self.tables.announce_states(now, touched.values())
+        self._publish()
+        return self._limit_json(put, now)
+
+    def _limit_json(self, limit: Limit, now: datetime) -> str:
+        limits = self.tables.limits
+        return limits.document(limit, limits.periods(limit, now, now + _SHOWN))
+
+    async def remove_limit(self, now: datetime, source: str, name: str) -> bool:
+        """Take a limit back; False when there is none of that name."""
+        limits = self.tables.limits
+        known = limits.named(source, name)
+        if known is None:
+            return False
+        touched = limits.under(known, now, None)
+        limits.drop(known)
+        self.tables.announce_limit(now, {"id": known.id, "version": self.tables.change(), "gone": True})
+        self.tables.announce_states(now, touched)
+        self._publish()
+        return True
+
+    async def limits_of_source(self, now: datetime, source: str) -> list[str]:
+        """Return the limits that a source has set, by name."""
+        mine = sorted((m for m in self.tables.limits.rows.values() if m.row.source == source), key=lambda m: m.row.name)
+        return [self._limit_json(limit, now) for limit in mine]
+
+    async def limits(self, now: datetime) -> list[tuple[str, str]]:
+        """Return all limits with what is left: see the port."""
+        limits = self.tables.limits
+        return [
+            (
+                orjson.dumps(limit.definition()).decode(),
+                orjson.dumps(
+                    [(int(o.starts.timestamp()), limits.left(o)) for o in limits.periods(limit, now, None)]
+                ).decode(),
+            )
+            for limit in limits.rows.values()
+        ]
 
     async def slot_record(self, slot_id: int) -> Any | None:
         """Return record, seats left, start, end (epoch seconds) and status of a slot."""

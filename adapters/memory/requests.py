@@ -38,7 +38,14 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
     if slots is not None and due:
         ids = {slot.id for slot in slots}
         times = [(slot.professional, *during) for slot in slots if (during := tables.during(slot))]
-        due = [b for b in due if b.slot_id in ids or _in_the_way(b, times)]
+        limits = tables.limits.together(slots) if tables.limits.rows else set()
+        due = [
+            b
+            for b in due
+            if b.slot_id in ids
+            or _in_the_way(b, times)
+            or (limits and not limits.isdisjoint(tables.limits.together([tables.slots[b.slot_id]])))
+        ]
     due = sorted(due, key=lambda b: (b.hold_until, b.id))[:limit]
     if not due:
         return
@@ -240,6 +247,8 @@ def take_place(
     kept = tables.active(request)
     if slot is None or not _can_take(tables, now, request, slot, kept):
         return "slot_full", tables.request_json(request)
+    if tables.limits.rows and tables.limits.reached(slot, request, () if kept is None else (kept.id,)):
+        return "limit_reached", tables.request_json(request)
     promised = request.promise_behind or request.status == "promised"
     if kept is not None:
         tables.end(kept, now, "replaced", "other_place")

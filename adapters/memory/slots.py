@@ -48,6 +48,8 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
             changed.append(slot)
         ids[name] = slot.id
     tables.announce_places(now, changed)
+    # a share counts the places of the period
+    tables.announce_limits(now, changed)
     return [
         {"n": n, "outcome": outcome, "slot_id": ids[name]}
         for n, (name, outcome) in enumerate(zip(names, outcomes, strict=True))

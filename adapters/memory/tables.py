@@ -5,13 +5,14 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from adapters.memory import documents
+from adapters.memory.limits import LimitTable, Over
 from adapters.memory.rows import Booking, Request, Slot
 from sas_matcher.ports import Announcement
 
@@ -42,6 +43,7 @@ class Tables:
         self.seats: dict[int, dict[int, Booking]] = {}
         self.busy: dict[str, dict[str, Booking]] = {}
         self.holds: dict[str, Booking] = {}
+        self.limits = LimitTable(self.slots, self.seats, self.requests)
         self.waiting: dict[str, Request] = {}
         self.promised: dict[str, Request] = {}
         self._due: list[tuple[datetime, str]] = []
@@ -93,7 +95,8 @@ class Tables:
         """Return the seats that a request could take (``place_left``); negative when fewer are offered than given."""
         if slot.status != "open" or self.blocked(slot):
             return 0
-        return slot.capacity - len(self.seats.get(slot.id, ()))
+        left = slot.capacity - len(self.seats.get(slot.id, ()))
+        return min(0, left) if self.limits.closed and self.limits.is_closed(slot) else left
 
     def with_siblings(self, slots: Iterable[Slot]) -> dict[int, Slot]:
         """Return the slots and the open individual slots of the same professionals that overlap them, by id."""
@@ -206,18 +209,43 @@ class Tables:
                 self._say(now, territory, "places", "published", orjson.dumps(items).decode())
 
     def announce_states(self, now: datetime, slots: Iterable[Slot]) -> None:
-        """Announce the seats left of some slots and of their siblings."""
-        open_ones = (slot for slot in self.with_siblings(slots).values() if slot.status == "open")
-        for territory, changed in _by_territory(open_ones):
+        """Announce the seats left of some slots and of their siblings, and of the limits over them."""
+        about = list(slots)
+        self.announce_limits(now, about)
+        self._tell_states(now, self.with_siblings(about).values())
+
+    def _tell_states(self, now: datetime, slots: Iterable[Slot]) -> None:
+        for territory, changed in _by_territory(slot for slot in slots if slot.status == "open"):
             items = [(slot.id, self.left(slot), self.change()) for slot in changed]
             self._say(now, territory, "places", "state", orjson.dumps(items).decode())
 
+    def announce_limits(self, now: datetime, slots: Sequence[Slot]) -> None:
+        """Announce what is left of the limits over some slots, and the places that close or open with them."""
+        if not self.limits.rows or not slots:
+            return
+        news: list[tuple[int, int, int, int]] = []
+        changed: dict[int, Slot] = {}
+        for limit_id, starts in sorted(self.limits.together(slots)):
+            left, turned = self.limits.settle(Over(self.limits.rows[limit_id], starts))
+            news.append((limit_id, int(starts.timestamp()), left, self.change()))
+            changed |= {slot.id: slot for slot in turned}
+        if news:
+            territory = min(slots, key=lambda slot: slot.id).territory
+            self._say(now, territory, "places", "limit_left", orjson.dumps(news).decode())
+            self._tell_states(now, changed.values())
+
+    def announce_limit(self, now: datetime, definition: Mapping[str, Any]) -> None:
+        """Announce a limit to the matchers."""
+        self._say(now, "", "places", "limit", orjson.dumps(definition).decode())
+
     def announce_gone(self, now: datetime, slots: Iterable[Slot]) -> None:
         """Announce that slots are no longer there."""
-        for territory, gone in _by_territory(slots):
+        about = list(slots)
+        for territory, gone in _by_territory(about):
             self._say(
                 now, territory, "places", "gone", orjson.dumps([(slot.id, slot.version) for slot in gone]).decode()
             )
+        self.announce_limits(now, about)
 
     def announce_requests(self, now: datetime, requests: Iterable[Request], kind: str | None = None) -> None:
         """Announce what requests became, to their regulator and, where it concerns it, to the matcher.

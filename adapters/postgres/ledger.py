@@ -11,7 +11,16 @@ import orjson
 
 from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
-from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome, Publisher, SettingChange
+from sas_matcher.ports import (
+    Announcement,
+    Claim,
+    Idempotency,
+    KeyRecord,
+    Outcome,
+    PracticeLimit,
+    Publisher,
+    SettingChange,
+)
 
 _FENCED: Final = "SAS01"
 _TRIES: Final = 5  # a deadlock or a lost seat in a plan is rare; five in a row means something else is wrong
@@ -413,6 +422,27 @@ class PostgresLedger:
     async def offers(self, *args: Any) -> list[tuple[str, int]]:
         """Return (record, seats left) of live places; arguments as in the query ``offers``."""
         return [(row["record"], row["left"]) for row in await self._rows("offers", *args)]
+
+    async def put_limit(self, now: datetime, limit: PracticeLimit) -> str:
+        """Set or change a limit; returns how it looks to its practice."""
+        row = await self._change(
+            "select * from put_limit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", now, *limit, bulk=True
+        )
+        document: str = row["document"]
+        return document
+
+    async def remove_limit(self, now: datetime, source: str, name: str) -> bool:
+        """Take a limit back; False when there is none of that name."""
+        row = await self._change("select * from remove_limit($1, $2, $3)", now, source, name, bulk=True)
+        return bool(row["outcome"] == "removed")
+
+    async def limits_of_source(self, now: datetime, source: str) -> list[str]:
+        """Return the limits that a source has set, by name."""
+        return [row["document"] for row in await self._rows("limits_of_source", source, now)]
+
+    async def limits(self, now: datetime) -> list[tuple[str, str]]:
+        """Return all limits with what is left: see the port."""
+        return [tuple(row.values()) for row in await self._rows("limits", now)]
 
     async def slot_record(self, slot_id: int) -> Any | None:
         """Return record, seats left, start, end (epoch seconds) and status of a slot."""

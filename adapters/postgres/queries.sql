@@ -55,6 +55,11 @@ with taken as (
         on o.professional = b.professional and o.capacity = 1 and o.status = 'open'
        and tstzrange(o.starts, o.ends) && b.during
     where b.ended_at is null and b.during is not null
+    union
+    -- those of limits that are reached
+    select s.id from limit_closed c join practice_limit l on l.id = c.limit_id
+    cross join lateral slots_under(l, c.starts, period_end(l.period, l.zone, c.starts)) s
+    where c.starts + interval '2 days' > $1 and (l.counts = 'patients' or s.mode = 'visite')
 )
 select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
     case when blocked.id is not null then 0 else s.capacity - coalesce(t.seats, 0) end, s.capacity,
@@ -106,6 +111,18 @@ select booking_json(b)::text as document from booking b join slot s on s.id = b.
 where b.firm_at is not null and (s.source = $1 or s.professional = any($2) or s.structure = any($3))
   and s.starts >= $4 and s.starts < $5
 order by s.starts, b.id limit $6
+
+-- name: limits
+-- All limits as a matcher loads them: definition, and what is left of the coming periods with open places.
+select limit_definition(l)::text as definition, coalesce((
+    select json_agg(json_build_array(extract(epoch from p.starts)::bigint, limit_left(l.id, p.starts)))
+    from (select distinct period_start(l.period, l.zone, s.starts) as starts
+          from slots_under(l, $1, 'infinity') s where s.status = 'open') p), '[]')::text as periods
+from practice_limit l order by l.id
+
+-- name: limits_of_source
+-- Limits that a source has set, by name.
+select limit_json(l, $2)::text as document from practice_limit l where source = $1 order by name
 
 -- name: leftovers
 -- Outbox rows that their writer has not published in time, oldest first.

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 
 from adapters.redis import keys
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Announcement, Entry, entry_order
+from sas_matcher.ports import LIMIT_NEWS, Announcement, Entry, entry_order
 
 _SCRIPT: Final = files("adapters.redis").joinpath("apply_places.lua").read_text(encoding="utf-8")
 _BEGIN_EPOCH: Final = files("adapters.redis").joinpath("begin_epoch.lua").read_text(encoding="utf-8")
@@ -130,10 +130,8 @@ class RedisBus:
     def _commands(self, a: Announcement) -> list[tuple[Any, ...]]:
         if a.stream == "places":
             log = ("territory", a.territory, "kind", a.type, "data", a.data)
-            return [
-                self._apply(a.territory, a.type, orjson.loads(a.data)),
-                ("XADD", keys.PLACES_LOG, "MAXLEN", "~", PLACES_LOG_LENGTH, "*", *log),
-            ]
+            told = ("XADD", keys.PLACES_LOG, "MAXLEN", "~", PLACES_LOG_LENGTH, "*", *log)
+            return [told] if a.type in LIMIT_NEWS else [self._apply(a.territory, a.type, orjson.loads(a.data)), told]
         if a.stream == "requests":
             fields: tuple[Any, ...] = ("type", a.type, "request", a.aggregate, "version", a.version, "data", a.data)
             return [

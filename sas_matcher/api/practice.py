@@ -1,6 +1,7 @@
 """Routes of the practices: publish, withdraw, see and answer bookings."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,13 +14,14 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import MOST_SLOTS, OutcomeIn, RefuseIn, SlotsIn, WindowQuery, WithdrawIn
+from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, OutcomeIn, RefuseIn, SlotsIn, WindowQuery, WithdrawIn
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.services.regulate import accepted
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
+_LIMIT_NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _STEP: Final = 250  # slots validated between two breaths of the event loop: about 5 ms
 
 
@@ -190,3 +192,47 @@ async def outcome(request: Request, booking_id: str) -> Response:
         "outcome", services.clock.now(), booking_id, [asked.outcome], idempotency
     )
     return raw(accepted(done))
+
+
+def _limit_name(text: str) -> str:
+    if _LIMIT_NAME.fullmatch(text) is None:
+        raise InvalidInputError.of("name", "1 à 40 caractères parmi a-z, 0-9, - et _")
+    return text
+
+
+@router.get("/limits", summary="My limits", responses=problems(401, 403, 429, 503))
+async def limits(request: Request) -> Response:
+    """Return the limits that this key may change, with what is taken of them in the next seven days."""
+    who = await caller(request, Scope.PRACTICE)
+    return json({"limits": await wire(request).limiting.all(who.publisher)})
+
+
+@router.get("/limits/{name}", summary="One limit", responses=problems(401, 403, 404, 422, 429, 503))
+async def limit(request: Request, name: str) -> Response:
+    """Return a limit, with what is taken of it in the next seven days."""
+    who = await caller(request, Scope.PRACTICE)
+    return json(await wire(request).limiting.one(who.publisher, _limit_name(name)))
+
+
+@router.put(
+    "/limits/{name}",
+    summary="Set or change a limit",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(LimitIn),
+)
+async def put_limit(request: Request, name: str) -> Response:
+    """Set how many patients, visits or children some members take together in a day or half a day.
+
+    In force at once: nothing is proposed or booked over it from here on; what is booked already stays.
+    """
+    who = await caller(request, Scope.PRACTICE)
+    wish = parse(LimitIn, await request.body()).model_dump()
+    return raw(await wire(request).limiting.put(who.publisher, _limit_name(name), wish))
+
+
+@router.delete("/limits/{name}", summary="Take a limit back", responses=problems(401, 403, 404, 422, 429, 503))
+async def remove_limit(request: Request, name: str) -> Response:
+    """Take a limit back: the places that it closed are open again at once."""
+    who = await caller(request, Scope.PRACTICE)
+    await wire(request).limiting.remove(who.publisher, _limit_name(name))
+    return json({"removed": name})

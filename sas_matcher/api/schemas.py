@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
+from sas_matcher.domain.limits import Counts, Period
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -272,6 +273,34 @@ class TakeIn(Strict):
     """Hold a place of one's own choice."""
 
     slot_id: SlotId
+
+
+class LimitIn(Strict):
+    """How many patients some members take together in a day or half a day; exactly one of most and share."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"professionals": ["10000000012"], "counts": "patients", "period": "day", "most": 6}
+        }
+    )
+
+    professionals: Annotated[list[Rpps], Field(max_length=200)] = Field(default_factory=list)
+    structures: Annotated[list[Finess], Field(max_length=50)] = Field(default_factory=list)
+    counts: Counts = Counts.PATIENTS
+    period: Period = Period.DAY
+    most: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    share: Annotated[int, Field(ge=0, le=100, description="Pour cent des places publiées de la période")] | None = None
+    territory: Annotated[str, StringConstraints(max_length=3)] | None = Field(
+        default=None, description="Département dont l'heure locale fixe la journée ; sinon l'heure de la métropole"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "LimitIn":
+        if not self.professionals and not self.structures:
+            raise wrong("members", "indiquez au moins un membre : professionals (RPPS) ou structures (FINESS)")
+        if (self.most is None) == (self.share is None):
+            raise wrong("most", "indiquez soit most (nombre), soit share (pour cent des places publiées)")
+        return self
 
 
 class RefuseIn(Strict):

@@ -15,6 +15,7 @@ from sas_matcher.api.hub import Hub
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
+from sas_matcher.services.limits import Limiting
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.steer import Steering
@@ -36,6 +37,7 @@ class Wire:
     tickets: Tickets
     hub: Hub
     publishing: Publishing
+    limiting: Limiting
     regulating: Regulating
     steering: Steering
     territories: Sequence[str]

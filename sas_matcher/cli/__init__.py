@@ -14,6 +14,7 @@ import typer
 from sas_matcher import __version__
 from sas_matcher.cli.days import days
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
+from sas_matcher.cli.limits import limits
 from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
 from sas_matcher.cli.settings import settings
 
@@ -29,6 +30,7 @@ keys = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(days)
 app.add_typer(settings, name="settings")
+app.add_typer(limits, name="limits")
 
 
 def _show_version(wanted: bool) -> None:

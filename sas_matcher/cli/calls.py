@@ -9,7 +9,7 @@ import orjson
 
 from sas_matcher.cli.files import NumberedSlot
 from sas_matcher.cli.french import FailureError, InputError
-from sas_matcher.cli.show import change_line, event_line, request_lines, setting_lines
+from sas_matcher.cli.show import change_line, event_line, limit_lines, request_lines, setting_lines
 from sas_matcher.client import ApiError, ClientError, Event, Gap, Request, Retry, SasClient, Setting, UnreachableError
 
 Say = Callable[[str], object]
@@ -262,3 +262,31 @@ async def _after_gap(sas: SasClient, gap: Gap, say: Say, *, regulator: bool, as_
 def _json(event: Event) -> str:
     document = {"event": event.name, **event.position._asdict(), "data": event.data}
     return orjson.dumps(document).decode()
+
+
+async def put_limit(url: str, key: str, name: str, wish: Mapping[str, Any], say: Say) -> None:
+    """Set a limit and say how it stands."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            for line in limit_lines(await sas.put_limit(name, wish)):
+                say(line)
+
+
+async def list_limits(url: str, key: str, say: Say, *, as_json: bool) -> None:
+    """Say the limits of this key."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            found = await sas.limits()
+    for limit in found:
+        for line in [orjson.dumps(limit.raw).decode()] if as_json else limit_lines(limit):
+            say(line)
+    if not found and not as_json:
+        say("Aucune limite ; fixez-en une avec sas-matcher limits set.")
+
+
+async def remove_limit(url: str, key: str, name: str, say: Say) -> None:
+    """Take a limit back."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            await sas.remove_limit(name)
+    say(f"Limite {name} supprimée ; ses places sont de nouveau proposées.")

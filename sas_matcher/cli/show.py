@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 from typing import Final
 
-from sas_matcher.client import Booking, Event, NoPlace, Place, Promise, Request, Setting, SettingChange
+from sas_matcher.client import Booking, Event, Limit, NoPlace, Place, Promise, Request, Setting, SettingChange
 
 STATUS: Final = {
     "waiting": "en attente d'une place",
@@ -115,6 +115,21 @@ def _none_lines(none: NoPlace) -> Iterator[str]:
         yield f"  {'Aiderait' if number == 1 else '        '} {number}. {way.sentence} : {place_line(way.place)}"
     if none.reason in HELP and not none.would_help:
         yield f"  Que faire   {HELP[none.reason]}."
+
+
+COUNTED: Final = {"patients": "patient", "visits": "visite", "children": "enfant"}
+"""Whom a limit counts."""
+
+
+def limit_lines(limit: Limit) -> Iterator[str]:
+    """Yield a limit and what is taken of it: « quota : au plus 6 patients par jour (10000000012) »."""
+    counted = COUNTED.get(limit.counts, limit.counts)
+    many = f"{limit.most} {counted}{'s' * (limit.most is not None and limit.most > 1)}"
+    most = many if limit.share is None else f"{limit.share} % de {counted}s parmi les places"
+    period = "par demi-journée" if limit.period == "half_day" else "par jour"
+    yield f"{limit.name} : au plus {most} {period} ({', '.join((*limit.professionals, *limit.structures))})"
+    for at in limit.periods:
+        yield f"  {clock(at.start.astimezone())} : {at.taken} sur {at.most}"
 
 
 def event_line(event: Event) -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx
 
-from sas_matcher.client._documents import Booking, Commune, Json, Me, Request, Slot, SlotOutcomes, SlotPage
+from sas_matcher.client._documents import Booking, Commune, Json, Limit, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
 from sas_matcher.client._settings import Setting, SettingChanges
@@ -181,6 +181,23 @@ class SasClient:
         """Say what became of a booking: ``fulfilled`` or ``noshow``, from the start of the slot on."""
         path = f"/v1/bookings/{booking_id}/outcome"
         return Booking.of(await self._act(path, {"outcome": outcome}, idempotency_key))
+
+    async def put_limit(self, name: str, limit: Mapping[str, Any]) -> Limit:
+        """Set or change a limit, in force when this returns; what is booked already stays.
+
+        Args:
+            name: The practice's own, 1 to 40 characters of a-z, 0-9, - and _.
+            limit: Body of ``PUT /v1/limits/{name}``: professionals or structures, counts, period, most or share.
+        """
+        return Limit.of(await self._http.call("PUT", f"/v1/limits/{name}", body=dict(limit), repeatable=True))
+
+    async def limits(self) -> list[Limit]:
+        """Return the limits that this key may change, with what is taken of them in the next seven days."""
+        return [Limit.of(item) for item in (await self._http.call("GET", "/v1/limits"))["limits"]]
+
+    async def remove_limit(self, name: str) -> None:
+        """Take a limit back; the places that it closed are open again."""
+        await self._http.call("DELETE", f"/v1/limits/{name}")
 
     # -- regulators ----------------------------------------------------------------------------------------------
 

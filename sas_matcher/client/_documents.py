@@ -369,6 +369,50 @@ class SlotOutcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitPeriod:
+    """A coming day or half a day of a limit: how many it lets in, how many it has."""
+
+    start: datetime
+    end: datetime
+    most: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many patients, visits or children some members take together; one of ``most`` and ``share`` (%) is set."""
+
+    name: str
+    counts: str
+    period: str
+    most: int | None
+    share: int | None
+    professionals: tuple[str, ...]
+    structures: tuple[str, ...]
+    periods: tuple[LimitPeriod, ...]
+    raw: Json
+
+    @classmethod
+    def of(cls, document: Json) -> "Limit":
+        """Read a document."""
+        periods = (
+            LimitPeriod(datetime.fromisoformat(p["from"]), datetime.fromisoformat(p["to"]), p["most"], p["taken"])
+            for p in document["periods"]
+        )
+        return cls(
+            document["name"],
+            document["counts"],
+            document["period"],
+            document["most"],
+            document["share"],
+            tuple(document["professionals"]),
+            tuple(document["structures"]),
+            tuple(periods),
+            document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Commune:
     """A commune or municipal arrondissement by its INSEE code."""
 

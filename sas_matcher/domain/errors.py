@@ -11,6 +11,7 @@ SasError
 │   ├── HoldEndedError     409  hold_ended           the hold ran out or was released
 │   ├── SlotFullError      409  slot_full            no seat left, withdrawn or started
 │   ├── CrisisNotAllowedError 409 crisis_not_allowed the territory has no leave to break promises
+│   ├── LimitReachedError  409  limit_reached        the practice takes no more such patients that day
 │   └── IdempotencyError   409  idempotency_reused   same key, another body
 ├── TooLargeError          413  too_large            body or list over the limit
 ├── TooManyError           429  too_many_requests    rate limit; `retry_after` seconds
@@ -107,6 +108,13 @@ class CrisisNotAllowedError(ConflictError):
 
     code = "crisis_not_allowed"
     title = "La crise n'est pas permise dans ce territoire"
+
+
+class LimitReachedError(ConflictError):
+    """The practice has set how many patients it takes in a day or half a day, and that is reached."""
+
+    code = "limit_reached"
+    title = "La limite fixée par le cabinet est atteinte"
 
 
 class IdempotencyError(ConflictError):

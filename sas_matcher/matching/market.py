@@ -18,6 +18,7 @@ import numpy.typing as npt
 import orjson
 
 from sas_matcher.domain.vocabulary import Mode, matching_specialty
+from sas_matcher.matching.limits import LimitBook
 from sas_matcher.travel import EARTH_RADIUS_KM
 
 Ints = npt.NDArray[np.int64]
@@ -286,6 +287,7 @@ class Market:
         self.offers = OfferSets()
         self.professionals = Names()
         self.specialties = Names()
+        self.limits = LimitBook()
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
         self._where: dict[int, tuple[str, str, int, int]] = {}
         self._sites: list[bytes] = []

@@ -37,6 +37,7 @@ from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.ports import (
+    LIMIT_NEWS,
     PLACES_STREAM,
     REQUESTS_STREAM,
     Announcement,
@@ -251,7 +252,9 @@ class Matcher:
             for first in range(0, len(page), LOADED):
                 loader.add(page[first : first + LOADED])
                 await asyncio.sleep(0)
-        return loader.market()
+        market = loader.market()
+        market.limits.load(await self._ledger.limits(self._clock.now()))
+        return market
 
     async def _load_settings(self) -> None:
         for territory, setting in (await self._ledger.settings()).items():
@@ -452,6 +455,9 @@ class Matcher:
 
     def _apply_places(self, kind: str, items: Sequence[Any]) -> list[Spot]:
         """Apply one change of places; returns where there now is a seat left."""
+        if kind in LIMIT_NEWS:
+            self.market.limits.hear(kind, items)
+            return []
         if kind == "published":
             rows = [_place_row(record, left) for record, left in items]
             taken = set(self.market.put(rows))
@@ -789,7 +795,7 @@ class Matcher:
             request = line.request
             if line.decision is not None:
                 self._settle_at_desk(line, line.decision, verdict)
-            elif verdict == "seat_lost":
+            elif verdict in ("seat_lost", "limit_reached"):
                 lost = self._losses.get(request.id, 0) + 1
                 self._losses[request.id] = lost
                 if lost < LOSSES:

@@ -11,6 +11,7 @@ from sas_matcher.domain.errors import (
     ConflictError,
     HoldEndedError,
     InvalidInputError,
+    LimitReachedError,
     NotFoundError,
     SlotFullError,
 )
@@ -33,6 +34,11 @@ _REFUSALS: Final = {
     "slot_full": (
         SlotFullError,
         "Cette place est prise ou ne peut plus être atteinte à temps ; la vôtre est gardée s'il y en avait une.",
+    ),
+    "limit_reached": (
+        LimitReachedError,
+        "Ce cabinet ne prend plus d'autre patient de ce type sur cette période : sa limite est atteinte. "
+        "Choisissez une autre place ; la vôtre est gardée s'il y en avait une.",
     ),
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
     "too_early": (ConflictError, "Le créneau n'a pas encore commencé."),

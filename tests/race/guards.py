@@ -30,6 +30,13 @@ from sas_matcher.services.relay import GRACE, Relay
 from tests.conftest import Recorder
 from tests.ledger_cases import HOLD, KEY, NOW, TERRITORY, Desk, minutes, request_row, slot_row
 from tests.race.history import judge, record
+from tests.race.limit_guards import (
+    a_batch_over_a_limit,
+    a_claim_beside_a_choice_under_one_limit,
+    a_place_chosen_over_a_limit,
+    a_place_published_while_its_limit_is_reached,
+    two_claims_under_one_limit,
+)
 
 LATER: Final = NOW + minutes(1)
 
@@ -128,7 +135,7 @@ class Stage:
         """Make it as new, for the next scenario with the same guards."""
         await self.control.execute(
             "drop trigger if exists pause on booking; drop trigger if exists pause on outbox; "
-            "truncate slot, request, booking, outbox, idempotency, lease, history cascade"
+            "truncate slot, request, booking, outbox, idempotency, lease, history, practice_limit cascade"
         )
         async with Redis.from_url(self.redis_url) as redis:
             await redis.flushdb()
@@ -557,7 +564,8 @@ class Guard:
     behind: tuple[Removal, ...] = ()
 
 
-NO_SLOT_LOCK: Final = Edit("lock_places", "order by id for update", "order by id")
+NO_SLOT_LOCK: Final = Edit("lock_places", "(p_slots) w) order by id for update", "(p_slots) w)")
+NO_LIMIT_LOCK: Final = Edit("lock_places", "o) order by id for update", "o)")
 NO_SEAT_INDEX: Final = Drop("drop index booking_one_seat")
 NO_IDEMPOTENCY_KEY: Final = Drop("alter table idempotency drop constraint idempotency_pkey")
 
@@ -684,6 +692,23 @@ GUARDS: Final = (
         "withdrawn slot, chosen",
         Edit("take_place", "where s.status = 'open' and", "where"),
         take_of_a_withdrawn_slot,
+    ),
+    Guard(
+        "limit in take_seats",
+        Edit("take_seats", "and n <> all(over_limit)", ""),
+        a_batch_over_a_limit,
+    ),
+    Guard(
+        "limit in take_place",
+        Edit("take_place", "raise exception 'limit_reached' using errcode = 'SAS04';", ""),
+        a_place_chosen_over_a_limit,
+    ),
+    Guard("limit lock, two claims", NO_LIMIT_LOCK, two_claims_under_one_limit),
+    Guard("limit lock, claim beside choice", NO_LIMIT_LOCK, a_claim_beside_a_choice_under_one_limit),
+    Guard(
+        "limit lock, publication",
+        Edit("upsert_slots", "order by id for update;\n    end if;", "order by id;\n    end if;"),
+        a_place_published_while_its_limit_is_reached,
     ),
     Guard(
         "original place kept",

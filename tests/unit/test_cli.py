@@ -17,7 +17,7 @@ from sas_matcher.cli import calls, files, show
 from sas_matcher.cli import service as service_commands
 from sas_matcher.cli.french import present, usage
 from sas_matcher.client import Event, Gap, Position, Request, SasClient
-from tests.unit.test_client import PLACE, REQUEST, SETTING, SETTING_CHANGE, Fake, ok, refused
+from tests.unit.test_client import LIMIT, PLACE, REQUEST, SETTING, SETTING_CHANGE, Fake, ok, refused
 
 SLOT = {
     "external_id": "a-1",
@@ -631,3 +631,30 @@ def test_revoking_what_is_not_in_force_is_told(run: Any, monkeypatch: pytest.Mon
     code, _, err = run("keys", "revoke", "abc")
     assert code == 1
     assert "aucune clé en vigueur ne s'appelle « abc » ; voyez sas-matcher keys list" in err
+
+
+async def test_a_limit_is_set_and_reads_in_french(service: Callable[..., Fake]) -> None:
+    said: list[str] = []
+    fake = service(ok(LIMIT))
+    await calls.put_limit("http://127.0.0.1:9", "sas_k_s", "quota", {"most": 1}, said.append)
+    assert said[0] == "quota : au plus 1 enfant par demi-journée (10000000012)"
+    assert said[1].endswith("1 sur 1")
+    assert json.loads(fake.calls[0].content) == {"most": 1}
+
+
+async def test_limits_are_listed_or_there_is_none(service: Callable[..., Fake]) -> None:
+    said: list[str] = []
+    service(ok({"limits": [{**LIMIT, "most": None, "share": 30, "counts": "visits", "period": "day"}]}))
+    await calls.list_limits("http://127.0.0.1:9", "sas_k_s", said.append, as_json=False)
+    assert said[0] == "quota : au plus 30 % de visites parmi les places par jour (10000000012)"
+    said.clear()
+    service(ok({"limits": []}))
+    await calls.list_limits("http://127.0.0.1:9", "sas_k_s", said.append, as_json=False)
+    assert said == ["Aucune limite ; fixez-en une avec sas-matcher limits set."]
+
+
+async def test_a_limit_is_removed(service: Callable[..., Fake]) -> None:
+    said: list[str] = []
+    fake = service(ok({"removed": "quota"}))
+    await calls.remove_limit("http://127.0.0.1:9", "sas_k_s", "quota", said.append)
+    assert fake.calls[0].method == "DELETE" and "quota" in said[0]

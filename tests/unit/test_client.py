@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -635,3 +635,25 @@ async def test_a_cancellation_that_comes_with_a_message_is_not_lost(monkeypatch:
         reader = asyncio.create_task(anext(stream))
         await asyncio.wait({reader}, timeout=2)
         assert reader.cancelled()
+
+
+LIMIT: dict[str, Any] = {
+    **{"name": "quota", "counts": "children", "period": "half_day", "most": 1, "share": None, "zone": "Europe/Paris"},
+    **{"professionals": ["10000000012"], "structures": []},
+    "periods": [{"from": "2026-11-22T23:00:00+00:00", "to": "2026-11-23T12:00:00+00:00", "most": 1, "taken": 1}],
+}
+
+
+async def test_limits_are_set_listed_and_removed() -> None:
+    fake = Fake(ok(LIMIT), ok({"limits": [LIMIT]}), ok({"removed": "quota"}))
+    async with fake.client() as sas:
+        put = await sas.put_limit("quota", {"professionals": ["10000000012"], "counts": "children", "most": 1})
+        assert await sas.limits() == [put]
+        await sas.remove_limit("quota")
+    assert [(call.method, call.url.path) for call in fake.calls] == [
+        ("PUT", "/v1/limits/quota"),
+        ("GET", "/v1/limits"),
+        ("DELETE", "/v1/limits/quota"),
+    ]
+    (period,) = put.periods
+    assert (put.most, period.taken, period.most) == (1, 1, 1) and period.end - period.start == timedelta(hours=13)

@@ -123,6 +123,10 @@ class FakeLedger:
         self.asked = 0
         self.dropped: list[str] = []
         self._versions = itertools.count(1)
+        self.limit_rows: list[tuple[str, str]] = []
+
+    async def limits(self, now: datetime) -> list[tuple[str, str]]:
+        return self.limit_rows
 
     # -- what the world does
 

@@ -87,7 +87,8 @@ create table slot (
 );
 create index slot_live on slot (territory, starts) where status = 'open';
 create index slot_place on slot (profession, lat) where status = 'open';
-create index slot_of_professional on slot (professional, starts) where status = 'open' and capacity = 1;
+create index slot_of_professional on slot (professional, starts);
+create index slot_of_structure on slot (structure, starts);
 
 create table request (
     id          uuid primary key,

@@ -1,7 +1,8 @@
 -- How rows look outside: the one definition of each document that is answered, pushed or mirrored.
 
--- Seats of a slot that a request could take: none when withdrawn or when its professional is booked over it; below
--- zero when the practice now offers fewer than are given, so that the matcher knows how many promises must move.
+-- Seats of a slot that a request could take: none when withdrawn, when its professional is booked over it or when a limit
+-- of its practice is reached; below zero when the practice now offers fewer than are given, so that the matcher knows how
+-- many promises must move.
 create function place_left(s slot) returns int language sql stable as $$
     select case
         when s.status <> 'open' then 0
@@ -9,7 +10,9 @@ create function place_left(s slot) returns int language sql stable as $$
             select from booking b
             where b.professional = s.professional and b.ended_at is null
               and b.during && tstzrange(s.starts, s.ends)) then 0
-        else s.capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null)
+        else least(
+            s.capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null),
+            case when exists (select from limit_closed) and is_closed(s) then 0 end)
     end
 $$;
 
@@ -110,20 +113,24 @@ create function with_siblings(p_slots bigint[]) returns table (id bigint) langua
         offset 0) o
 $$;
 
--- Lock slots and siblings, in id order: whoever counts, gives, frees or tells their seats comes one after the other.
--- Locks are always taken in this order, each kind at once: requests, places, bookings. So nobody waits in a circle.
+-- Lock slots and siblings, then the limits over them, in id order: whoever counts, gives, frees or tells their seats comes
+-- one after the other.
+-- Locks are always taken in this order, each kind at once: requests, places, limits, bookings. So nobody waits in a circle.
 create function lock_places(p_slots bigint[]) returns void language plpgsql as $$
 begin
     perform from slot where id in (select w.id from with_siblings(p_slots) w) order by id for update;
+    -- most practices set none
+    if exists (select from practice_limit) then
+        perform from practice_limit where id in (
+            select o.limit_id from limits_over(array(select w.id from with_siblings(p_slots) w)) o) order by id for update;
+    end if;
 end $$;
 
--- Announce the seats left of some slots and of their siblings. The caller holds their locks since before it changed
--- anything: else two changes at once would each count without the other, and the mirror would keep a wrong number.
-create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
+-- Tell the seats left of open slots.
+create function tell_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
     with states as (
         select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
-        from with_siblings(p_slots) w join slot s on s.id = w.id
-        where s.status = 'open'
+        from slot s where s.id = any(p_slots) and s.status = 'open'
     )
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
     select p_now, territory, 'places', 'state', '', 0, '', '{}',
@@ -131,3 +138,42 @@ create function announce_states(p_now timestamptz, p_slots bigint[]) returns set
     from states group by territory order by territory
     returning *
 $$;
+
+-- Announce what is left of the limits over some slots, and the places that close or open with them. The caller holds the
+-- locks of ``lock_places``.
+create function announce_limits(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+declare news json[]; changed bigint[]; shut boolean; o record; t record; l practice_limit;
+begin
+    if not exists (select from practice_limit) then return; end if;
+    for o in select distinct limit_id, starts from limits_over(p_slots) order by limit_id, starts loop
+        select * from limit_state(o.limit_id, o.starts) into t;
+        select * from practice_limit where id = o.limit_id into l;
+        news := news || json_build_array(
+            l.id, extract(epoch from o.starts)::bigint, greatest(0, t.most - t.taken), nextval('change_seq'));
+        continue when l.counts = 'children';
+        shut := t.taken >= t.most;
+        if shut then
+            insert into limit_closed values (l.id, o.starts) on conflict do nothing;
+        else
+            delete from limit_closed where limit_id = l.id and starts = o.starts;
+        end if;
+        if found then
+            changed := changed || array(select s.id from slots_under(l, o.starts, period_end(l.period, l.zone, o.starts)) s
+                where s.status = 'open' and (l.counts = 'patients' or s.mode = 'visite'));
+        end if;
+    end loop;
+    if news is null then return; end if;
+    return query insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+        select p_now, s.territory, 'places', 'limit_left', '', 0, '', '{}', array_to_json(news)::text
+        from slot s where s.id = any(p_slots) order by s.id limit 1
+        returning *;
+    return query select * from tell_states(p_now, changed);
+end $$;
+
+-- Announce the seats left of some slots and of their siblings. The caller holds their locks since before it changed
+-- anything: else two changes at once would each count without the other, and the mirror would keep a wrong number.
+create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+begin
+    return query select * from announce_limits(p_now, p_slots);
+    return query select * from tell_states(p_now, array(select w.id from with_siblings(p_slots) w));
+end $$;

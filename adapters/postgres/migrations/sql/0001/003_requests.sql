@@ -45,7 +45,7 @@ language sql stable as $$
 $$;
 
 -- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
--- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
+-- slots: on them, on an individual slot of the same professional that overlaps, or under the same limit. Returns outbox rows.
 -- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
 -- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
@@ -56,7 +56,9 @@ begin
         where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
           and (p_slots is null or b.slot_id = any(p_slots)
                or exists (select from slot s where s.id = any(p_slots) and s.capacity = 1
-                          and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during))
+                          and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during)
+               or exists (select from limits_over(array[b.slot_id]) o join limits_over(p_slots) w
+                          on w.limit_id = o.limit_id and w.starts = o.starts))
         order by b.hold_until limit p_limit
     ), locked as (
         select r.id from request r where r.id in (select request_id from over) and r.status = 'held'
@@ -119,8 +121,18 @@ create type claimed_seat as (booking_id uuid, request_id uuid, state text);
 -- back. The caller has locked requests and places.
 create function take_seats(p_now timestamptz, p_requests uuid[], p_slots bigint[], p_bookings uuid[],
     p_hold_until timestamptz[], p_kinds text[], p_movers uuid[]) returns claimed_seat[] language plpgsql as $$
-declare won claimed_seat[];
+declare won claimed_seat[]; over_limit bigint[] := '{}';
 begin
+    if exists (select from practice_limit) then
+        -- as with seats, the turn counts whoever wanted the slot, also who then fails for another reason
+        over_limit := array(select distinct t.n from (
+            select c.n, o.limit_id, o.starts, row_number() over (partition by o.limit_id, o.starts order by c.n) as turn
+            from unnest(p_requests, p_slots) with ordinality c(request_id, slot_id, n)
+            join request r on r.id = c.request_id and (r.status = 'waiting' or r.id = any(p_movers))
+            join limits_over(p_slots) o on o.slot_id = c.slot_id
+                and (o.closes or (o.counts = 'children' and is_child(r)))) t
+            where t.turn > limit_left(t.limit_id, t.starts));
+    end if;
     with claim as (
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
@@ -145,7 +157,7 @@ begin
                territory, professional, during,
                case kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end, slot_version, p_now,
                case when kind = 'hold' then hold_until end, case when kind = 'tell' then p_now end
-        from ranked where taken + rank <= capacity
+        from ranked where taken + rank <= capacity and n <> all(over_limit)
         order by n
         on conflict do nothing
         returning id, request_id, state
@@ -162,7 +174,7 @@ end $$;
 -- The seats of promises that move or are told elsewhere are given back before any is taken: they may change round. Who
 -- then gets no seat keeps the old one, and whoever wanted that one is judged anew.
 -- verdicts: per row 'held' | 'promised' | 'moved' | 'told_firm' | 'displaced' | 'told' (no place, recorded)
---           | 'seat_lost' | 'not_waiting'.
+--           | 'seat_lost' | 'limit_reached' | 'not_waiting'.
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
     p_hold_until timestamptz[], p_decisions text[], p_kinds text[], out verdicts text[], out published outbox[])
@@ -271,10 +283,10 @@ begin
                 when c.kind = 'tell' then 'told_firm' when c.kind = 'hold' then 'held'
                 when c.id = any(movers) then 'moved' else 'promised' end
             when c.id = any(told) then 'told'
-            when r.status = 'waiting' and c.kind <> 'tell' then 'seat_lost'
-            when r.status = 'promised' and c.kind in ('promise', 'tell') then 'seat_lost'
+            when (r.status = 'waiting' and c.kind <> 'tell') or (r.status = 'promised' and c.kind in ('promise', 'tell'))
+                then case when limit_reached(c.slot_id, r) then 'limit_reached' else 'seat_lost' end
             else 'not_waiting' end order by c.n)
-    from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
+    from unnest(p_requests, p_slots, p_kinds) with ordinality c(id, slot_id, kind, n) left join request r on r.id = c.id into verdicts;
     published := coalesce(published, '{}')
         || coalesce((select array_agg(o) from tell_regulators(
                p_now, array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
@@ -419,7 +431,7 @@ end $$;
 -- The regulator picks a place himself (an alternative, or from the list): take the new one, then free the old one, in
 -- one transaction; the original is kept when the new one is gone. Picking the place that is held already changes nothing.
 -- Of a promise this moves the seat and holds it: the promise ends when the hold is confirmed and returns when it runs out.
--- outcome: 'held' | 'slot_full' | 'conflict' | 'not_found'.
+-- outcome: 'held' | 'slot_full' | 'limit_reached' | 'conflict' | 'not_found'.
 create function take_place(p_now timestamptz, p_key_id text, p_request uuid, p_slot bigint, p_booking uuid,
     p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -454,6 +466,11 @@ begin
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
+            -- counted with the booking itself
+            if exists (select from limits_over(array[p_slot]) o cross join lateral limit_state(o.limit_id, o.starts) t
+                       where (o.closes or (o.counts = 'children' and is_child(r))) and t.taken > t.most) then
+                raise exception 'limit_reached' using errcode = 'SAS04';
+            end if;
             update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json,
                 promise_behind = promise_behind or status = 'promised',
                 moves = moves + (kept.slot_id <> p_slot and (promise_behind or status = 'promised'))::int
@@ -462,8 +479,9 @@ begin
             published := coalesce(published, '{}')
                 || (select array_agg(o) from announce_requests(p_now, array[p_request], null) o)
                 || (select array_agg(o) from announce_states(p_now, array_remove(array[p_slot, freed], null)) o);
-        exception when sqlstate 'SAS02' then
-            outcome := 'slot_full';
+        exception
+            when sqlstate 'SAS02' then outcome := 'slot_full';
+            when sqlstate 'SAS04' then outcome := 'limit_reached';
         end;
     end if;
     select request_json(q) from request q where q.id = p_request into document;

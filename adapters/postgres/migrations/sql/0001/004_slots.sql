@@ -31,6 +31,11 @@ begin
         order by s.id for update
     )
     select array_agg(id) from locked where id in (select id from wanted) into known_ids;
+    if exists (select from practice_limit) then
+        perform from practice_limit where id in (
+            select m.limit_id from json_to_recordset(p_rows) as d(professional text, structure text)
+            join limit_member m on m.member in ('p:' || d.professional, 's:' || d.structure)) order by id for update;
+    end if;
     with incoming as (
         select * from rows from (json_to_recordset(p_rows) as (
             external_id text, territory text, professional text, professional_name text, structure text,
@@ -94,6 +99,8 @@ begin
         raise exception 'another writer created the same slot' using errcode = 'serialization_failure';
     end if;
     select array_agg(o) from announce_places(p_now, changed) o into published;
+    -- a share counts the places of the period
+    published := published || (select array_agg(o) from announce_limits(p_now, changed) o);
 end $$;
 
 -- Announce whole places (published or changed), at most 200 a message.
@@ -162,12 +169,14 @@ begin
     published := coalesce(published, '{}') || coalesce((select array_agg(o) from announce_gone(p_now, gone) o), '{}');
 end $$;
 
-create function announce_gone(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
-    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, territory, 'places', 'gone', '', 0, '', '{}', json_agg(json_build_array(id, version) order by id)::text
-    from slot where id = any(p_slots) group by territory order by territory
-    returning *
-$$;
+create function announce_gone(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+begin
+    return query insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+        select p_now, territory, 'places', 'gone', '', 0, '', '{}', json_agg(json_build_array(id, version) order by id)::text
+        from slot where id = any(p_slots) group by territory order by territory
+        returning *;
+    return query select * from announce_limits(p_now, p_slots);
+end $$;
 
 -- The practice refuses a booking. p_keep: its place is still good for others; else the slot is withdrawn with it.
 create function refuse_booking(p_now timestamptz, p_booking uuid, p_reason text, p_keep boolean,

@@ -1,0 +1,85 @@
+"""The commands of a practice about its limits: how many patients, visits or children in a day or half a day."""
+
+import asyncio
+from typing import Annotated, Literal
+
+import typer
+
+from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
+
+limits = typer.Typer(
+    cls=FrenchGroup,
+    help="Limites d'un cabinet ou d'un centre : quota du jour, enfants, visites.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Url = Annotated[str, typer.Option("--url", envvar="SAS_URL", metavar="URL", help="Adresse du service.")]
+Key = Annotated[str, typer.Option("--key", envvar="SAS_KEY", metavar="CLÉ", help="Clé d'accès (sas_…).")]
+Name = Annotated[str, typer.Argument(metavar="NOM", help="Nom de la limite : a-z, 0-9, - et _.")]
+
+
+def _key(key: str) -> str:
+    if not key:
+        raise InputError("il manque la clé d'accès : donnez --key, ou la variable SAS_KEY")
+    return key
+
+
+@limits.command("set", cls=FrenchCommand)
+def set_limit(
+    name: Name,
+    url: Url = "http://127.0.0.1:8069",
+    key: Key = "",
+    professional: Annotated[
+        list[str] | None, typer.Option(metavar="RPPS", help="Professionnel qui compte ; répétable.")
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FINESS", help="Structure qui compte ; répétable (plusieurs : une CPTS)."),
+    ] = None,
+    counts: Annotated[
+        Literal["patients", "visits", "children"],
+        typer.Option(metavar="QUI", help="patients (tous), visits (à domicile) ou children (enfants)."),
+    ] = "patients",
+    half_day: Annotated[
+        bool, typer.Option("--half-day", help="Par demi-journée (coupée à 13 h), non par jour.")
+    ] = False,
+    most: Annotated[int | None, typer.Option(metavar="N", help="Au plus N.")] = None,
+    share: Annotated[int | None, typer.Option(metavar="PCT", help="Au plus PCT % des places publiées.")] = None,
+    territory: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Département dont l'heure compte ; sinon la métropole.")
+    ] = None,
+) -> None:
+    """Fixe ou change une limite ; elle vaut aussitôt, ce qui est déjà réservé le reste."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    wish = {
+        "professionals": professional or [],
+        "structures": structure or [],
+        "counts": counts,
+        "period": "half_day" if half_day else "day",
+        "most": most,
+        "share": share,
+        "territory": territory,
+    }
+    asyncio.run(calls.put_limit(url, _key(key), name, wish, typer.echo))
+
+
+@limits.command("list", cls=FrenchCommand)
+def list_limits(
+    url: Url = "http://127.0.0.1:8069",
+    key: Key = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Affiche les documents JSON tels quels.")] = False,
+) -> None:
+    """Liste les limites de cette clé, et ce qui en est pris dans les sept jours."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    asyncio.run(calls.list_limits(url, _key(key), typer.echo, as_json=as_json))
+
+
+@limits.command("remove", cls=FrenchCommand)
+def remove_limit(name: Name, url: Url = "http://127.0.0.1:8069", key: Key = "") -> None:
+    """Supprime une limite ; les places qu'elle fermait sont de nouveau proposées."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    asyncio.run(calls.remove_limit(url, _key(key), name, typer.echo))

@@ -1,0 +1,106 @@
+"""Limits: what a practice may say of how many patients it takes in a day, and taking it back."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from sas_matcher.ports import Clock, Geography, Ledger, PracticeLimit
+from sas_matcher.services.publish import Publisher
+
+MOST_LIMITS: Final = 200  # of one source: a manager of many centres; more is a program gone wrong
+MAINLAND: Final = "Europe/Paris"
+
+
+class Limiting:
+    """The practice's use cases: set a limit, see its limits, take one back."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, geography: Geography) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._geography = geography
+
+    async def put(self, publisher: Publisher, name: str, wish: Mapping[str, Any]) -> str:
+        """Set or change a limit; in force when this returns. What is booked already stays.
+
+        Args:
+            publisher: who speaks.
+            name: the practice's own name of the limit.
+            wish: plain mapping in the shape of the API's limit.
+
+        Returns:
+            The limit's document.
+
+        Raises:
+            InvalidInputError: a member that this key may not speak for, or an unknown territory.
+            NotFoundError: a limit of that name is of members that this key may not speak for.
+            ConflictError: the source has too many limits.
+        """
+        for field in ("professionals", "structures"):
+            for number, member in enumerate(wish[field]):
+                mine = publisher.may_publish(member, None) or publisher.may_publish(None, member)
+                if not mine:
+                    raise InvalidInputError.of(f"{field}.{number}", "cette clé ne publie pas pour ce membre")
+        zone = MAINLAND
+        if wish["territory"] is not None:
+            territory = self._geography.territories.get(wish["territory"])
+            if territory is None:
+                raise InvalidInputError.of("territory", f"{wish['territory']} n'est pas un département")
+            zone = territory.timezone
+        known = await self._known(publisher)
+        if name in known and not _may_change(publisher, known[name]):
+            raise NotFoundError("Ce nom est celui d'une limite d'autres membres de la même source.")
+        if name not in known and len(known) >= MOST_LIMITS:
+            raise ConflictError(f"{MOST_LIMITS} limites au plus pour une source ; supprimez-en une.")
+        limit = PracticeLimit(
+            source=publisher.source,
+            name=name,
+            counts=wish["counts"],
+            period=wish["period"],
+            most=wish["most"],
+            share=wish["share"],
+            zone=zone,
+            # who may speak for anybody may not close the places that others publish for them
+            own_only="*" in publisher.professionals,
+            members=(*(f"p:{rpps}" for rpps in wish["professionals"]), *(f"s:{code}" for code in wish["structures"])),
+        )
+        return await self._ledger.put_limit(self._clock.now(), limit)
+
+    async def remove(self, publisher: Publisher, name: str) -> None:
+        """Take a limit back.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        known = await self._known(publisher)
+        mine = name in known and _may_change(publisher, known[name])
+        if not mine or not await self._ledger.remove_limit(self._clock.now(), publisher.source, name):
+            raise NotFoundError("Limite introuvable pour cette clé.")
+
+    async def one(self, publisher: Publisher, name: str) -> Mapping[str, Any]:
+        """Return a limit.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        known = await self._known(publisher)
+        if name in known and _may_change(publisher, known[name]):
+            return known[name]
+        raise NotFoundError("Limite introuvable pour cette clé.")
+
+    async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
+        """Return the limits that this key may change, by name."""
+        return [limit for limit in (await self._known(publisher)).values() if _may_change(publisher, limit)]
+
+    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
+        found = map(orjson.loads, await self._ledger.limits_of_source(self._clock.now(), publisher.source))
+        return {limit["name"]: limit for limit in found}
+
+
+def _may_change(publisher: Publisher, limit: Mapping[str, Any]) -> bool:
+    """Tell whether all members of a limit are the publisher's."""
+    return "*" in publisher.professionals or (
+        publisher.professionals.issuperset(limit["professionals"])
+        and publisher.structures.issuperset(limit["structures"])
+    )
