@@ -112,9 +112,11 @@ class LimitTable:
                 yield Over(limit, limit.starts(slot.starts))
 
     def under(self, limit: Limit, start: datetime, end: datetime | None) -> list[Slot]:
-        """Return the slots of a limit's members that start in [start, end), withdrawn ones included."""
+        """Return the open slots of a limit's members that start in [start, end)."""
         return [
-            s for s in self._slots.values() if start <= s.starts and (end is None or s.starts < end) and limit.covers(s)
+            s
+            for s in self._slots.values()
+            if s.status == "open" and start <= s.starts and (end is None or s.starts < end) and limit.covers(s)
         ]
 
     def state(self, over: Over, but: Collection[str] = ()) -> tuple[int, int]:
@@ -126,7 +128,7 @@ class LimitTable:
             for slot in slots
             for b in self._seats.get(slot.id, {}).values()
         )
-        places = sum(slot.capacity for slot in slots if slot.status == "open")
+        places = sum(slot.capacity for slot in slots)
         most = (limit.row.share or 0) * places // 100 if limit.row.most is None else limit.row.most
         return most, taken
 
@@ -155,12 +157,11 @@ class LimitTable:
         if limit.row.counts == Counts.CHILDREN or before == (left == 0):
             return left, []
         (self.closed.discard if before else self.closed.add)((limit.id, starts))
-        slots = self.under(limit, starts, limit.ends(starts))
-        return left, [s for s in slots if s.status == "open" and limit.closes(s)]
+        return left, [s for s in self.under(limit, starts, limit.ends(starts)) if limit.closes(s)]
 
     def periods(self, limit: Limit, now: datetime, end: datetime | None) -> list[Over]:
         """Return the coming periods in which a limit has open places."""
-        starts = {limit.starts(s.starts) for s in self.under(limit, now, end) if s.status == "open"}
+        starts = {limit.starts(s.starts) for s in self.under(limit, now, end)}
         return [Over(limit, start) for start in sorted(starts)]
 
     def document(self, limit: Limit, periods: Sequence[Over]) -> str:

@@ -115,9 +115,9 @@ order by s.starts, b.id limit $6
 -- name: limits
 -- All limits as a matcher loads them: definition, and what is left of the coming periods with open places.
 select limit_definition(l)::text as definition, coalesce((
-    select json_agg(json_build_array(extract(epoch from p.starts)::bigint, limit_left(l.id, p.starts)))
+    select json_agg(json_build_array(extract(epoch from p.starts)::bigint, limit_left(l.id, p.starts)) order by p.starts)
     from (select distinct period_start(l.period, l.zone, s.starts) as starts
-          from slots_under(l, $1, 'infinity') s where s.status = 'open') p), '[]')::text as periods
+          from slots_under(l, $1, 'infinity') s) p), '[]')::text as periods
 from practice_limit l order by l.id
 
 -- name: limits_of_source

@@ -87,8 +87,9 @@ create table slot (
 );
 create index slot_live on slot (territory, starts) where status = 'open';
 create index slot_place on slot (profession, lat) where status = 'open';
-create index slot_of_professional on slot (professional, starts);
-create index slot_of_structure on slot (structure, starts);
+create index slot_of_professional on slot (professional, starts) where status = 'open' and capacity = 1;
+create index plage_of_professional on slot (professional, starts) where status = 'open' and capacity > 1;
+create index slot_of_structure on slot (structure, starts) where status = 'open' and structure is not null;
 
 create table request (
     id          uuid primary key,

@@ -59,23 +59,28 @@ create function limits_over(p_slots bigint[])
 returns table (slot_id bigint, limit_id bigint, starts timestamptz, counts text, closes boolean) language sql stable as $$
     select distinct s.id, l.id, period_start(l.period, l.zone, s.starts), l.counts,
         l.counts = 'patients' or (l.counts = 'visits' and s.mode = 'visite')
-    from slot s
+    from unnest(p_slots) u(id) join slot s on s.id = u.id
     join limit_member m on m.member in ('p:' || s.professional, 's:' || s.structure)
     join practice_limit l on l.id = m.limit_id and (s.source = l.source or not l.own_only)
-    where s.id = any(p_slots)
 $$;
 
--- The slots of some members that start in [p_from, p_to), withdrawn ones included; p_source null: of all sources.
+-- The open slots of some members that start in [p_from, p_to); p_source null: of all sources.
 create function slots_of_members(p_members text[], p_source text, p_from timestamptz, p_to timestamptz)
 returns setof slot language sql stable as $$
     select s.* from slot s where s.id in (
         select o.id from unnest(p_members) m(member) cross join lateral (
+            -- by its index each, member by member (see with_siblings)
             select p.id from slot p
             where m.member like 'p:%' and p.professional = substr(m.member, 3) and p.starts >= p_from and p.starts < p_to
+              and p.status = 'open' and p.capacity = 1
+            union all
+            select p.id from slot p
+            where m.member like 'p:%' and p.professional = substr(m.member, 3) and p.starts >= p_from and p.starts < p_to
+              and p.status = 'open' and p.capacity > 1
             union all
             select c.id from slot c
             where m.member like 's:%' and c.structure = substr(m.member, 3) and c.starts >= p_from and c.starts < p_to
-            -- the indexes, member by member (see with_siblings)
+              and c.status = 'open'
             offset 0) o)
       and (p_source is null or s.source = p_source)
 $$;
@@ -87,7 +92,7 @@ $$;
 
 -- How many a limit lets in during a period, and how many it has. Exact for whoever holds the limit's row.
 create function limit_state(p_limit bigint, p_starts timestamptz, out most int, out taken int) language sql stable as $$
-    select coalesce(l.most, l.share * coalesce(sum(s.capacity) filter (where s.status = 'open'), 0)::int / 100),
+    select coalesce(l.most, l.share * coalesce(sum(s.capacity), 0)::int / 100),
         coalesce(sum(b.number), 0)::int
     from practice_limit l
     left join lateral slots_under(l, p_starts, period_end(l.period, l.zone, p_starts)) s on true
@@ -130,7 +135,7 @@ create function limit_json(l practice_limit, p_now timestamptz) returns json lan
                 'from', p.starts, 'to', period_end(l.period, l.zone, p.starts), 'most', t.most, 'taken', t.taken)
                 order by p.starts)
             from (select distinct period_start(l.period, l.zone, s.starts) as starts
-                  from slots_under(l, p_now, p_now + interval '7 days') s where s.status = 'open') p
+                  from slots_under(l, p_now, p_now + interval '7 days') s) p
             cross join lateral limit_state(l.id, p.starts) t), '[]'))
 $$;
 

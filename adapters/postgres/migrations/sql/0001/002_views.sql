@@ -126,19 +126,6 @@ begin
     end if;
 end $$;
 
--- Tell the seats left of open slots.
-create function tell_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language sql as $$
-    with states as (
-        select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
-        from slot s where s.id = any(p_slots) and s.status = 'open'
-    )
-    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, territory, 'places', 'state', '', 0, '', '{}',
-           json_agg(json_build_array(id, seats_left, version) order by id)::text
-    from states group by territory order by territory
-    returning *
-$$;
-
 -- Announce what is left of the limits over some slots, and the places that close or open with them. The caller holds the
 -- locks of ``lock_places``.
 create function announce_limits(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
@@ -159,7 +146,7 @@ begin
         end if;
         if found then
             changed := changed || array(select s.id from slots_under(l, o.starts, period_end(l.period, l.zone, o.starts)) s
-                where s.status = 'open' and (l.counts = 'patients' or s.mode = 'visite'));
+                where l.counts = 'patients' or s.mode = 'visite');
         end if;
     end loop;
     if news is null then return; end if;
@@ -167,7 +154,15 @@ begin
         select p_now, s.territory, 'places', 'limit_left', '', 0, '', '{}', array_to_json(news)::text
         from slot s where s.id = any(p_slots) order by s.id limit 1
         returning *;
-    return query select * from tell_states(p_now, changed);
+    return query with states as (
+        select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
+        from (select distinct unnest(changed) as id) w join slot s on s.id = w.id
+    )
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, territory, 'places', 'state', '', 0, '', '{}',
+           json_agg(json_build_array(id, seats_left, version) order by id)::text
+    from states group by territory order by territory
+    returning *;
 end $$;
 
 -- Announce the seats left of some slots and of their siblings. The caller holds their locks since before it changed
@@ -175,5 +170,14 @@ end $$;
 create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
 begin
     return query select * from announce_limits(p_now, p_slots);
-    return query select * from tell_states(p_now, array(select w.id from with_siblings(p_slots) w));
+    return query with states as (
+        select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
+        from with_siblings(p_slots) w join slot s on s.id = w.id
+        where s.status = 'open'
+    )
+    insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+    select p_now, territory, 'places', 'state', '', 0, '', '{}',
+           json_agg(json_build_array(id, seats_left, version) order by id)::text
+    from states group by territory order by territory
+    returning *;
 end $$;

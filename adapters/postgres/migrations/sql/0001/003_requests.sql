@@ -49,16 +49,20 @@ $$;
 -- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
 -- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[];
+declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; together bigint[] := '{}';
 begin
+    if p_slots is not null and exists (select from practice_limit) then
+        together := array(select s.id from (select distinct limit_id, starts from limits_over(p_slots)) o
+            join practice_limit l on l.id = o.limit_id
+            cross join lateral slots_under(l, o.starts, period_end(l.period, l.zone, o.starts)) s);
+    end if;
     with over as (
         select b.request_id from booking b
         where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
           and (p_slots is null or b.slot_id = any(p_slots)
                or exists (select from slot s where s.id = any(p_slots) and s.capacity = 1
                           and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during)
-               or exists (select from limits_over(array[b.slot_id]) o join limits_over(p_slots) w
-                          on w.limit_id = o.limit_id and w.starts = o.starts))
+               or b.slot_id = any(together))
         order by b.hold_until limit p_limit
     ), locked as (
         select r.id from request r where r.id in (select request_id from over) and r.status = 'held'
@@ -284,9 +288,15 @@ begin
                 when c.id = any(movers) then 'moved' else 'promised' end
             when c.id = any(told) then 'told'
             when (r.status = 'waiting' and c.kind <> 'tell') or (r.status = 'promised' and c.kind in ('promise', 'tell'))
-                then case when limit_reached(c.slot_id, r) then 'limit_reached' else 'seat_lost' end
+                then 'seat_lost'
             else 'not_waiting' end order by c.n)
-    from unnest(p_requests, p_slots, p_kinds) with ordinality c(id, slot_id, kind, n) left join request r on r.id = c.id into verdicts;
+    from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
+    if 'seat_lost' = any(verdicts) and exists (select from practice_limit) then
+        verdicts := array(
+            select case when c.verdict = 'seat_lost' and limit_reached(c.slot_id, r) then 'limit_reached' else c.verdict end
+            from unnest(verdicts, p_requests, p_slots) with ordinality c(verdict, id, slot_id, n)
+            left join request r on r.id = c.id order by c.n);
+    end if;
     published := coalesce(published, '{}')
         || coalesce((select array_agg(o) from tell_regulators(
                p_now, array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
