@@ -55,17 +55,19 @@ with taken as (
         on o.professional = b.professional and o.capacity = 1 and o.status = 'open'
        and tstzrange(o.starts, o.ends) && b.during
     where b.ended_at is null and b.during is not null
-    union
-    -- those of limits that are reached
+), closed as (
+    -- by limits that are reached
     select s.id from limit_closed c join practice_limit l on l.id = c.limit_id
     cross join lateral slots_under(l, c.starts, period_end(l.period, l.zone, c.starts)) s
     where c.starts + interval '2 days' > $1 and (l.counts = 'patients' or s.mode = 'visite')
 )
 select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
-    case when blocked.id is not null then 0 else s.capacity - coalesce(t.seats, 0) end, s.capacity,
+    case when blocked.id is not null then 0
+        else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null then 0 end) end, s.capacity,
     s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
     s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
+    left join (select distinct id from closed) closed on closed.id = s.id
 where s.status = 'open' and s.starts > $1 and ($2::text[] is null or s.territory = any($2))
 
 -- name: live_records

@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.lifecycle import RequestStatus
-from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.limits import Counts, Period
+from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
+from sas_matcher.cli.french import FrenchCommand, FrenchGroup
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
 
 limits = typer.Typer(
     cls=FrenchGroup,
@@ -14,21 +15,13 @@ limits = typer.Typer(
     rich_markup_mode=None,
 )
 
-Url = Annotated[str, typer.Option("--url", envvar="SAS_URL", metavar="URL", help="Adresse du service.")]
-Key = Annotated[str, typer.Option("--key", envvar="SAS_KEY", metavar="CLÉ", help="Clé d'accès (sas_…).")]
 Name = Annotated[str, typer.Argument(metavar="NOM", help="Nom de la limite : a-z, 0-9, - et _.")]
-
-
-def _key(key: str) -> str:
-    if not key:
-        raise InputError("il manque la clé d'accès : donnez --key, ou la variable SAS_KEY")
-    return key
 
 
 @limits.command("set", cls=FrenchCommand)
 def set_limit(
     name: Name,
-    url: Url = "http://127.0.0.1:8069",
+    url: Url = DEFAULT_URL,
     key: Key = "",
     professional: Annotated[
         list[str] | None, typer.Option(metavar="RPPS", help="Professionnel qui compte ; répétable.")
@@ -62,24 +55,24 @@ def set_limit(
         "share": share,
         "territory": territory,
     }
-    asyncio.run(calls.put_limit(url, _key(key), name, wish, typer.echo))
+    asyncio.run(calls.put_limit(url, checked_key(key), name, wish, typer.echo))
 
 
 @limits.command("list", cls=FrenchCommand)
 def list_limits(
-    url: Url = "http://127.0.0.1:8069",
+    url: Url = DEFAULT_URL,
     key: Key = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Affiche les documents JSON tels quels.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Liste les limites de cette clé, et ce qui en est pris dans les sept jours."""
     from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
 
-    asyncio.run(calls.list_limits(url, _key(key), typer.echo, as_json=as_json))
+    asyncio.run(calls.list_limits(url, checked_key(key), typer.echo, as_json=as_json))
 
 
 @limits.command("remove", cls=FrenchCommand)
-def remove_limit(name: Name, url: Url = "http://127.0.0.1:8069", key: Key = "") -> None:
+def remove_limit(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Supprime une limite ; les places qu'elle fermait sont de nouveau proposées."""
     from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
 
-    asyncio.run(calls.remove_limit(url, _key(key), name, typer.echo))
+    asyncio.run(calls.remove_limit(url, checked_key(key), name, typer.echo))

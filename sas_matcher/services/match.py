@@ -791,11 +791,13 @@ class Matcher:
             if a.stream == "places":
                 freed += self._apply_places(a.type, orjson.loads(a.data))
         done = self._clock.now().timestamp()
-        for line, verdict in zip(lines, verdicts, strict=True):
+        for line, said in zip(lines, verdicts, strict=True):
             request = line.request
+            # a limit of the practice that is reached is a seat lost: what it leaves was told with the answer
+            verdict = "seat_lost" if said == "limit_reached" else said
             if line.decision is not None:
                 self._settle_at_desk(line, line.decision, verdict)
-            elif verdict in ("seat_lost", "limit_reached"):
+            elif verdict == "seat_lost":
                 lost = self._losses.get(request.id, 0) + 1
                 self._losses[request.id] = lost
                 if lost < LOSSES:
@@ -812,7 +814,7 @@ class Matcher:
                 self._told.discard(request.id)
                 self._losses.pop(request.id, None)
             if self._watch:
-                self._watch.decided(request, verdict, done - request.created_at)
+                self._watch.decided(request, said, done - request.created_at)
         claimed = {line.claim.slot_id for line in lines}
         lapsed = [spot for spot in freed if spot.slot_id not in claimed]
         if lapsed:
