@@ -212,6 +212,8 @@ class Desk:
         self.left[slot] += seats
         if seats > 0:
             self._hurry(slot)
+        elif self.left[slot] < self.reserved[slot]:
+            self._next = -np.inf  # more are promised than there are: somebody must move
 
     def gone(self, slot: int) -> list[int]:
         """A slot is off the market; returns the promised requests that leaned on it (they keep their promise)."""

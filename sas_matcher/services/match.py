@@ -20,6 +20,7 @@ import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import ClaimKind, RequestStatus
+from sas_matcher.domain.policy import effective
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
 from sas_matcher.matching.commitment import PRESETS, Policy, mixed
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates, picked
@@ -261,16 +262,11 @@ class Matcher:
             self._terms[territory] = replace(
                 self._common_terms,
                 mt_first=setting["mt_rule"] == "first",
-                ageing_per_h=setting.get("ageing_pct_per_h", 0) / 100,
+                ageing_per_h=setting["ageing_pct_per_h"] / 100,
             )
             self._hold[territory] = setting["hold_seconds"]
             self._policies[territory] = {
-                tier: effective(
-                    setting.get("policy", {}).get(tier, self._common_policy),
-                    setting.get("crisis_allowed", False),
-                    setting.get("crisis", False),
-                )
-                for tier in Tier
+                tier: effective(setting["policy"][tier], setting["crisis_allowed"], setting["crisis"]) for tier in Tier
             }
 
     def _terms_of(self, territory: str) -> Terms:
@@ -281,7 +277,7 @@ class Matcher:
     def _policy_of(self, territory: str) -> dict[Tier, str]:
         """The policy of each tier, with ``auto`` already made what it means now."""
         named = self._policies.get(territory)
-        return named or dict.fromkeys(Tier, effective(self._common_policy, False, False))
+        return named or dict.fromkeys(Tier, effective(self._common_policy, crisis_allowed=True, crisis=False))
 
     def _desk_policy(self, territory: str) -> Policy | None:
         """How the territory's desk commits; None where nothing is promised and every batch stands for itself."""
@@ -343,6 +339,8 @@ class Matcher:
                 await self._load_settings()
                 await self._open_desks()
                 self._tidy()
+                if self._desks.has_work(self._clock.now().timestamp()):
+                    self._work.set()  # the clock was put forward while it waited for a plan to be due
                 if self._watch:
                     self._watch.state(len(self.market), len(self._waiting) + len(self._new) + len(self._at_desk))
             except UnavailableError as away:
@@ -432,6 +430,8 @@ class Matcher:
                 freed += self._apply_places(fields[b"kind"].decode(), orjson.loads(fields[b"data"]))
         if freed:
             self._wake(freed)
+        if self._desks.has_work(self._clock.now().timestamp()):
+            self._work.set()
 
     def _apply_request(self, territory: str, kind: str, request_id: str, data: bytes | str) -> None:
         """Apply what a request became."""
@@ -842,13 +842,6 @@ class Matcher:
             )
         if verdict == "seat_lost":
             self._work.set()
-
-
-def effective(policy: str, allowed: bool, declared: bool) -> str:
-    """What a policy means now: ``auto`` is the crisis where it is allowed and declared, else a promise."""
-    if policy == "auto":
-        return "crisis" if allowed and declared else "promise"
-    return policy
 
 
 def _place_row(record: Mapping[str, Any], left: int) -> PlaceRow:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
+from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
@@ -260,7 +261,7 @@ class FakeLedger:
         ]
 
     async def settings(self) -> dict[str, dict[str, Any]]:
-        return self.rules
+        return {territory: {**DEFAULT_SETTING, **rules} for territory, rules in self.rules.items()}
 
     async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
         self.leases_taken += 1
