@@ -1,6 +1,7 @@
 """What a territory sets: read by its keys, changed by those who steer it, written down and told to all its keys."""
 
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -8,9 +9,11 @@ import pytest
 
 from sas_matcher.api.schemas import LivePolicy
 from sas_matcher.domain.policy import LIVE_POLICIES
-from tests.api.running import Caller, Running, next_spot
+from tests.api.conftest import settings_for
+from tests.api.running import Caller, Running, next_spot, run_service
 from tests.api.test_bad_input import nothing_written, problem  # noqa: F401 - a fixture
 from tests.api.test_contract import validator
+from tests.conftest import Servers
 
 WHY = "afflux annoncé par le SAMU"
 
@@ -28,6 +31,15 @@ class Territory:
     @property
     def path(self) -> str:
         return f"/v1/territories/{self.code}/settings"
+
+
+@pytest.fixture(scope="module")
+async def service(servers: Servers) -> AsyncIterator[Running]:
+    """A service of its own: what is set here must not decide what other tests ask for."""
+    database_url = servers.new_database()
+    async with run_service(settings_for(database_url, servers.new_redis())) as running:
+        yield running
+    servers.drop_database(database_url)
 
 
 @pytest.fixture
