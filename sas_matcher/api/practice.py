@@ -13,8 +13,9 @@ from fastapi.responses import Response
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import WindowQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, OutcomeIn, RefuseIn, SlotsIn, WindowQuery, WithdrawIn
+from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, OutcomeIn, RefuseIn, SlotsIn, WithdrawIn
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError
 from sas_matcher.domain.vocabulary import Scope

@@ -9,15 +9,14 @@ from fastapi.responses import Response
 
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import OffersQuery, RequestsQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import (
     CancelIn,
     ConfirmIn,
     DeclineIn,
     Nothing,
-    OffersQuery,
     RequestIn,
-    RequestsQuery,
     TakeIn,
 )
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire

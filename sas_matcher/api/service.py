@@ -10,8 +10,9 @@ from sas_matcher import __version__
 from sas_matcher.api.metrics import CONTENT_TYPE_LATEST, exposition
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import CommunesQuery, OverviewQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import CommunesQuery, Nothing, OverviewQuery
+from sas_matcher.api.schemas import Nothing
 from sas_matcher.api.wire import caller, json, wire
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, UnavailableError
 from sas_matcher.domain.vocabulary import (

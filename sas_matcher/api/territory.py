@@ -8,8 +8,9 @@ from fastapi.responses import Response
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import SettingChangesQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import SettingChangesQuery, SettingIn
+from sas_matcher.api.schemas import SettingIn
 from sas_matcher.api.wire import caller, json, once, wire
 from sas_matcher.domain.errors import NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
