@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from sas_matcher.api.schemas import LivePolicy
+from sas_matcher.client import Event, SasClient
 from sas_matcher.domain.policy import LIVE_POLICIES
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, next_spot, run_service
@@ -227,3 +228,20 @@ async def test_a_socket_that_was_away_is_told_of_a_change(place: Territory) -> N
     await place.cpts.patch(place.path, {"hold_seconds": 60, "why": WHY})
     async with await place.practice.listen(position) as back:
         assert (await back.event("settings.changed", territory=place.code))["data"]["why"] == WHY
+
+
+async def test_the_client_changes_reads_and_hears(service: Running, place: Territory) -> None:
+    async with (
+        SasClient(service.url, place.cpts.token) as steering,
+        SasClient(service.url, place.practice.token) as hears,
+    ):
+        stream = hears.events()
+        await stream.open()
+        changed = await steering.change_setting(place.code, {"policy": {"T1": "auto"}, "mt_rule": "first"}, why=WHY)
+        assert await hears.setting(place.code) == changed
+        assert (changed.policy["T1"], changed.in_force["T1"], changed.mt_rule) == ("auto", "promise", "first")
+        told = await anext(stream)
+        assert isinstance(told, Event) and told.setting_change is not None
+        (kept,) = (await hears.setting_changes(place.code)).changes
+        assert told.setting_change == kept
+        assert (kept.before.version, kept.after.policy, kept.why) == (0, changed.policy, WHY)
