@@ -9,8 +9,8 @@ deciding goes on with what is known.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from dataclasses import replace
+from datetime import datetime, time, tzinfo
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -19,17 +19,12 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
-from sas_matcher.domain.lifecycle import ClaimKind, RequestStatus
-from sas_matcher.domain.policy import effective
+from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
-from sas_matcher.matching.commitment import PRESETS, Policy, mixed
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates, picked
+from sas_matcher.matching.commitment import Policy
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
 from sas_matcher.matching.explain import (
     PlaceGoneError,
-    explain,
-    explain_displaced,
-    explain_promise,
-    explain_waiting,
 )
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.loading import Loader
@@ -43,13 +38,14 @@ from sas_matcher.ports import (
     REQUESTS_STREAM,
     Announcement,
     Bus,
-    Claim,
     Clock,
     Entry,
     Ids,
     Ledger,
 )
+from sas_matcher.services.claiming import Line, Scribe
 from sas_matcher.services.desks import Desks, PlannerProcess
+from sas_matcher.services.rules import Rules
 from solver import Plan, Problem, solve
 
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
@@ -64,7 +60,6 @@ EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between t
 BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bulk comes in entries of 200 places, 5 ms
 LOADED: Final = 1_000  # places loaded between two breaths: about 10 ms
 LOSSES: Final = 5  # lost seats in a row before a request waits for the next change
-DEFAULT_HOLD_S: Final = 180
 HOUR_S: Final = 3600.0  # the longest sleep when no plan is due
 EPOCH_S: Final = 0.2  # how often a wipe of Redis is looked for
 PAUSE_S: Final = 2.0  # longer between two looks means that this process or Redis stood still
@@ -141,15 +136,6 @@ def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """One claim of a batch, and the desk's decision behind it, if it is a desk's."""
-
-    request: OpenRequest
-    claim: Claim
-    decision: Decision | None = None
-
-
 class Matcher:
     """Decides for the territories whose leases it holds; sees the places of all."""
 
@@ -195,14 +181,11 @@ class Matcher:
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None
         self._work = asyncio.Event()
-        # what a territory's settings do not change; its policy, where they name none
-        self._common_terms, self._common_policy = terms or Terms(), policy
+        self._rules = Rules(terms, policy)
+        self._scribe = Scribe(self._rules, zone_of, ids)
         self._history, self._seed = history, seed
-        self._policies: dict[str, dict[Tier, str]] = {}
         self._desks = Desks(solver, self._work.set)
         self._at_desk: dict[str, OpenRequest] = {}  # those that a desk decides: they wait, or are promised
-        self._terms: dict[str, Terms] = {}
-        self._hold: dict[str, int] = {}
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -258,37 +241,15 @@ class Matcher:
         return market
 
     async def _load_settings(self) -> None:
-        for territory, setting in (await self._ledger.settings()).items():
-            self._terms[territory] = replace(
-                self._common_terms,
-                mt_first=setting["mt_rule"] == "first",
-                ageing_per_h=setting["ageing_pct_per_h"] / 100,
-            )
-            self._hold[territory] = setting["hold_seconds"]
-            self._policies[territory] = {
-                tier: effective(setting["policy"][tier], setting["crisis_allowed"], setting["crisis"]) for tier in Tier
-            }
-
-    def _terms_of(self, territory: str) -> Terms:
-        return self._terms.get(territory) or self._terms.setdefault(territory, self._common_terms)
+        self._rules.load(await self._ledger.settings())
 
     # -- policies ------------------------------------------------------------------------------------------------
-
-    def _policy_of(self, territory: str) -> dict[Tier, str]:
-        """The policy of each tier, with ``auto`` already made what it means now."""
-        named = self._policies.get(territory)
-        return named or dict.fromkeys(Tier, effective(self._common_policy, crisis_allowed=True, crisis=False))
-
-    def _desk_policy(self, territory: str) -> Policy | None:
-        """How the territory's desk commits; None where nothing is promised and every batch stands for itself."""
-        names = self._policy_of(territory)
-        return mixed(names) if set(names.values()) <= set(PRESETS) else None
 
     async def _open_desks(self) -> None:
         """Open a desk where the policy wants one for today, close those that nobody wants."""
         now = self._clock.now()
         for territory in list(self._fences):
-            policy, terms = self._desk_policy(territory), self._terms_of(territory)
+            policy, terms = self._rules.of_desk(territory), self._rules.terms(territory)
             local = now.astimezone(self._zone_of(territory))
             midnight = datetime.combine(local.date(), time(), self._zone_of(territory)).timestamp()
             if policy is None or not self._wants_desk(territory):
@@ -306,7 +267,7 @@ class Matcher:
 
     def _wants_desk(self, territory: str) -> bool:
         """Whether something is promised there, or may be, or prices can be learned."""
-        if set(self._policy_of(territory).values()) != {"firm"}:
+        if not self._rules.only_firm(territory):
             return True
         open_ones = (*self._new.values(), *self._at_desk.values())
         promised = any(r.promised is not None for r in open_ones if r.territory == territory)
@@ -411,6 +372,9 @@ class Matcher:
             await self._load_waiting(list(self._fences))
             missed, self._reloading = self._reloading or [], None
             self.market = market
+            for territory in self._territories:
+                self._shut_desk(territory)  # it may have missed what became of its places
+            await self._open_desks()
             self._apply(missed)
 
         await self._until_there(load)
@@ -633,28 +597,32 @@ class Matcher:
             raise
         self._settle(lines, verdicts, announced)
 
-    async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[_Line]:
+    async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
         """Decide requests that no desk has, together, and write down the claims."""
         if not batch:
             return []
         now = began.timestamp()
         found: list[Candidates] = []
         for number, request in enumerate(batch):
-            found.append(find_candidates(self.market, request, now, self._terms_of(request.territory)))
+            found.append(find_candidates(self.market, request, now, self._rules.terms(request.territory)))
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         picks = await self._optimum(batch, found, began)
-        lines: list[_Line] = []
+        lines: list[Line] = []
         for number, pick in enumerate(picks):
-            claim = self._claim(pick, began)
-            if claim is not None:
-                lines.append(_Line(pick.request, claim))
+            if pick.row < 0 and pick.request.id in self._told:
+                self._park(pick.request)  # the same was told already
+            else:
+                try:
+                    lines.append(self._scribe.of_pick(self.market, pick, began))
+                except PlaceGoneError:
+                    self._again([pick.request])
             # what would help who has no place may take 5 ms to find
             if pick.row < 0 or number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         return lines
 
-    async def _desk_lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[_Line]:
+    async def _desk_lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
         """Let the desks decide, and write down the claims."""
         now = began.timestamp()
         found: dict[str, Candidates] = {}
@@ -668,66 +636,27 @@ class Matcher:
         if self._watch:
             for requests, pairs, gap in done.plans:
                 self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
-        lines: list[_Line] = []
+        lines: list[Line] = []
         for number, (territory, decision) in enumerate(done.decisions):
             open_one = self._at_desk.get(decision.request_id)
             if open_one is None:
                 self._desks[territory].close(decision.request_id)
                 continue
-            candidates = found.get(open_one.id)
-            line = self._desk_line(open_one, decision, candidates or self._all_places(open_one, now), began)
-            if line is not None:
-                lines.append(line)
+            if decision.what == "none" and open_one.id in self._told:
+                continue  # the same was told already
+            desk = self._desks[territory]
+            places = found.get(open_one.id) or self._all_places(open_one, now)
+            kept = desk.is_kept(open_one.id)
+            try:
+                lines.append(self._scribe.of_decision(self.market, open_one, decision, places, began, kept=kept))
+            except PlaceGoneError:
+                desk.settle(decision, "seat_lost")
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         return lines
 
     def _all_places(self, request: OpenRequest, now: float) -> Candidates:
-        return find_candidates(self.market, request, now, self._terms_of(request.territory), full=True)
-
-    def _desk_line(self, request: OpenRequest, decision: Decision, found: Candidates, began: datetime) -> _Line | None:
-        """Write down a desk's decision as a claim; None when there is nothing new to say, or the place has gone."""
-        now, zone, terms = began.timestamp(), self._zone_of(request.territory), self._terms_of(request.territory)
-        desk = self._desks[request.territory]
-        what = decision.what
-        rows = (found.slot_id == (-1 if decision.slot_id is None else decision.slot_id)).nonzero()[0]
-        method = "plan" if decision.planned else "single"
-        pick = Pick(request, found, int(rows[0]) if rows.size else -1, method, 1, decision.gap)
-        pick.policy = self._policy_of(request.territory)[request.tier]
-        pick.price = decision.price if decision.slot_id is not None else None
-        told_by = request.deadline - 60 * terms.notice_min
-        until, kind = None, ClaimKind.NONE
-        if what in ("promise", "move"):
-            document = explain_promise(pick, told_by, now, zone)
-            until, kind = datetime.fromtimestamp(told_by, UTC), ClaimKind.PROMISE
-        elif what == "displace":
-            document, kind = explain_displaced(self.market, pick, now, zone, terms), ClaimKind.DISPLACE
-        elif what == "none":
-            if request.id in self._told:
-                return None
-            free = bool((found.left > 0).any())
-            document = (
-                explain_waiting(pick, told_by, now, zone) if free else explain(self.market, pick, now, zone, terms)
-            )
-        else:
-            kind = ClaimKind.TELL if desk.is_kept(request.id) else ClaimKind.HOLD
-            until = began + timedelta(seconds=self._hold.get(request.territory, DEFAULT_HOLD_S))
-            try:
-                if pick.row < 0:
-                    raise PlaceGoneError(decision.slot_id)
-                document = explain(self.market, picked(pick), now, zone, terms)
-            except PlaceGoneError:
-                desk.settle(decision, "seat_lost")
-                return None
-        claim = Claim(
-            request_id=request.id,
-            slot_id=decision.slot_id,
-            booking_id=self._ids.uuid(),
-            hold_until=until,
-            decision=orjson.dumps(document).decode(),
-            kind=kind,
-        )
-        return _Line(request, claim, decision)
+        return find_candidates(self.market, request, now, self._rules.terms(request.territory), full=True)
 
     async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
         """Run the decision of a batch, letting others in where it pauses; large problems are solved elsewhere."""
@@ -735,7 +664,7 @@ class Matcher:
         def spent() -> float:
             return (self._clock.now() - began).total_seconds()
 
-        work = decide(batch, found, self._terms_of(batch[0].territory), lambda: spent() > DECIDE_S)
+        work = decide(batch, found, self._rules.terms(batch[0].territory), lambda: spent() > DECIDE_S)
         arcs, plan = 0, None
         while True:
             try:
@@ -762,29 +691,7 @@ class Matcher:
             _log.warning("matcher.solver_late", requests=len(problem.penalty), arcs=len(problem.arc_cost))
             return None
 
-    def _claim(self, pick: Pick, began: datetime) -> Claim | None:
-        """Write down a pick as a claim; None when the same "no place" was already told, or the place has gone."""
-        request = pick.request
-        if pick.row < 0 and request.id in self._told:
-            self._park(request)
-            return None
-        zone, terms = self._zone_of(request.territory), self._terms_of(request.territory)
-        try:
-            document = explain(self.market, pick, began.timestamp(), zone, terms)
-        except PlaceGoneError:
-            self._again([request])
-            return None
-        until = began + timedelta(seconds=self._hold.get(request.territory, DEFAULT_HOLD_S))
-        return Claim(
-            request_id=request.id,
-            slot_id=pick.slot_id,
-            booking_id=self._ids.uuid(),
-            hold_until=until,
-            decision=orjson.dumps(document).decode(),
-            kind=ClaimKind.NONE if pick.slot_id is None else ClaimKind.HOLD,
-        )
-
-    def _settle(self, lines: Sequence[_Line], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
+    def _settle(self, lines: Sequence[Line], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
         """Bring memory in line with what the ledger said."""
         freed: list[Spot] = []
         for a in announced:
@@ -820,7 +727,7 @@ class Matcher:
         if lapsed:
             self._wake(lapsed)
 
-    def _settle_at_desk(self, line: _Line, decision: Decision, verdict: str) -> None:
+    def _settle_at_desk(self, line: Line, decision: Decision, verdict: str) -> None:
         """Bring a desk in line with what the ledger said."""
         request = line.request
         self._desks[request.territory].settle(decision, verdict)

@@ -1,0 +1,121 @@
+"""From decisions to claims: what is asked of the ledger, with the document that explains it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+import orjson
+
+from sas_matcher.domain.lifecycle import ClaimKind
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, picked
+from sas_matcher.matching.explain import (
+    PlaceGoneError,
+    explain,
+    explain_displaced,
+    explain_promise,
+    explain_waiting,
+)
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.territory import Decision
+from sas_matcher.ports import Claim, Ids
+from sas_matcher.services.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One claim of a batch, and the desk's decision behind it, if it is a desk's."""
+
+    request: OpenRequest
+    claim: Claim
+    decision: Decision | None = None
+
+
+class Scribe:
+    """Writes claims."""
+
+    def __init__(self, rules: Rules, zone_of: Callable[[str], tzinfo], ids: Ids) -> None:
+        self._rules, self._zone_of, self._ids = rules, zone_of, ids
+
+    def of_pick(self, market: Market, pick: Pick, began: datetime) -> Line:
+        """Write down a pick: a hold, or that there is no place.
+
+        Raises:
+            PlaceGoneError: the market has changed under the pick.
+        """
+        territory = pick.request.territory
+        terms = self._rules.terms(territory)
+        document = explain(market, pick, began.timestamp(), self._zone_of(territory), terms)
+        kind = ClaimKind.NONE if pick.slot_id is None else ClaimKind.HOLD
+        until = began + timedelta(seconds=self._rules.hold_seconds(territory))
+        return Line(pick.request, self._claim(pick.request, pick.slot_id, kind, until, document))
+
+    def of_decision(
+        self,
+        market: Market,
+        request: OpenRequest,
+        decision: Decision,
+        found: Candidates,
+        began: datetime,
+        *,
+        kept: bool,
+    ) -> Line:
+        """Write down a desk's decision.
+
+        Args:
+            market: where the places are.
+            request: whose it is.
+            decision: what was decided.
+            found: all that the request could be given, full or not.
+            began: the instant of the batch.
+            kept: the ledger keeps a promise for this request.
+
+        Raises:
+            PlaceGoneError: the place has left the market.
+        """
+        now, terms = began.timestamp(), self._rules.terms(request.territory)
+        zone = self._zone_of(request.territory)
+        rows = (found.slot_id == (-1 if decision.slot_id is None else decision.slot_id)).nonzero()[0]
+        method = "plan" if decision.planned else "single"
+        pick = Pick(request, found, int(rows[0]) if rows.size else -1, method, 1, decision.gap)
+        pick.policy = self._rules.policies(request.territory)[request.tier]
+        pick.price = None if decision.slot_id is None else decision.price
+        told_by = request.deadline - 60 * terms.notice_min
+        until = None
+        match decision.what:
+            case "promise" | "move":
+                kind, until = ClaimKind.PROMISE, datetime.fromtimestamp(told_by, UTC)
+                document = explain_promise(pick, told_by, now, zone)
+            case "displace":
+                kind, document = ClaimKind.DISPLACE, explain_displaced(market, pick, now, zone, terms)
+            case "none":
+                kind = ClaimKind.NONE
+                # with a place free it is the desk that lets him wait
+                waits = bool((found.left > 0).any())
+                document = (
+                    explain_waiting(pick, told_by, now, zone) if waits else explain(market, pick, now, zone, terms)
+                )
+            case _:
+                kind = ClaimKind.TELL if kept else ClaimKind.HOLD
+                until = began + timedelta(seconds=self._rules.hold_seconds(request.territory))
+                if pick.row < 0:
+                    raise PlaceGoneError(decision.slot_id)
+                document = explain(market, picked(pick), now, zone, terms)
+        return Line(request, self._claim(request, decision.slot_id, kind, until, document), decision)
+
+    def _claim(
+        self,
+        request: OpenRequest,
+        slot_id: int | None,
+        kind: ClaimKind,
+        until: datetime | None,
+        document: dict[str, Any],
+    ) -> Claim:
+        return Claim(
+            request_id=request.id,
+            slot_id=slot_id,
+            booking_id=self._ids.uuid(),
+            hold_until=until,
+            decision=orjson.dumps(document).decode(),
+            kind=kind,
+        )

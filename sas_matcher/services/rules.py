@@ -1,0 +1,60 @@
+"""What a territory has set, as the matcher needs it: terms, policy of each tier, length of a hold."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sas_matcher.domain.policy import DEFAULT_HOLD_S, effective
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.commitment import PRESETS, Policy, mixed
+from sas_matcher.matching.terms import Terms
+
+
+class Rules:
+    """The rules of all territories.
+
+    Args:
+        terms: what no territory changes.
+        policy: of the territories that have set nothing.
+    """
+
+    def __init__(self, terms: Terms | None = None, policy: str = "firm") -> None:
+        self._common = terms or Terms()
+        self._default = dict.fromkeys(Tier, effective(policy, crisis_allowed=True, crisis=False))
+        self._terms: dict[str, Terms] = {}
+        self._policies: dict[str, dict[Tier, str]] = {}
+        self._hold: dict[str, int] = {}
+
+    def load(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take in the settings of the ledger."""
+        for territory, setting in settings.items():
+            self._terms[territory] = replace(
+                self._common,
+                mt_first=setting["mt_rule"] == "first",
+                ageing_per_h=setting["ageing_pct_per_h"] / 100,
+            )
+            self._hold[territory] = setting["hold_seconds"]
+            self._policies[territory] = {
+                tier: effective(setting["policy"][tier], setting["crisis_allowed"], setting["crisis"]) for tier in Tier
+            }
+
+    def terms(self, territory: str) -> Terms:
+        """The terms of a territory's matches."""
+        return self._terms.get(territory, self._common)
+
+    def hold_seconds(self, territory: str) -> int:
+        """How long a seat is held for a regulator."""
+        return self._hold.get(territory, DEFAULT_HOLD_S)
+
+    def policies(self, territory: str) -> Mapping[Tier, str]:
+        """The policy of each tier, with ``auto`` already made what it means now."""
+        return self._policies.get(territory, self._default)
+
+    def only_firm(self, territory: str) -> bool:
+        """Whether nothing is promised there."""
+        return set(self.policies(territory).values()) == {"firm"}
+
+    def of_desk(self, territory: str) -> Policy | None:
+        """How a desk of the territory commits; None where its policy, one of the peers, needs none."""
+        names = self.policies(territory)
+        return mixed(names) if set(names.values()) <= set(PRESETS) else None
