@@ -10,14 +10,17 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, cast
 from zoneinfo import ZoneInfo
 
 import structlog
 import uvloop
 
+from adapters.directory import DirectoryError, FileDirectory
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
+from adapters.postgres.fhir import PostgresFhir
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
@@ -42,6 +45,7 @@ from sas_matcher.services.steer import Steering
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from adapters.fhir.server import Services
     from sas_matcher.api.wire import Wire
     from sas_matcher.api.ws import Sockets
 
@@ -164,9 +168,47 @@ def territories_of(settings: Settings, geography: Gazetteer) -> list[str]:
     return list(wanted)
 
 
+def directory_of(settings: Settings) -> FileDirectory:
+    """Return the directory of practitioners and structures, an empty one where none is set.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    if not settings.directory:
+        return FileDirectory()
+    try:
+        return FileDirectory.load(Path(settings.directory))
+    except DirectoryError as wrong:
+        raise ConfigError(f"SAS_DIRECTORY : {wrong}") from wrong
+
+
+def fhir_services(settings: Settings, stores: Stores, gate: Gate, geography: Gazetteer) -> "Services":
+    """Build what the FHIR routes of one worker need.
+
+    Raises:
+        ConfigError: the allow-list or the directory cannot be used.
+    """
+    from adapters.fhir.access import Access, allowed_names  # noqa: PLC0415 - as in ``api``
+    from adapters.fhir.agenda import Agenda  # noqa: PLC0415
+    from adapters.fhir.server import Services  # noqa: PLC0415
+
+    async def by_key(header: str) -> str:
+        return (await gate.caller(header)).need(Scope.FHIR).key_id
+
+    try:
+        allowed = allowed_names(settings.fhir_clients)
+    except ValueError as wrong:
+        raise ConfigError(f"SAS_FHIR_CLIENTS : {wrong}") from wrong
+    public = settings.public_url or f"http://{settings.host}:{settings.port}"
+    store = PostgresFhir(stores.ledger)
+    agenda = Agenda(store, stores.clock, geography, directory_of(settings), public, f"{public}/sas/agenda?lieu=")
+    return Services(Access(by_key, gate.spend, settings.fhir_proxies, allowed), agenda, store, stores.clock, stores.ids)
+
+
 def api(settings: Settings) -> "FastAPI":
     """Build the app of one API worker."""
     # the web framework takes 0.8 s to import, which a core that is started again need not wait for
+    from adapters.fhir.server import FhirServer, error_response  # noqa: PLC0415
     from sas_matcher.api.app import create_app  # noqa: PLC0415
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
     from sas_matcher.api.wire import Wire  # noqa: PLC0415
@@ -174,6 +216,7 @@ def api(settings: Settings) -> "FastAPI":
 
     geography = Gazetteer.load()
     ids = SystemIds()
+    fhir = FhirServer(f"{settings.public_url}/fhir" if settings.public_url else "")
 
     @asynccontextmanager
     async def open_wire() -> "AsyncIterator[tuple[Wire, Sockets]]":
@@ -197,6 +240,7 @@ def api(settings: Settings) -> "FastAPI":
                 steering=Steering(stores.ledger, stores.clock),
                 territories=territories_of(settings, geography),
             )
+            fhir.services = fhir_services(settings, stores, gate, geography)
             following = _vital(hub.run())
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -209,7 +253,7 @@ def api(settings: Settings) -> "FastAPI":
                 await asyncio.gather(following, return_exceptions=True)
                 await reader.close()
 
-    return create_app(open_wire, ids.uuid)
+    return create_app(open_wire, ids.uuid, fhir.routes(), {"/fhir": error_response})
 
 
 class Meter:
@@ -312,6 +356,8 @@ def run_api(settings: Settings, listening: socket.socket | None) -> None:
         log_config=None,
         log_level="warning",
         server_header=False,
+        # who connects is who connects: what a proxy says of its clients is read by ``adapters.fhir.access`` alone
+        proxy_headers=False,
         backlog=4096,
         timeout_graceful_shutdown=3,
     )

@@ -28,6 +28,10 @@ class Settings:
         origins: web origins that may open a websocket.
         pool: connections to PostgreSQL for each process.
         log_level: debug, info, warning or error.
+        public_url: address of this service as others know it, without a slash at its end; empty: as the call names it.
+        fhir_proxies: addresses that the reverse proxy, which ends mutual TLS, connects from.
+        fhir_clients: subjects (``CN|OU``) of the client certificates that may speak FHIR.
+        directory: file of practitioners and structures (see ``adapters.directory``); empty: none.
     """
 
     database_url: str = ""
@@ -43,6 +47,10 @@ class Settings:
     origins: tuple[str, ...] = ()
     pool: int = 12
     log_level: str = "info"
+    public_url: str = ""
+    fhir_proxies: tuple[str, ...] = ()
+    fhir_clients: tuple[str, ...] = ()
+    directory: str = ""
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "Settings":

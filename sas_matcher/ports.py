@@ -462,6 +462,43 @@ class Geography(Protocol):
         ...
 
 
+class PersonRecord(NamedTuple):
+    """A practitioner as a directory knows them. ``cpts``: bare FINESS of the CPTS they belong to."""
+
+    family: str
+    given: str
+    specialty: str | None
+    cpts: tuple[str, ...]
+
+
+class StructureRecord(NamedTuple):
+    """A structure as a directory knows it: at least one of FINESS and SIRET, bare."""
+
+    finess: str | None
+    siret: str | None
+    name: str
+    line: str | None
+    postcode: str | None
+    city: str | None
+    phone: str | None
+
+
+class Directory(Protocol):
+    """Who is who: practitioners and structures (file import now, national directories later)."""
+
+    def person(self, rpps: str) -> PersonRecord | None:
+        """Return a practitioner by bare RPPS."""
+        ...
+
+    def structure(self, finess: str) -> StructureRecord | None:
+        """Return a structure by bare FINESS."""
+        ...
+
+    def finess_of(self, siret: str) -> tuple[str, ...]:
+        """Return the FINESS of the sites that bear a SIRET."""
+        ...
+
+
 # The three streams, by the names that readers and writers share.
 PLACES_STREAM: Final = "sas:places:log"
 REQUESTS_STREAM: Final = "sas:requests"

@@ -107,6 +107,11 @@ def sos_bundle(places: Iterable[Place], frame: Frame) -> dict[str, Any]:
     return _bundle(names.BUNDLE_SOS, places, frame, add)
 
 
+def slot_resource(place: Place) -> dict[str, Any]:
+    """Return the Slot of a practitioner's place on its own."""
+    return _slot(place, names.SLOT_PS, _agenda(place))
+
+
 class _Entries:
     """The entries of a bundle in order, each include once."""
 
@@ -150,7 +155,7 @@ def _of_practitioner(place: Place, entries: _Entries, profile: str) -> None:
     agenda = _agenda(place)
     entries.add(_slot(place, profile, agenda), "match")
     entries.include(f"agenda-{agenda}", _schedule, place)
-    entries.include(f"person-{place.rpps}", practitioner, place)
+    entries.include(f"person-{place.rpps}", _practitioner, place)
     entries.include(f"role-{agenda}", _role, place)
 
 
@@ -203,8 +208,7 @@ def _schedule(place: Place) -> dict[str, Any]:
     }
 
 
-def practitioner(place: Place) -> dict[str, Any]:
-    """Return the Practitioner of a place."""
+def _practitioner(place: Place) -> dict[str, Any]:
     name = {"family": place.family, **({"given": [place.given]} if place.given else {})}
     return {
         "resourceType": "Practitioner",

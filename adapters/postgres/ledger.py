@@ -212,6 +212,15 @@ class PostgresLedger:
         rows: list[Any] = await self._retry(lambda c: c.fetch(QUERIES[name], *args))
         return rows
 
+    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+        """Run one statement of a sibling of this package; again on deadlock.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
+        rows: list[Any] = await self._retry(lambda c: c.fetch(sql, *args))
+        return rows
+
     async def _value(self, name: str, *args: Any) -> Any:
         return await self._retry(lambda c: c.fetchval(QUERIES[name], *args))
 

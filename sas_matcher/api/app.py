@@ -1,16 +1,18 @@
 """The FastAPI application of one worker."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.routing import WebSocketRoute
+from starlette.responses import Response
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from sas_matcher import __version__
 from sas_matcher.api import openapi, practice, problems, regulator, service, territory
 from sas_matcher.api.edge import Edge
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
+from sas_matcher.domain.errors import SasError
 
 DESCRIPTION = """Places for unscheduled care, matched live: practices publish, regulators ask, and each request gets the
 best place for everyone who waits. Errors are `application/problem+json` with a stable `code` and a French `detail`.
@@ -18,9 +20,19 @@ Instants carry an offset. Unknown fields are refused: there is none for a patien
 
 
 def create_app(
-    open_wire: Callable[[], AbstractAsyncContextManager[tuple[Wire, Sockets]]], trace: Callable[[], str]
+    open_wire: Callable[[], AbstractAsyncContextManager[tuple[Wire, Sockets]]],
+    trace: Callable[[], str],
+    others: Sequence[BaseRoute] = (),
+    errors: Mapping[str, Callable[[SasError], Response]] | None = None,
 ) -> FastAPI:
-    """Build the app; ``open_wire`` gives its services for the time it runs."""
+    """Build the app.
+
+    Args:
+        open_wire: gives its services for the time it runs.
+        trace: makes request ids.
+        others: routes of adapters that call us; they authenticate their calls themselves.
+        errors: how addresses that begin so tell errors (see ``Edge``).
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,5 +58,6 @@ def create_app(
     for router in (regulator.router, practice.router, territory.router, service.router):
         app.include_router(router)
     app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))
-    app.add_middleware(Edge, trace=trace)
+    app.router.routes.extend(others)
+    app.add_middleware(Edge, trace=trace, errors=errors)
     return app

@@ -116,7 +116,7 @@ class Gate:
         if match is None:
             raise NotAuthenticatedError("Envoyez l'en-tête Authorization: Bearer sas_…")
         caller = await self._check(match[1], match[2])
-        self._spend(caller.key_id)
+        self.spend(caller.key_id)
         return caller
 
     async def _check(self, key_id: str, secret: str) -> Caller:
@@ -158,7 +158,12 @@ class Gate:
             return False
         return True
 
-    def _spend(self, key_id: str) -> None:
+    def spend(self, key_id: str) -> None:
+        """Count one call of a key, or of whoever else has a name here.
+
+        Raises:
+            TooManyError: it calls faster than its rate; ``retry_after`` in seconds.
+        """
         now = self._clock.now().timestamp()
         bucket = self._buckets.get(key_id)
         if bucket is None:

@@ -5,15 +5,17 @@ Pure ASGI, since it runs for every call.
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sas_matcher.api.metrics import HTTP
 from sas_matcher.api.problems import problem
+from sas_matcher.domain.errors import SasError, TooLargeError
 
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024
@@ -38,11 +40,17 @@ class _TooLargeError(Exception):
 
 
 class Edge:
-    """Wraps the app; see the module."""
+    """Wraps the app; see the module.
 
-    def __init__(self, app: ASGIApp, trace: Callable[[], str]) -> None:
+    ``errors`` says how addresses that begin so tell an error of ours, where that is no problem+json.
+    """
+
+    def __init__(
+        self, app: ASGIApp, trace: Callable[[], str], errors: Mapping[str, Callable[[SasError], Response]] | None = None
+    ) -> None:
         self._app = app
         self._trace = trace
+        self._errors = errors or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -79,18 +87,25 @@ class Edge:
         except Exception as error:
             _unexpected(error, scope)
             if not started:
-                text = "Une erreur inattendue a été consignée."
-                await problem(500, "internal", "Erreur interne", text, {}, trace)(scope, receive, answer)
+                await self._told(SasError("Une erreur inattendue a été consignée."), trace, scope)(
+                    scope, receive, answer
+                )
         finally:
             route = scope.get("route")
             # never the raw path: ids must not become labels
             label = getattr(route, "path", "other")
             HTTP.labels(label, scope["method"], str(status)).observe(time.perf_counter() - began)
 
-    @staticmethod
-    async def _refuse(limit: int, trace: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def _told(self, error: SasError, trace: str, scope: Scope) -> Response:
+        """Return the answer to an error, as its address tells errors."""
+        for prefix, answer in self._errors.items():
+            if scope["path"] == prefix or scope["path"].startswith(f"{prefix}/"):
+                return answer(error)
+        return problem(error.status, error.code, error.title, error.detail, error.extra, trace)
+
+    async def _refuse(self, limit: int, trace: str, scope: Scope, receive: Receive, send: Send) -> None:
         detail = f"{limit // 1024} Kio au plus pour cette adresse ; découpez l'envoi."
-        refusal = problem(413, "too_large", "Envoi trop volumineux", detail, {"limit_bytes": limit}, trace)
+        refusal = self._told(TooLargeError(detail, limit_bytes=limit), trace, scope)
         refusal.headers["connection"] = "close"
         await refusal(scope, receive, send)
 

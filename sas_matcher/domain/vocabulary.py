@@ -238,15 +238,18 @@ class Role(StrEnum):
     ARS = "ars"
     GESTIONNAIRE = "gestionnaire"
     ADMIN = "admin"
+    FHIR = "fhir"
+    """The national platform, or an editor, over FHIR."""
 
 
 class Scope(StrEnum):
-    """What a key may do: ask for places, publish them, steer, or administer."""
+    """What a key may do: ask for places, publish them, steer, administer, or speak FHIR."""
 
     REGULATOR = "regulator"
     PRACTICE = "practice"
     COORDINATOR = "coordinator"
     ADMIN = "admin"
+    FHIR = "fhir"
 
 
 SCOPE_LABELS: Final[dict[Scope, str]] = {
@@ -269,4 +272,5 @@ SCOPE_OF_ROLE: Final[dict[Role, Scope]] = {
     Role.ARS: Scope.COORDINATOR,
     Role.GESTIONNAIRE: Scope.COORDINATOR,
     Role.ADMIN: Scope.ADMIN,
+    Role.FHIR: Scope.FHIR,
 }

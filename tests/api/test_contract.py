@@ -85,6 +85,7 @@ async def tokens(service: Running) -> dict[Scope, str]:
         Scope.PRACTICE: (await service.practice()).token,
         Scope.COORDINATOR: (await service.key("ars", territories=("*",))).token,
         Scope.ADMIN: (await service.key("admin")).token,
+        Scope.FHIR: (await service.key("fhir")).token,
     }
 
 

@@ -67,7 +67,9 @@ def walk(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
                 yield method, str(getattr(route, "path", route))
 
 
-ROUTES: Final = sorted(set(walk(api(Settings()).routes)))
+_ALL: Final = sorted(set(walk(api(Settings()).routes)))
+ROUTES: Final = [route for route in _ALL if not route[1].startswith("/fhir")]
+FHIR_ROUTES: Final = [path for _, path in _ALL if path.startswith("/fhir")]
 
 
 def path_of(template: str) -> str:
@@ -91,6 +93,30 @@ async def test_every_route_refuses_without_a_key(service: Running, method: str, 
         method, path_of(template), headers={"Authorization": f"Bearer {nobody.token}"}, content=b"{}"
     )
     assert forged.status_code == 401
+
+
+@pytest.mark.parametrize("template", FHIR_ROUTES)
+async def test_every_fhir_address_refuses_without_a_key_or_certificate(service: Running, template: str) -> None:
+    nobody = Caller(service, "", "")
+    service.callers.append(nobody)
+    nobody.http.headers.pop("Authorization", None)
+    path = re.sub(r"\{[\w:]+\}", UUID, template)
+    certified = {"X-Client-Verify": "SUCCESS", "X-Client-Subject": "CN=sas.example,OU=ans"}
+    for headers in ({}, {"Authorization": ""}, {"Authorization": f"Bearer sas_000000000000_{'A' * 43}"}, certified):
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            answer = await nobody.http.request(method, path, headers=headers, content=b"{}")
+            assert answer.status_code == 401, (method, template, headers)
+            assert answer.headers["content-type"] == "application/fhir+json"
+            assert answer.json()["resourceType"] == "OperationOutcome"
+            assert answer.json()["issue"][0]["code"] == "login"
+
+
+async def test_only_the_scope_fhir_opens_fhir(service: Running) -> None:
+    others = [await service.regulator(), await service.practice(), await service.key("admin")]
+    for caller in others:
+        answer = await caller.get("/fhir/metadata")
+        assert (answer.status_code, answer.json()["issue"][0]["code"]) == (403, "forbidden")
+    assert (await (await service.key("fhir")).get("/fhir/metadata")).status_code == 200
 
 
 def test_the_walk_sees_every_documented_route() -> None:
@@ -125,6 +151,7 @@ async def test_the_scopes_of_every_route(service: Running) -> None:
         Scope.PRACTICE: await service.key("manager", territories=("69",), professionals=("*",)),
         Scope.COORDINATOR: await service.key("ars", territories=("*",)),
         Scope.ADMIN: await service.key("admin"),
+        Scope.FHIR: await service.key("fhir"),
     }
     for (method, template), allowed in SCOPES.items():
         for scope, caller in callers.items():

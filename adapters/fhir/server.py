@@ -1,0 +1,271 @@
+"""``/fhir``: the agenda manager's side of the contract (INT_R01, INT_R04, SOS Médecins, INT_R02, metadata).
+
+Plain ASGI routes, since a search carries up to 25 practitioners and must be answered within a second (platform notes,
+section 5). Every error is an OperationOutcome; every call is authenticated (``access``).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from adapters.fhir import names
+from adapters.fhir.access import Access
+from adapters.fhir.accounts import Account, account_resource, read_account, read_identifier
+from adapters.fhir.agenda import Agenda
+from adapters.fhir.capabilities import capability_statement
+from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue, outcome_of
+from adapters.fhir.searches import self_url, slot_search, sos_search
+from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, slot_resource, sos_bundle
+from sas_matcher import __version__
+from sas_matcher.domain.errors import NotFoundError, SasError
+from sas_matcher.ports import Clock, Ids
+
+Answer = Callable[[Request], Awaitable[Response]]
+_DEPTH: Final = 32  # no resource of the contract has ten
+_BODY_TYPES: Final = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
+
+
+class Accounts(Protocol):
+    """Where regulators' accounts are kept (the ledger)."""
+
+    async def save_account(
+        self, now: Any, new_id: str, search: tuple[str | None, str | None] | None, account: Account
+    ) -> tuple[str, str | None]:
+        """Create or conditionally change an account; returns (outcome, id)."""
+        ...
+
+    async def account(self, account_id: str) -> Any | None:
+        """Return an account by id."""
+        ...
+
+    async def account_meant(self, national: str | None, technical: str | None) -> Any | None:
+        """Return the account that holds an identifier."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes of one worker need, for as long as it runs."""
+
+    access: Access
+    agenda: Agenda
+    accounts: Accounts
+    clock: Clock
+    ids: Ids
+
+
+class FhirServer:
+    """The routes; ``services`` is set while the worker runs."""
+
+    def __init__(self, base: str = "") -> None:
+        """Take the public address of ``/fhir`` (no slash at its end); empty: as the call names it."""
+        self.services: Services | None = None
+        self._base = base
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes, the one for everything else last."""
+        slot = {"GET": self.search_slots}
+        schedule = {"GET": self.search_schedules}
+        person = {"GET": self.search_practitioners, "POST": self.create_account, "PUT": self.update_account}
+        table: dict[str, Mapping[str, Answer]] = {
+            "/fhir/metadata": {"GET": self.metadata},
+            "/fhir/Slot": slot,
+            "/fhir/Slot/": slot,  # the guide's own samples have the slash
+            "/fhir/Slot/{id}": {"GET": self.read_slot},
+            "/fhir/Schedule": schedule,
+            "/fhir/Schedule/": schedule,
+            "/fhir/Practitioner": person,
+            "/fhir/Practitioner/": person,
+            "/fhir/Practitioner/{id}": {"GET": self.read_practitioner},
+            "/fhir": {},
+            "/fhir/{rest:path}": {},
+        }
+        return [Route(path, _Endpoint(self, path, answers)) for path, answers in table.items()]
+
+    @property
+    def running(self) -> Services:
+        """The services of the running worker."""
+        if self.services is None:  # pragma: no cover - no call comes before the worker has started
+            raise RuntimeError("the worker has not started")
+        return self.services
+
+    def base(self, request: Request) -> str:
+        """Return the address under which ``/fhir`` is known outside."""
+        return self._base or f"{request.url.scheme}://{request.url.netloc}/fhir"
+
+    # -- places --------------------------------------------------------------------------------------------------
+
+    async def search_slots(self, request: Request) -> Response:
+        """Answer INT_R01, or INT_R04 when the CPTS are to be included."""
+        asked = slot_search(request.query_params.multi_items(), strict=_strict(request))
+        places = await self.running.agenda.of_practitioners(asked.rpps, asked.window, for_cpts=asked.for_cpts)
+        build = cpts_bundle if asked.for_cpts else practitioners_bundle
+        return _answer(build(places, self._frame(request)))
+
+    async def search_schedules(self, request: Request) -> Response:
+        """Answer the search for sites of SOS Médecins."""
+        asked = sos_search(request.query_params.multi_items(), strict=_strict(request))
+        places = await self.running.agenda.of_sos(asked.sirets, asked.window)
+        return _answer(sos_bundle(places, self._frame(request)))
+
+    async def read_slot(self, request: Request) -> Response:
+        """Return one free slot."""
+        number = request.path_params["id"]
+        # a bigint of PostgreSQL has 19 digits at the most
+        known = number.isascii() and number.isdecimal() and len(number) <= 18
+        place = await self.running.agenda.slot(int(number)) if known else None
+        if place is None:
+            raise NotFoundError("Créneau inconnu, ou qui n'est plus libre.")
+        return _answer(slot_resource(place))
+
+    def _frame(self, request: Request) -> Frame:
+        base = self.base(request)
+        path = request.url.path.removeprefix("/fhir")
+        raw = request.scope["query_string"].decode("latin-1")
+        return Frame(base, self_url(base, path, raw), self.running.ids.uuid())
+
+    # -- regulators' accounts ------------------------------------------------------------------------------------
+
+    async def create_account(self, request: Request) -> Response:
+        """INT_R02, creation."""
+        return await self._save(request, None)
+
+    async def update_account(self, request: Request) -> Response:
+        """INT_R02, conditional update; there is no deletion, an account is disabled."""
+        found = [value for name, value in request.query_params.multi_items() if name == "identifier"]
+        if len(found) != 1:
+            raise FhirError(Issue("required", "PUT Practitioner?identifier=<system>|<valeur>", ("identifier",)))
+        return await self._save(request, read_identifier(found[0]))
+
+    async def _save(self, request: Request, search: tuple[str | None, str | None] | None) -> Response:
+        account = read_account(await _document(request))
+        services = self.running
+        outcome, account_id = await services.accounts.save_account(
+            services.clock.now(), services.ids.uuid(), search, account
+        )
+        if account_id is None:
+            what = "adresse électronique" if outcome == "duplicate_email" else "identifiant"
+            where = "Practitioner.telecom.value" if outcome == "duplicate_email" else "Practitioner.identifier"
+            raise FhirRuleError(Issue("duplicate", f"{what} déjà celle ou celui d'un compte actif", (where,)))
+        place = {"Location": f"{self.base(request)}/Practitioner/{account_id}"}
+        return _answer(account_resource(account_id, account), 201 if outcome == "created" else 200, place)
+
+    async def search_practitioners(self, request: Request) -> Response:
+        """Return the account that holds an identifier, as a searchset."""
+        found = [value for name, value in request.query_params.multi_items() if name == "identifier"]
+        if len(found) != 1:
+            raise FhirError(Issue("required", "GET Practitioner?identifier=<system>|<valeur>", ("identifier",)))
+        row = await self.running.accounts.account_meant(*read_identifier(found[0]))
+        frame = self._frame(request)
+        bundle: dict[str, Any] = {
+            "resourceType": "Bundle",
+            "id": frame.bundle_id,
+            "type": "searchset",
+            "total": int(row is not None),
+            "link": [{"relation": "self", "url": frame.self_url}],
+        }
+        if row is not None:
+            resource = _account(row)
+            full_url = f"{frame.base}/Practitioner/{resource['id']}"
+            bundle["entry"] = [{"fullUrl": full_url, "resource": resource, "search": {"mode": "match"}}]
+        return _answer(bundle)
+
+    async def read_practitioner(self, request: Request) -> Response:
+        """Return an account."""
+        wanted = request.path_params["id"]
+        row = await self.running.accounts.account(wanted) if _is_uuid(wanted) else None
+        if row is None:
+            raise NotFoundError("Compte inconnu.")
+        return _answer(_account(row))
+
+    async def metadata(self, request: Request) -> Response:
+        """Return the CapabilityStatement."""
+        return _answer(capability_statement(self.base(request), __version__, self.running.clock.now()))
+
+
+class _Endpoint:
+    """One address: authentication first, then the method, then the answer; every error an OperationOutcome."""
+
+    def __init__(self, server: FhirServer, path: str, answers: Mapping[str, Answer]) -> None:
+        self._server = server
+        self._path = path
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # the template is the label of the metrics
+        scope["route"] = SimpleNamespace(path=self._path)
+        request = Request(scope, receive)
+        try:
+            peer = request.client.host if request.client is not None else None
+            await self._server.running.access.admit(peer, request.headers)
+            method = "GET" if request.method == "HEAD" else request.method
+            if not self._answers:
+                raise NotFoundError("Cette adresse n'existe pas.")
+            if method not in self._answers:
+                raise _NoSuchMethodError("Cette adresse ne connaît pas cette méthode.")
+            response = await self._answers[method](request)
+        except SasError as error:
+            response = error_response(error)
+            if isinstance(error, _NoSuchMethodError):
+                response.headers["Allow"] = ", ".join(sorted(self._answers))
+        await response(scope, receive, send)
+
+
+class _NoSuchMethodError(SasError):
+    """The address exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Méthode non autorisée"
+
+
+def error_response(error: SasError) -> Response:
+    """Return the answer to an error of ours."""
+    headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="sas-matcher"'
+    return _answer(outcome_of(error), error.status, headers)
+
+
+def _answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(document), status, dict(headers or {}), names.JSON)
+
+
+def _strict(request: Request) -> bool:
+    return "handling=strict" in request.headers.get("prefer", "").replace(" ", "").lower()
+
+
+async def _document(request: Request) -> Any:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind not in _BODY_TYPES:
+        raise FhirError(Issue("not-supported", "Content-Type : application/fhir+json ou application/json"))
+    try:
+        document = orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
+        raise FhirError(Issue("structure", "le corps n'est pas du JSON valide")) from None
+    if _deeper(document, _DEPTH):
+        raise FhirError(Issue("too-costly", f"plus de {_DEPTH} niveaux imbriqués"))
+    return document
+
+
+def _deeper(node: Any, levels: int) -> bool:
+    """Tell whether a document nests deeper than so many levels."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return levels < 0 or any(_deeper(part, levels - 1) for part in parts)
+
+
+def _account(row: Any) -> dict[str, Any]:
+    fields = (row["national"], row["technical"], row["family"], row["given"], row["email"], row["active"])
+    return account_resource(row["id"], Account(*fields))
+
+
+def _is_uuid(text: str) -> bool:
+    parts = text.split("-")
+    return [len(part) for part in parts] == [8, 4, 4, 4, 12] and all(c in "0123456789abcdef" for c in "".join(parts))
