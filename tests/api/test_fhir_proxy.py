@@ -180,7 +180,7 @@ async def test_forged_headers_are_replaced_by_the_proxy(proxied: Proxied) -> Non
 
 @needs_nginx
 async def test_old_protocols_are_refused(proxied: Proxied) -> None:
-    old = {"minimum_version": ssl.TLSVersion.TLSv1_2, "maximum_version": ssl.TLSVersion.TLSv1_2}
+    old: dict[str, Any] = {"minimum_version": ssl.TLSVersion.TLSv1_2, "maximum_version": ssl.TLSVersion.TLSv1_2}
     async with proxied.client(**old) as http:
         assert (await http.get("/healthz")).status_code == 200
         assert (await http.get("/metrics")).status_code == 404, "for the monitoring, not for the world"
