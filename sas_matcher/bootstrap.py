@@ -21,6 +21,7 @@ from adapters.directory import DirectoryError, FileDirectory
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.fhir import PostgresFhir
+from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
@@ -37,6 +38,7 @@ from sas_matcher.ports import KeyRecord
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
+from sas_matcher.services.national import Sending
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
@@ -201,7 +203,9 @@ def fhir_services(settings: Settings, stores: Stores, gate: Gate, geography: Gaz
         raise ConfigError(f"SAS_FHIR_CLIENTS : {wrong}") from wrong
     public = settings.public_url or f"http://{settings.host}:{settings.port}"
     store = PostgresFhir(stores.ledger)
-    agenda = Agenda(store, stores.clock, geography, directory_of(settings), public, f"{public}/sas/agenda?lieu=")
+    agenda = Agenda(
+        store, stores.clock, geography, directory_of(settings), system_of(settings), f"{public}/sas/agenda?lieu="
+    )
     return Services(Access(by_key, gate.spend, settings.fhir_proxies, allowed), agenda, store, stores.clock, stores.ids)
 
 
@@ -239,6 +243,7 @@ def api(settings: Settings) -> "FastAPI":
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 steering=Steering(stores.ledger, stores.clock),
                 territories=territories_of(settings, geography),
+                national=PostgresNational(stores.ledger),
             )
             fhir.services = fhir_services(settings, stores, gate, geography)
             following = _vital(hub.run())
@@ -277,6 +282,61 @@ class Meter:
         metrics.WAITING.set(waiting)
 
 
+class NationalMeter:
+    """Port ``Watch`` of the sender: its metrics."""
+
+    def told(self, word: str) -> None:
+        """Count a message."""
+        metrics.NATIONAL.labels(word).inc()
+
+    def queue(self, counts: dict[str, tuple[int, float]]) -> None:
+        """Show the queue."""
+        for state in ("waiting", "sent", "refused", "impossible"):
+            metrics.NATIONAL_QUEUE.labels(state).set(counts.get(state, (0, 0.0))[0])
+        metrics.NATIONAL_OLDEST.set(counts.get("waiting", (0, 0.0))[1])
+
+
+def system_of(settings: Settings) -> str:
+    """Return the OID or URL under which our ids are unique, as others know them."""
+    return settings.fhir_system or settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+@asynccontextmanager
+async def national_sender(settings: Settings, stores: Stores, geography: Gazetteer) -> AsyncIterator[Sending | None]:
+    """Open the sender of INT_R03; None where it is off (what changes is then not queued either).
+
+    Raises:
+        ConfigError: a certificate or the operator cannot be used, or ids have no lasting system.
+    """
+    queue = PostgresNational(stores.ledger)
+    await queue.link(stores.clock.now(), on=bool(settings.national_url))
+    if not settings.national_url:
+        yield None
+        return
+    from adapters.fhir.platform import Certificate, NationalPlatform  # noqa: PLC0415 - httpx, where it is needed
+
+    if not (settings.fhir_system or settings.public_url):
+        raise ConfigError("SAS_NATIONAL_URL demande SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL : l'origine de nos identifiants.")
+    system, _, value = settings.national_operator.partition("|")
+    if settings.national_operator and not (system and value):
+        raise ConfigError("SAS_NATIONAL_OPERATOR : attendu system|valeur, comme INT_R02 nomme le régulateur.")
+    files = (settings.national_certificate, settings.national_key, settings.national_authorities)
+    own = Certificate(*(Path(name) if name else None for name in files))
+    try:
+        platform = NationalPlatform(
+            settings.national_url.rstrip("/"),
+            own,
+            system_of(settings),
+            cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
+        )
+    except OSError as wrong:
+        raise ConfigError(f"SAS_NATIONAL_CERTIFICATE, …_KEY, …_AUTHORITIES : {wrong.strerror or wrong}") from wrong
+    try:
+        yield Sending(queue, platform, stores.clock, NationalMeter(), (system, value) if value else None)
+    finally:
+        await platform.close()
+
+
 async def core(settings: Settings, holder: str) -> None:
     """Run the matcher, the sweep, the housekeeping and the ingest until cancelled.
 
@@ -291,7 +351,7 @@ async def core(settings: Settings, holder: str) -> None:
         commune = geography.by_code(insee)
         return 0 if commune is None else commune.landmass
 
-    async with open_stores(settings, _PATIENCE_S) as stores:
+    async with open_stores(settings, _PATIENCE_S) as stores, national_sender(settings, stores, geography) as sending:
         reader, intake = RedisBus.connect(settings.redis_url), RedisBus.connect(settings.redis_url)
         solver = ProcessSolver()
         matcher = Matcher(
@@ -314,6 +374,8 @@ async def core(settings: Settings, holder: str) -> None:
             async with asyncio.TaskGroup() as group:
                 for work in (matcher.run(), keeper.run(), ingest.run(), _once_loaded(matcher.ready, solver)):
                     group.create_task(work)
+                if sending is not None:
+                    group.create_task(sending.run())
         finally:
             gc.set_threshold(*_GC)
             solver.close()

@@ -31,6 +31,11 @@ class Settings:
         public_url: address of this service as others know it, without a slash at its end; empty: as the call names it.
         fhir_proxies: addresses that the reverse proxy, which ends mutual TLS, connects from.
         fhir_clients: subjects (``CN|OU``) of the client certificates that may speak FHIR.
+        fhir_system: OID (``urn:oid:…``) or URL under which our ids of places and bookings are unique, for ever; empty:
+            ``public_url``.
+        national_url: the national platform's FHIR endpoint, which is told of our bookings (INT_R03); empty: off.
+        national_certificate, national_key, national_authorities: PEM files of mutual TLS with it.
+        national_operator: regulator (``system|value``, as INT_R02 named him) of keys that are bound to none.
         directory: file of practitioners and structures (see ``adapters.directory``); empty: none.
     """
 
@@ -50,6 +55,12 @@ class Settings:
     public_url: str = ""
     fhir_proxies: tuple[str, ...] = ()
     fhir_clients: tuple[str, ...] = ()
+    fhir_system: str = ""
+    national_url: str = ""
+    national_certificate: str = ""
+    national_key: str = ""
+    national_authorities: str = ""
+    national_operator: str = ""
     directory: str = ""
 
     @classmethod

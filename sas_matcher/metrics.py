@@ -23,3 +23,10 @@ GAP: Final = Histogram(
 PLACES: Final = Gauge("sas_live_places", "Slots in the matcher's memory", multiprocess_mode="livemax")
 WAITING: Final = Gauge("sas_waiting_requests", "Requests without a place", multiprocess_mode="livemax")
 INGESTED: Final = Counter("sas_ingested", "Entries of the ingest stream", ["verdict"])
+NATIONAL: Final = Counter("sas_national", "Messages to the national platform (INT_R03)", ["word"])
+NATIONAL_QUEUE: Final = Gauge(
+    "sas_national_queue", "Messages to the national platform by state", ["state"], multiprocess_mode="livemax"
+)
+NATIONAL_OLDEST: Final = Gauge(
+    "sas_national_oldest_seconds", "Age of the oldest message that waits", multiprocess_mode="livemax"
+)

@@ -5,7 +5,7 @@ The in-memory twins that replay needs implement these same protocols.
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from sas_matcher.domain.lifecycle import ClaimKind
 
@@ -497,6 +497,57 @@ class Directory(Protocol):
     def finess_of(self, siret: str) -> tuple[str, ...]:
         """Return the FINESS of the sites that bear a SIRET."""
         ...
+
+
+MessageState = Literal["waiting", "sent", "refused"]
+
+
+class Message(NamedTuple):
+    """One change to be told.
+
+    Attributes:
+        number: 1, 2, … of its booking.
+        status: booked, pending, cancelled, fulfilled or noshow.
+        tries: how often it was taken to be sent, this time included.
+        system, value: the regulator as the platform knows him; None when his key is bound to nobody.
+    """
+
+    id: int
+    booking_id: str
+    number: int
+    status: str
+    territory: str
+    professional: str | None
+    sos: bool
+    starts: datetime
+    ends: datetime
+    booked_at: datetime
+    tries: int
+    system: str | None
+    value: str | None
+
+
+class Queued(NamedTuple):
+    """A message as people see it."""
+
+    booking_id: str
+    number: int
+    status: str
+    state: str
+    tries: int
+    booked_at: datetime
+    settled_at: datetime | None
+    last_error: str | None
+    remote: str | None
+    next_at: datetime | None
+
+
+class Delivery(NamedTuple):
+    """What the other side said of a message. ``word``: taken, refused (never again as it is), again (later)."""
+
+    word: Literal["taken", "refused", "again"]
+    detail: str | None = None
+    remote: str | None = None
 
 
 # The three streams, by the names that readers and writers share.

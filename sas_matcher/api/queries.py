@@ -1,10 +1,10 @@
 """Queries of URLs, as pydantic models: text as it comes, so not strict; unknown names are refused."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.schemas import Insee, Instant, Latitude, Longitude, Specialty, wrong
+from sas_matcher.api.schemas import Insee, Instant, Latitude, Longitude, Specialty, Uuid, wrong
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import Mode, Offer, Profession
 
@@ -58,6 +58,16 @@ class RequestsQuery(BaseModel):
     status: list[RequestStatus] | None = None
     before: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class MessagesQuery(BaseModel):
+    """Messages to the national platform."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["waiting", "sent", "refused", "impossible"] | None = None
+    booking_id: Uuid | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class CommunesQuery(BaseModel):

@@ -16,6 +16,7 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.limits import Limiting
+from sas_matcher.services.national import NationalView
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.steer import Steering
@@ -41,6 +42,7 @@ class Wire:
     regulating: Regulating
     steering: Steering
     territories: Sequence[str]
+    national: NationalView
 
 
 def wire(request: Request) -> Wire:

@@ -50,6 +50,7 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("PATCH", "/v1/territories/{code}/settings"): frozenset({Scope.COORDINATOR, Scope.ADMIN}),
     ("GET", "/v1/territories/{code}/settings/log"): EVERYONE,
     ("GET", "/v1/ingest/poison"): frozenset({Scope.ADMIN}),
+    ("GET", "/v1/national/appointments"): frozenset({Scope.ADMIN}),
 }
 """What each scope may do. A route that is not listed here fails the test: decide, then add it."""
 
