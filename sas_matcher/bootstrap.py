@@ -212,6 +212,7 @@ def fhir_services(settings: Settings, stores: Stores, gate: Gate, geography: Gaz
 def api(settings: Settings) -> "FastAPI":
     """Build the app of one API worker."""
     # the web framework takes 0.8 s to import, which a core that is started again need not wait for
+    from adapters.fhir.booking import BookingEntry, Client  # noqa: PLC0415
     from adapters.fhir.server import FhirServer, error_response  # noqa: PLC0415
     from sas_matcher.api.app import create_app  # noqa: PLC0415
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
@@ -221,6 +222,8 @@ def api(settings: Settings) -> "FastAPI":
     geography = Gazetteer.load()
     ids = SystemIds()
     fhir = FhirServer(f"{settings.public_url}/fhir" if settings.public_url else "")
+    sign_in = Client(settings.psc_authorize, settings.psc_client, settings.psc_redirect)
+    booking = BookingEntry(frozenset(settings.sso_origins), sign_in, ids.secret)
 
     @asynccontextmanager
     async def open_wire() -> "AsyncIterator[tuple[Wire, Sockets]]":
@@ -245,6 +248,7 @@ def api(settings: Settings) -> "FastAPI":
                 territories=territories_of(settings, geography),
                 national=PostgresNational(stores.ledger),
             )
+            booking.keep = stores.bus.keep_once
             fhir.services = fhir_services(settings, stores, gate, geography)
             following = _vital(hub.run())
             try:
@@ -258,7 +262,7 @@ def api(settings: Settings) -> "FastAPI":
                 await asyncio.gather(following, return_exceptions=True)
                 await reader.close()
 
-    return create_app(open_wire, ids.uuid, fhir.routes(), {"/fhir": error_response})
+    return create_app(open_wire, ids.uuid, [*booking.routes(), *fhir.routes()], {"/fhir": error_response})
 
 
 class Meter:
@@ -492,6 +496,19 @@ async def issue_key(stores: Stores, wish: KeyWish) -> tuple[KeyRecord, str]:
     )
     await stores.ledger.add_key(record, stores.clock.now())
     return record, token(key_id, secret)
+
+
+async def bind_operator(stores: Stores, key_id: str, operator: str) -> None:
+    """Say as whom the national platform knows the holder of a key: ``system|value``, as INT_R02 named him.
+
+    Raises:
+        ConfigError: there is no such key, or the text is no identifier.
+    """
+    system, bar, value = operator.partition("|")
+    if not (system.startswith("urn:oid:") and bar and value):
+        raise ConfigError(f"« {operator} » : attendu urn:oid:…|valeur, comme INT_R02 nomme le régulateur.")
+    if not await PostgresNational(stores.ledger).bind_operator(key_id, system, value):
+        raise ConfigError(f"La clé {key_id} n'existe pas.")
 
 
 async def allow_ingest(stores: Stores, key_id: str) -> tuple[str, str]:

@@ -31,6 +31,8 @@ class Settings:
         public_url: address of this service as others know it, without a slash at its end; empty: as the call names it.
         fhir_proxies: addresses that the reverse proxy, which ends mutual TLS, connects from.
         fhir_clients: subjects (``CN|OU``) of the client certificates that may speak FHIR.
+        sso_origins: values of ``origin`` with which the platform opens a booking page (``sas``, ``sas-preprod``).
+        psc_authorize, psc_client, psc_redirect: Pro Santé Connect's sign-in page, our name there, where it sends back.
         fhir_system: OID (``urn:oid:…``) or URL under which our ids of places and bookings are unique, for ever; empty:
             ``public_url``.
         national_url: the national platform's FHIR endpoint, which is told of our bookings (INT_R03); empty: off.
@@ -55,6 +57,10 @@ class Settings:
     public_url: str = ""
     fhir_proxies: tuple[str, ...] = ()
     fhir_clients: tuple[str, ...] = ()
+    sso_origins: tuple[str, ...] = ()
+    psc_authorize: str = ""
+    psc_client: str = ""
+    psc_redirect: str = ""
     fhir_system: str = ""
     national_url: str = ""
     national_certificate: str = ""

@@ -143,7 +143,7 @@ def keys_issue(
         str,
         typer.Option(
             metavar="RÔLE",
-            help="regulator, osnp, arm, ioa ; professional, delegate, manager ; cpts, ars, gestionnaire ; admin.",
+            help="regulator, osnp, arm, ioa ; professional, delegate, manager ; cpts, ars, gestionnaire ; admin, fhir.",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NOM", help="À qui est la clé, pour la reconnaître dans la liste.")],
@@ -192,6 +192,21 @@ def keys_revoke(
 
     service.revoke(key_id, data)
     typer.echo(f"Clé {key_id} révoquée.")
+
+
+@keys.command("operator", cls=FrenchCommand)
+def keys_operator(
+    key_id: Annotated[str, typer.Argument(metavar="IDENTIFIANT", help="Milieu de la clé : sas_IDENTIFIANT_….")],
+    operator: Annotated[
+        str, typer.Argument(metavar="SYSTÈME|VALEUR", help="Le régulateur, comme la plateforme nationale l'a nommé.")
+    ],
+    data: Data = None,
+) -> None:
+    """Dit au nom de quel régulateur la plateforme nationale apprend les rendez-vous pris avec une clé (INT_R03)."""
+    from sas_matcher.cli import service  # noqa: PLC0415 - see the module
+
+    service.bind(key_id, operator, data)
+    typer.echo(f"Les rendez-vous pris avec la clé {key_id} sont annoncés au nom de {operator}.")
 
 
 @app.command(cls=FrenchCommand)

@@ -123,6 +123,20 @@ def allow_redis(token: str, data: Path | None) -> tuple[str, str]:
     return _with_stores(data, work)
 
 
+def bind(key_id: str, operator: str, data: Path | None) -> None:
+    """Say as whom the national platform knows the holder of a key.
+
+    Raises:
+        ConfigError: there is no such key, or the operator is no identifier.
+    """
+    from sas_matcher.bootstrap import bind_operator  # noqa: PLC0415 - heavy
+
+    async def work(stores: Any) -> None:
+        await bind_operator(stores, key_id, operator)
+
+    _with_stores(data, work)
+
+
 def listing(data: Path | None) -> list[str]:
     """Return the keys as lines, newest first."""
 

@@ -4,8 +4,9 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -19,6 +20,8 @@ from adapters.fhir import names
 from adapters.fhir.appointments import read_appointment
 from adapters.fhir.checking import check
 from adapters.postgres.national import PostgresNational
+from sas_matcher.bootstrap import bind_operator, national_sender
+from sas_matcher.config import ConfigError
 from sas_matcher.services import national
 from sas_matcher.supervise import listen
 from tests.api.conftest import settings_for
@@ -263,6 +266,32 @@ async def test_a_sender_that_was_paused_changes_nothing_any_more(side: Side) -> 
     assert await queue.settle(taken_over, later, "sent", None, None, "https://p.example/1")
     assert not await queue.settle(paused, later, "waiting", later, "timeout", None)
     assert (await side.messages(booking_id=booking))[0]["state"] == "sent"
+
+
+async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
+    await bind_operator(side.service.stores, side.regulator.key_id, "|".join(OPERATOR))
+    for key_id, operator, message in (
+        (side.regulator.key_id, OPERATOR[1], "attendu urn:oid"),
+        (side.regulator.key_id, f"{OPERATOR[0]}|", "attendu urn:oid"),
+        ("inconnue", "|".join(OPERATOR), "n'existe pas"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            await bind_operator(side.service.stores, key_id, operator)
+
+
+async def test_settings_that_cannot_be_used_are_named(side: Side, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"fhir_system": ""}, "SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL"),
+        ({"national_operator": "régulateur"}, "SAS_NATIONAL_OPERATOR"),
+        (
+            {"national_url": "https://p.example", "national_certificate": str(tmp_path / "rien.pem")},
+            "SAS_NATIONAL_CERT",
+        ),
+    ):
+        wrong = replace(side.service.settings, **changes)
+        with pytest.raises(ConfigError, match=message):
+            async with national_sender(wrong, side.service.stores, side.service.geography):
+                pass
 
 
 async def test_nothing_is_queued_where_no_platform_is_set(servers: Servers) -> None:

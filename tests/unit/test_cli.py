@@ -69,6 +69,7 @@ PAGES = [
     ["keys"],
     ["keys", "issue"],
     ["keys", "list"],
+    ["keys", "operator"],
     ["keys", "revoke"],
     ["publish"],
     ["request"],
