@@ -280,7 +280,7 @@ async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
 
 
 async def test_settings_that_cannot_be_used_are_named(side: Side, tmp_path: Path) -> None:
-    for changes, message in (
+    wrongs: list[tuple[dict[str, Any], str]] = [
         ({"fhir_system": ""}, "SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL"),
         ({"national_operator": "régulateur"}, "SAS_NATIONAL_OPERATOR"),
         (
