@@ -280,14 +280,13 @@ async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
 
 
 async def test_settings_that_cannot_be_used_are_named(side: Side, tmp_path: Path) -> None:
+    missing = str(tmp_path / "rien.pem")
     wrongs: list[tuple[dict[str, Any], str]] = [
         ({"fhir_system": ""}, "SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL"),
         ({"national_operator": "régulateur"}, "SAS_NATIONAL_OPERATOR"),
-        (
-            {"national_url": "https://p.example", "national_certificate": str(tmp_path / "rien.pem")},
-            "SAS_NATIONAL_CERT",
-        ),
-    ):
+        ({"national_url": "https://p.example", "national_certificate": missing}, "SAS_NATIONAL_CERTIFICATE"),
+    ]
+    for changes, message in wrongs:
         wrong = replace(side.service.settings, **changes)
         with pytest.raises(ConfigError, match=message):
             async with national_sender(wrong, side.service.stores, side.service.geography):
