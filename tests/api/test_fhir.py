@@ -1,5 +1,6 @@
 """INT_R01, INT_R04, SOS Médecins and metadata over HTTP: the contract's rules, empty results, bad input, traps."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -470,3 +471,30 @@ async def test_every_error_is_an_operation_outcome(desk: Desk) -> None:
     assert (large.status_code, large.json()["resourceType"]) == (413, "OperationOutcome")
     for headers in ({"Accept": "text/html"}, {"Accept": "application/xml"}):
         assert (await desk.ask(desk.query([rpps()]), **headers)).status_code == 200, "never 406"
+
+
+async def test_a_public_fhir_client_reads_our_endpoint_unmodified(desk: Desk) -> None:
+    """``fhirclient`` (SMART Health IT): metadata, a search, every entry as its own strict models of FHIR R4."""
+    client = pytest.importorskip("fhirclient.client", reason="fhirclient n'est pas installé : client public NON testé")
+    from fhirclient.models.bundle import Bundle
+    from fhirclient.models.slot import Slot
+
+    await desk.practice.publish(desk.slot(MEMBERS[0], 300, visibility="cpts"), desk.slot(MEMBERS[1], 300))
+    address = "&".join(f"{name}={quote(value)}" for name, value in desk.query(MEMBERS, includes=CPTS_INCLUDES))
+
+    def read() -> tuple[Any, list[Any], Any]:
+        smart = client.FHIRClient(settings={"app_id": "essai", "api_base": f"{desk.service.url}/fhir"})
+        smart.server.session.trust_env = False
+        smart.server.session.headers["Authorization"] = f"Bearer {desk.platform.token}"
+        smart.server.get_capability()
+        bundle = Bundle.read_from(f"Slot?{address}", smart.server)
+        slots = [entry.resource for entry in bundle.entry if isinstance(entry.resource, Slot)]
+        return bundle, slots, Slot.read(slots[-1].id, smart.server)
+
+    bundle, slots, again = await asyncio.to_thread(read)
+    assert bundle.type == "searchset" and bundle.total == len(slots) >= 2
+    assert {type(entry.resource).__name__ for entry in bundle.entry} == {
+        "Slot", "Schedule", "Practitioner", "PractitionerRole", "HealthcareService", "Organization"
+    }  # fmt: skip
+    assert all(slot.start.datetime.utcoffset() is not None and slot.status == "free" for slot in slots)
+    assert again.start.isostring == slots[-1].start.isostring
