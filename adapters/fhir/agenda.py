@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 from adapters.fhir.identifiers import Kind, NationalId
-from adapters.fhir.searchsets import Cpts, Place, Site
+from adapters.fhir.searchsets import Cpts, Place, Site, agenda_of
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, Profession
 from sas_matcher.ports import Clock, Directory, Geography
+from sas_matcher.services.publish import HORIZON
 
 Window = tuple[datetime, datetime]
 SEEN: Final = ("public", "pro", "snp")
@@ -82,6 +83,12 @@ class Agenda:
         """Return a shown place by the id of its slot."""
         row = await self._shown.place(slot_id, self._clock.now(), SEEN)
         return None if row is None else self._place(row)
+
+    async def any_of(self, rpps: str, agenda: str | None = None) -> Place | None:
+        """Return some shown place of a practitioner (bare RPPS), of one of their agendas when it is named."""
+        now = self._clock.now()
+        places = await self.of_practitioners([rpps], (now, now + HORIZON), for_cpts=False)
+        return next((place for place in places if agenda in (None, agenda_of(place))), None)
 
     def _place(self, row: Any) -> Place:
         person = self._directory.person(row["professional"])

@@ -51,7 +51,7 @@ def capability_statement(base: str, version: str, at: datetime) -> dict[str, Any
                     {
                         "type": "Schedule",
                         "supportedProfile": [names.SCHEDULE_PS, names.SCHEDULE_SOS],
-                        "interaction": [{"code": "search-type"}],
+                        "interaction": search,
                         "searchInclude": list(_INCLUDES[4:]),
                         "searchRevInclude": ["Slot:schedule"],
                         "searchParam": [
@@ -61,8 +61,13 @@ def capability_statement(base: str, version: str, at: datetime) -> dict[str, Any
                         ],
                     },
                     {
+                        "type": "PractitionerRole",
+                        "supportedProfile": [names.ROLE],
+                        "interaction": [{"code": "read"}],
+                    },
+                    {
                         "type": "Practitioner",
-                        "supportedProfile": [names.REGULATOR],
+                        "supportedProfile": [names.PRACTITIONER, names.REGULATOR],
                         "interaction": [*search, {"code": "create"}, {"code": "update"}],
                         "updateCreate": True,
                         "conditionalUpdate": True,

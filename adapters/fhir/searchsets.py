@@ -107,9 +107,12 @@ def sos_bundle(places: Iterable[Place], frame: Frame) -> dict[str, Any]:
     return _bundle(names.BUNDLE_SOS, places, frame, add)
 
 
-def slot_resource(place: Place) -> dict[str, Any]:
-    """Return the Slot of a practitioner's place on its own."""
-    return _slot(place, names.SLOT_PS, _agenda(place))
+def resource_of(place: Place, kind: str) -> dict[str, Any]:
+    """Return one resource of a practitioner's place on its own: Slot, Schedule, Practitioner or PractitionerRole."""
+    if kind == "Slot":
+        return _slot(place, names.SLOT_PS, agenda_of(place))
+    build = {"Schedule": _schedule, "Practitioner": _practitioner, "PractitionerRole": _role}[kind]
+    return build(place)
 
 
 class _Entries:
@@ -152,14 +155,15 @@ def _bundle(profile: str, places: Iterable[Place], frame: Frame, add: Any) -> di
 
 
 def _of_practitioner(place: Place, entries: _Entries, profile: str) -> None:
-    agenda = _agenda(place)
+    agenda = agenda_of(place)
     entries.add(_slot(place, profile, agenda), "match")
     entries.include(f"agenda-{agenda}", _schedule, place)
     entries.include(f"person-{place.rpps}", _practitioner, place)
     entries.include(f"role-{agenda}", _role, place)
 
 
-def _agenda(place: Place) -> str:
+def agenda_of(place: Place) -> str:
+    """Return the id of a practitioner's agenda at a place, and of their role there."""
     return f"{place.rpps}-{place.site.id}"
 
 
@@ -199,11 +203,11 @@ def _slot(place: Place, profile: str, agenda: str) -> dict[str, Any]:
 def _schedule(place: Place) -> dict[str, Any]:
     return {
         "resourceType": "Schedule",
-        "id": _agenda(place),
+        "id": agenda_of(place),
         "meta": {"profile": [names.SCHEDULE_PS]},
         "actor": [
             {"reference": f"Practitioner/{place.rpps}"},
-            {"reference": f"PractitionerRole/{_agenda(place)}"},
+            {"reference": f"PractitionerRole/{agenda_of(place)}"},
         ],
     }
 
@@ -224,7 +228,7 @@ def _role(place: Place) -> dict[str, Any]:
     number = phone(site.phone)
     return {
         "resourceType": "PractitionerRole",
-        "id": _agenda(place),
+        "id": agenda_of(place),
         "meta": {"profile": [names.ROLE]},
         "contained": [{**_location(site, names.LOCATION_PS), "id": "lieu"}],
         "practitioner": {"reference": f"Practitioner/{place.rpps}"},

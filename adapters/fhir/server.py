@@ -4,6 +4,7 @@ Plain ASGI routes, since a search carries up to 25 practitioners and must be ans
 section 5). Every error is an OperationOutcome; every call is authenticated (``access``).
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -22,12 +23,13 @@ from adapters.fhir.agenda import Agenda
 from adapters.fhir.capabilities import capability_statement
 from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue, outcome_of
 from adapters.fhir.searches import self_url, slot_search, sos_search
-from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, slot_resource, sos_bundle
+from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, resource_of, sos_bundle
 from sas_matcher import __version__
 from sas_matcher.domain.errors import NotFoundError, SasError
 from sas_matcher.ports import Clock, Ids
 
 Answer = Callable[[Request], Awaitable[Response]]
+_RPPS: Final = re.compile(r"\d{11}", re.ASCII)
 _DEPTH: Final = 32  # no resource of the contract has ten
 _BODY_TYPES: Final = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
 
@@ -81,6 +83,8 @@ class FhirServer:
             "/fhir/Slot/{id}": {"GET": self.read_slot},
             "/fhir/Schedule": schedule,
             "/fhir/Schedule/": schedule,
+            "/fhir/Schedule/{id}": {"GET": self.read_schedule},
+            "/fhir/PractitionerRole/{id}": {"GET": self.read_role},
             "/fhir/Practitioner": person,
             "/fhir/Practitioner/": person,
             "/fhir/Practitioner/{id}": {"GET": self.read_practitioner},
@@ -123,7 +127,23 @@ class FhirServer:
         place = await self.running.agenda.slot(int(number)) if known else None
         if place is None:
             raise NotFoundError("Créneau inconnu, ou qui n'est plus libre.")
-        return _answer(slot_resource(place))
+        return _answer(resource_of(place, "Slot"))
+
+    async def read_schedule(self, request: Request) -> Response:
+        """Return the agenda of a practitioner who shows a place there."""
+        return await self._of_agenda(request, "Schedule")
+
+    async def read_role(self, request: Request) -> Response:
+        """Return a practitioner at a place where they show something."""
+        return await self._of_agenda(request, "PractitionerRole")
+
+    async def _of_agenda(self, request: Request, kind: str) -> Response:
+        wanted = request.path_params["id"]
+        rpps, _, site = wanted.partition("-")
+        place = await self.running.agenda.any_of(rpps, wanted) if _RPPS.fullmatch(rpps) and site else None
+        if place is None:
+            raise NotFoundError("Agenda inconnu, ou qui ne montre rien en ce moment.")
+        return _answer(resource_of(place, kind))
 
     def _frame(self, request: Request) -> Frame:
         base = self.base(request)
@@ -158,32 +178,43 @@ class FhirServer:
         return _answer(account_resource(account_id, account), 201 if outcome == "created" else 200, place)
 
     async def search_practitioners(self, request: Request) -> Response:
-        """Return the account that holds an identifier, as a searchset."""
+        """Return the regulator's account, else the practitioner showing places, that an identifier is of."""
         found = [value for name, value in request.query_params.multi_items() if name == "identifier"]
         if len(found) != 1:
             raise FhirError(Issue("required", "GET Practitioner?identifier=<system>|<valeur>", ("identifier",)))
-        row = await self.running.accounts.account_meant(*read_identifier(found[0]))
+        national, technical = read_identifier(found[0])
+        row = await self.running.accounts.account_meant(national, technical)
+        resource = _account(row) if row is not None else await self._practitioner(national or "")
         frame = self._frame(request)
         bundle: dict[str, Any] = {
             "resourceType": "Bundle",
             "id": frame.bundle_id,
             "type": "searchset",
-            "total": int(row is not None),
+            "total": int(resource is not None),
             "link": [{"relation": "self", "url": frame.self_url}],
         }
-        if row is not None:
-            resource = _account(row)
+        if resource is not None:
             full_url = f"{frame.base}/Practitioner/{resource['id']}"
             bundle["entry"] = [{"fullUrl": full_url, "resource": resource, "search": {"mode": "match"}}]
         return _answer(bundle)
 
     async def read_practitioner(self, request: Request) -> Response:
-        """Return an account."""
+        """Return a regulator's account, or a practitioner who shows places."""
         wanted = request.path_params["id"]
-        row = await self.running.accounts.account(wanted) if _is_uuid(wanted) else None
-        if row is None:
-            raise NotFoundError("Compte inconnu.")
-        return _answer(_account(row))
+        if _is_uuid(wanted):
+            row = await self.running.accounts.account(wanted)
+            resource = None if row is None else _account(row)
+        else:
+            resource = await self._practitioner(wanted)
+        if resource is None:
+            raise NotFoundError("Compte inconnu, ou professionnel qui ne montre rien en ce moment.")
+        return _answer(resource)
+
+    async def _practitioner(self, number: str) -> dict[str, Any] | None:
+        """Return a practitioner by RPPS, prefixed or not."""
+        rpps = number.removeprefix("8") if len(number) == 12 else number
+        place = await self.running.agenda.any_of(rpps) if _RPPS.fullmatch(rpps) else None
+        return None if place is None else resource_of(place, "Practitioner")
 
     async def metadata(self, request: Request) -> Response:
         """Return the CapabilityStatement."""

@@ -441,6 +441,25 @@ async def test_reading_one_slot(desk: Desk) -> None:
         assert (missing.status_code, missing.json()["issue"][0]["code"]) == (404, "not-found"), unknown
 
 
+async def test_what_a_bundle_refers_to_can_be_read(desk: Desk) -> None:
+    """Each ``fullUrl`` leads to what the bundle holds."""
+    who = rpps()
+    await desk.practice.publish(desk.slot(who, 60), desk.slot(who, 90))
+    bundle = await desk.bundle(desk.query([who]))
+    for entry in bundle["entry"]:
+        answer = await desk.platform.http.get(entry["fullUrl"])
+        assert (answer.status_code, answer.json()) == (200, entry["resource"]), entry["fullUrl"]
+    found = await desk.ask({"identifier": f"{names.NATIONAL_PERSON}|8{who}"}, "/fhir/Practitioner")
+    assert found.json()["total"] == 1 and found.json()["entry"][0]["resource"] == of(bundle, "Practitioner")[0]
+    for unknown in (
+        f"Schedule/{who}-0000000000000000",
+        f"PractitionerRole/{who}",
+        f"Practitioner/{rpps()}",
+        "Schedule/x",
+    ):
+        assert (await desk.ask({}, f"/fhir/{unknown}")).status_code == 404, unknown
+
+
 async def test_metadata(desk: Desk) -> None:
     answer = await desk.ask({}, "/fhir/metadata")
     document = answer.json()
