@@ -118,7 +118,7 @@ def main() -> None:
         token = asyncio.run(_key(side.service.settings))
         keys = list(side.regulators)
         bodies = str(folder / "bodies")
-        plan = Plan("product", HOST, side.port, wishes.seconds, RATE, 0, SEED, "fhir", REGULATORS, keys, bodies)
+        plan = Plan("product", HOST, side.port, wishes.seconds, RATE, 0, SEED, "fhir-bench", REGULATORS, keys, bodies)
         began = time.perf_counter()
         found, matched = asyncio.run(_both(side, token, people, plan, folder))
         shares = [percentile(found.ms, share) for share in (0.5, 0.95, 0.99)]
