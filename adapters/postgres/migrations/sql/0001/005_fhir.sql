@@ -2,6 +2,11 @@
 
 -- Free times of a practitioner: ``slot_of_professional`` has the individual ones, this the few that take several patients.
 create index slot_plage_of_professional on slot (professional, starts) where status = 'open' and capacity > 1;
+-- Of a place known by its id only (a row of a subquery is no row of the table to the function).
+create function seats_left(p_slot bigint) returns int language sql stable as $$
+    select place_left(s) from slot s where s.id = p_slot
+$$;
+
 create index slot_of_sos on slot (structure, starts) where status = 'open' and source_kind = 'sos';
 
 -- Regulators as the national platform names them. Uniqueness counts among active accounts only.
