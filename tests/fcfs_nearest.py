@@ -28,8 +28,8 @@ Json = dict[str, Any]
 class _Peer:
     def __init__(self, day: DayLog, waiting_list: bool) -> None:
         self.day, self.waiting_list = day, waiting_list
-        # equally near places go by id: rows in that order make a stable sort enough
-        self.slots = sorted((e.slot for e in day.slots), key=lambda s: s.id)
+        # equally near places go in the order of publication: rows in that order make a stable sort enough
+        self.slots = [e.slot for e in day.slots]
         self.row = {s.id: n for n, s in enumerate(self.slots)}
         self.lat, self.lon = (np.radians([getattr(s, a) for s in self.slots]) for a in ("lat", "lon"))
         self.start = np.array([s.start for s in self.slots])

@@ -25,6 +25,11 @@ REASON_TEXT: Final = {
     "LEAST_COST": "le meilleur compromis trajet-attente",
     "CHOSEN": "choisie par le régulateur",
     "BEST_FOR_ALL": "le meilleur choix pour l'ensemble des patients en attente",
+    # the peers, for comparison (``peers``)
+    "NEAREST_FREE": "la plus proche qui reste à qui a appelé avant les autres",
+    "NO_TRAVEL": "sans trajet",
+    "FIRST_CARD": "première carte qui convient, dans l'ordre du moteur national",
+    "WIDER_CIRCLE": "première carte qui convient du cercle élargi, que le moteur national tire au sort",
 }
 NONE_TEXT: Final = {
     "NO_SLOT_FOR_PROFESSION": "aucun créneau de cette profession à moins de {reach:.0f} km",
