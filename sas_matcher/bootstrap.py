@@ -35,6 +35,7 @@ from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
+from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
@@ -369,6 +370,7 @@ async def core(settings: Settings, holder: str) -> None:
             landmass_of=landmass_of,
             solver=solver,
             watch=Meter(),
+            journal=stores.relay,
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
@@ -397,6 +399,36 @@ async def _once_loaded(ready: asyncio.Event, solver: ProcessSolver) -> None:
     gc.freeze()
     gc.set_threshold(*_GC)
     await solver.warm()
+
+
+async def record(settings: Settings, folder: Path) -> None:
+    """Record what a running service announces, until cancelled (see ``replay.recorder``).
+
+    Raises:
+        BlockingIOError: another recorder writes into the folder.
+        OSError: the folder cannot be written, or a file in it was shortened.
+        DayLogError: a file to be gone on with is damaged.
+    """
+    geography = Gazetteer.load()
+    key, lock = open_folder(folder)
+    try:
+        async with open_stores(settings, _PATIENCE_S) as stores:
+            reader = RedisBus.connect(settings.redis_url)
+            recorder = Recorder(
+                ledger=stores.ledger,
+                bus=reader,
+                clock=stores.clock,
+                folder=folder,
+                key=key,
+                territories=territories_of(settings, geography),
+                zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
+            )
+            try:
+                await recorder.run()
+            finally:
+                await reader.close()
+    finally:
+        os.close(lock)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ class Announcement(NamedTuple):
     """One outbox row: written in the transaction of the change it tells, published at least once.
 
     ``stream`` is ``events`` (pushed to people), ``requests`` (work for the matcher) or ``places`` (the mirror);
-    receivers drop what is not newer than what they know, by (aggregate, version).
+    receivers drop what is not newer than what they know, by (aggregate, version). A fourth, ``batches``, is no outbox
+    row: what the matcher decided together, for whoever records it.
     """
 
     id: int
@@ -550,9 +551,10 @@ class Delivery(NamedTuple):
     remote: str | None = None
 
 
-# The three streams, by the names that readers and writers share.
+# The streams, by the names that readers and writers share.
 PLACES_STREAM: Final = "sas:places:log"
 REQUESTS_STREAM: Final = "sas:requests"
 EVENTS_STREAM: Final = "sas:events"
 # News on the stream of places that are about limits of practices: for the matchers, not for the mirror.
 LIMIT_NEWS: Final = frozenset({"limit", "limit_left"})
+BATCHES_STREAM: Final = "sas:batches"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from sas_matcher.ports import (
+    BATCHES_STREAM,
     EVENTS_STREAM,
     LIMIT_NEWS,
     PLACES_STREAM,
@@ -22,7 +23,7 @@ from sas_matcher.ports import (
 )
 
 # Lengths after which old entries go, as those of ``adapters.redis.bus``; a hundred at a time.
-LENGTHS: Final = {PLACES_STREAM: 2_000, REQUESTS_STREAM: 10_000, EVENTS_STREAM: 20_000}
+LENGTHS: Final = {PLACES_STREAM: 2_000, REQUESTS_STREAM: 10_000, EVENTS_STREAM: 20_000, BATCHES_STREAM: 2_000}
 _TRIM: Final = 100
 TRACE_S: Final = 3600.0  # far above the second after which left-behind changes are published
 
@@ -115,6 +116,8 @@ class MemoryBus:
             elif a.stream == "requests":
                 about = {"type": a.type, "request": a.aggregate, "version": str(a.version)}
                 self._add(REQUESTS_STREAM, territory=a.territory, **about, data=a.data)
+            elif a.stream == "batches":
+                self._add(BATCHES_STREAM, data=a.data)
             else:
                 about = {"id": str(a.id), "type": a.type, "aggregate": a.aggregate, "version": str(a.version)}
                 about |= {"owner": a.owner, "audience": " ".join(a.audience)}

@@ -26,6 +26,7 @@ _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 PLACES_LOG_LENGTH: Final = 2_000
 REQUESTS_LENGTH: Final = 10_000
 EVENTS_LENGTH: Final = 20_000
+BATCHES_LENGTH: Final = 2_000  # as places: a decided batch changes places
 _ANSWER_S: Final = 5.0  # a server that takes longer counts as away
 
 _AWAY: Final = (
@@ -147,6 +148,8 @@ class RedisBus:
                     *fields,
                 )
             ]
+        if a.stream == "batches":
+            return [("XADD", keys.BATCHES, "MAXLEN", "~", BATCHES_LENGTH, "*", "data", a.data)]
         fields = (
             *(
                 "territory",

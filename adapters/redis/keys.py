@@ -1,13 +1,13 @@
 """Names of the Redis keys.
 
-The mirror is per territory, its keys sharing one hash tag and so one cluster slot. The three streams are one each for
+The mirror is per territory, its keys sharing one hash tag and so one cluster slot. The streams are one each for
 all territories: a reader of 101 streams pays 0.6 ms of its own time for each XREAD (measured), a reader of one 0.1 ms,
 and people resume from one offset.
 """
 
 from typing import Final
 
-from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
+from sas_matcher.ports import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
 
 EPOCH: Final = "sas:epoch"
 # The server process (run id) that the epoch began on.
@@ -18,6 +18,8 @@ PLACES_LOG: Final = PLACES_STREAM
 REQUESTS: Final = REQUESTS_STREAM
 # STREAM of what is pushed to people.
 EVENTS: Final = EVENTS_STREAM
+# STREAM of what the matcher decided together.
+BATCHES: Final = BATCHES_STREAM
 INGEST_POISON: Final = "sas:ingest:poison"
 
 

@@ -90,6 +90,25 @@ def serve(
 
 
 @app.command(cls=FrenchCommand)
+def record(
+    out: Annotated[Path, typer.Option(metavar="DOSSIER", help="Où écrire TERRITOIRE/DATE.jsonl ; créé s'il manque.")],
+    territories: Annotated[
+        str | None,
+        typer.Option("--territories", "--territory", metavar="CODES", help="Départements (69,01) ; tous par défaut."),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Écrit le journal d'activité du service en marche, sans aucune identité, jusqu'à Ctrl-C.
+
+    Un fichier par territoire et par jour, à rejouer avec replay ; à côté, les lots décidés ensemble.
+    Arrêté ou tué, il reprend où il en était, sans rien perdre ni répéter.
+    """
+    from sas_matcher.cli import service  # noqa: PLC0415 - see the module
+
+    service.record(out, None if territories is None else service.codes(territories), data)
+
+
+@app.command(cls=FrenchCommand)
 def demo(
     departement: Annotated[
         str, typer.Option("--departement", "-d", metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")

@@ -83,14 +83,25 @@ def replay(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Graine du rejeu ; la même donne le même résultat.")
     ] = 0,
+    batches: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FICHIER", help="Lots d'une journée enregistrée (record) : les mêmes demandes décidées ensemble."
+        ),
+    ] = None,
 ) -> None:
     """Rejoue une journée en temps virtuel, par le code même du service : qu'aurait fait cette politique ?
 
-    Le résultat et le résumé sont écrits ensemble, ou pas du tout.
+    Le résultat et le résumé sont écrits ensemble, ou pas du tout. Avec --batches, dit combien de décisions diffèrent.
     """
     from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
 
     name = laboratory.policy_of(policy)
+    if batches is not None:
+        if history is not None:
+            raise InputError("--batches redécide ce qui fut décidé, sans prévisions ; retirez --history")
+        laboratory.replay_recorded(file, batches, name, seed=seed, out=out, summary=summary, say=typer.echo)
+        return
     laboratory.replay_file(file, name, history=history, seed=seed, out=out, summary=summary, say=typer.echo)
 
 

@@ -1,7 +1,8 @@
 """What the commands about whole days do: read, draw, replay, write; the figures come from ``replay``."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,6 +13,8 @@ from adapters.geo import Gazetteer
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.cli.output import progress, whole_file, whole_folder
 from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.replay.again import decide_again
+from sas_matcher.replay.batches import read_batches
 from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
@@ -27,6 +30,9 @@ Say = Callable[[str], object]
 
 POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
 """In the order of the reports: the peers, then from the strictest to the freest."""
+
+MOST_SHOWN: Final = 20
+"""Decisions that came out differently, shown one by one."""
 
 REPLAYABLE: Final = tuple(name for name in POLICIES if name in REPLAYED)
 """Those that the live matcher has."""
@@ -124,7 +130,9 @@ def past(folder: Path | None, day: DayLog) -> list[DayLog]:
         return []
     if not folder.is_dir():
         raise InputError(f"le dossier d'historique {folder} n'existe pas")
-    files = sorted(path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
+    # batches lie beside the days that ``record`` wrote
+    names = sorted(path for path in folder.iterdir() if not path.name.endswith(".batches.jsonl"))
+    files = [path for path in names if path.name.endswith((".jsonl", ".jsonl.gz"))]
     others = (read(path) for path in files)
     return [other for other in others if other.meta.territory == day.meta.territory and other.events != day.events]
 
@@ -154,6 +162,20 @@ def played(day: DayLog, policy: str, **wishes: Any) -> tuple[list[bytes], dict[s
         raise FailureError(f"le rejeu de « {policy} » enfreint ses règles : {wrong}") from wrong
 
 
+@contextmanager
+def _both_files(out: Path, summary: Path) -> Iterator[Callable[[Sequence[bytes], Mapping[str, Any]], None]]:
+    """Give what writes result and summary: both, or none."""
+    if out.absolute() == summary.absolute():
+        raise InputError("--out et --summary donnent le même fichier ; il en faut deux")
+    with whole_file(out) as lines_draft, whole_file(summary) as summary_draft:
+
+        def write(lines: Sequence[bytes], figures: Mapping[str, Any]) -> None:
+            lines_draft.write_bytes(b"".join(line + b"\n" for line in lines))
+            summary_draft.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+        yield write
+
+
 def replay_file(
     path: Path, policy: str, *, history: Path | None, seed: int, out: Path, summary: Path, say: Say
 ) -> None:
@@ -163,10 +185,8 @@ def replay_file(
         InputError: The day log, a name or a file is wrong.
         FailureError: The result breaks a rule of its policy.
     """
-    if out.absolute() == summary.absolute():
-        raise InputError("--out et --summary donnent le même fichier ; il en faut deux")
     day = read(path)
-    with whole_file(out) as lines_draft, whole_file(summary) as summary_draft:
+    with _both_files(out, summary) as write:
         with progress(len(day.events), f"{path.name} : {policy}") as advance:
             lines, figures = played(
                 day,
@@ -175,10 +195,42 @@ def replay_file(
                 seed=seed,
                 advance=lambda events: advance(f"{path.name} : {policy}", events),
             )
-        lines_draft.write_bytes(b"".join(line + b"\n" for line in lines))
-        summary_draft.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        write(lines, figures)
     served, asked = sum(figures["served"].values()), sum(figures["requests"].values())
     say(f"{out} : {asked} demandes, {served} servies ({policy}). Résumé : {summary}.")
+
+
+def replay_recorded(path: Path, batches: Path, policy: str, *, seed: int, out: Path, summary: Path, say: Say) -> None:
+    """Decide a recorded day again with its batches; write result and summary, and say what came out differently.
+
+    Raises:
+        InputError: The day log, the batches, a name or a file is wrong.
+    """
+    day = read(path)
+    try:
+        marks = read_batches(batches, day)
+    except FileNotFoundError:
+        raise InputError(f"le fichier {batches} n'existe pas") from None
+    except DayLogError as wrong:
+        raise InputError(f"{batches}, ligne {wrong.line} : {wrong.problem.rstrip('.')}") from wrong
+    with _both_files(out, summary) as write:
+        with progress(len(day.events), f"{path.name} : {policy}") as advance:
+            try:
+                lines, figures, different = decide_again(
+                    day,
+                    policy,
+                    marks,
+                    seed=seed,
+                    advance=lambda events: advance(f"{path.name} : {policy}", events),
+                )
+            except InvalidInputError as wrong:
+                raise InputError(wrong.detail) from wrong
+        write(lines, figures)
+    say(
+        f"{out} : {figures['batches']['decided']} décisions reprises, {len(different)} différentes. Résumé : {summary}."
+    )
+    for name, before, now in different[:MOST_SHOWN]:
+        say(f"  {name} : {before or 'aucune place'} alors, {now or 'aucune place'} à présent")
 
 
 # --- compare

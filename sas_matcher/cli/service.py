@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from adapters.postgres.schema import migrate_now
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.replay.daylog import DayLogError
 from sas_matcher.supervise import Service
 
 T = TypeVar("T")
@@ -79,6 +81,35 @@ def _with_stores(data: Path | None, work: Callable[[Any], Awaitable[T]]) -> T:
     set_up_logging("warning")
     with _database(data) as settings:
         return asyncio.run(run(settings))
+
+
+def record(out: Path, territories: tuple[str, ...] | None, data: Path | None) -> None:
+    """Record what the running service announces, until a signal.
+
+    Raises:
+        FailureError: the folder is taken by another recorder, or cannot be written.
+    """
+    from sas_matcher.bootstrap import record as recording  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
+
+    async def until_signal(settings: Settings) -> None:
+        work = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: work.cancel() if work is not None else None)
+        with suppress(asyncio.CancelledError):
+            await recording(settings, out)
+
+    set_up_logging("warning")
+    with _database(data) as settings:
+        chosen = settings if territories is None else replace(settings, territories=territories)
+        try:
+            asyncio.run(until_signal(chosen))
+        except BlockingIOError as taken:
+            raise FailureError(f"un autre enregistrement écrit déjà dans {out} ; donnez un autre --out") from taken
+        except DayLogError as wrong:
+            raise FailureError(f"un journal de {out} est abîmé, ligne {wrong.line} : {wrong.problem}") from wrong
+        except OSError as failed:
+            raise FailureError(f"{out} : {failed.strerror or failed}") from failed
 
 
 def issue(

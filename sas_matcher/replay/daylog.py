@@ -613,11 +613,16 @@ def _event_record(event: Event) -> Json:
             return {"type": "request.cancelled", "t": t, "request_id": request_id}
 
 
+def line_of(item: Meta | Event) -> bytes:
+    """The line that says this, with its line feed."""
+    record = _meta_record(item) if isinstance(item, Meta) else _event_record(item)
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
 def day_lines(day: DayLog) -> Iterator[bytes]:
     """The lines of a day log, each with its line feed."""
-    yield orjson.dumps(_meta_record(day.meta), option=orjson.OPT_APPEND_NEWLINE)
-    for event in day.events:
-        yield orjson.dumps(_event_record(event), option=orjson.OPT_APPEND_NEWLINE)
+    yield line_of(day.meta)
+    yield from map(line_of, day.events)
 
 
 def write_day(path: Path, day: DayLog) -> None:

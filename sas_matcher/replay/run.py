@@ -26,7 +26,7 @@ from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.terms import Terms, TierTerms
-from sas_matcher.ports import Announcement, Idempotency, KeyRecord
+from sas_matcher.ports import Announcement, Idempotency, KeyRecord, Publisher
 from sas_matcher.replay.daylog import (
     DayLog,
     Event,
@@ -101,16 +101,18 @@ class _CountedIds:
         return f"{next(self._numbers):012d}"
 
 
-class _Inbox:
+class Inbox:
     """A publisher that keeps what was announced until somebody looks."""
 
     def __init__(self) -> None:
         self._said: list[Announcement] = []
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Keep them."""
         self._said.extend(announcements)
 
     def take(self) -> list[Announcement]:
+        """Return what was announced since the last look."""
         said, self._said = self._said, []
         return said
 
@@ -130,6 +132,7 @@ class Replay:
         seed: of the futures drawn.
         stopwatch: seconds of real time, for the figures on decisions.
         advance: hears how many of the day's events have happened since it was last told.
+        journal: hears what the matcher decides together.
     """
 
     def __init__(
@@ -141,14 +144,15 @@ class Replay:
         seed: int = 0,
         stopwatch: Callable[[], float],
         advance: Callable[[int], object] = lambda _: None,
+        journal: Publisher | None = None,
     ) -> None:
         if policy not in POLICIES:
             raise PolicyMissingError(policy)
         self._day, self._zone = day, ZoneInfo(day.meta.timezone)
         self._stopwatch, self._advance = stopwatch, advance
         terms, self._tiers = terms_of(day.meta)
-        self._clock, self._inbox, self._ids = VirtualClock(day.meta.start), _Inbox(), _CountedIds()
-        self._ledger = MemoryLedger(self._inbox, self._clock, day_log=True)
+        self._clock, self._inbox, self._ids = VirtualClock(day.meta.start), Inbox(), _CountedIds()
+        self._ledger = self._new_ledger()
         self._matcher = Matcher(
             ledger=self._ledger,
             bus=MemoryBus(self._clock),
@@ -162,6 +166,7 @@ class Replay:
             policy=policy,
             history=KnownDays(history, self._tiers),
             seed=seed,
+            journal=journal,
         )
         self._slots = {event.slot.id: event.slot for event in day.slots}
         self._slot_ids: dict[str, int] = {}
@@ -170,20 +175,27 @@ class Replay:
         self._refused: dict[str, int] = {}
         self.decision_ms: list[float] = []
 
+    def _new_ledger(self) -> MemoryLedger:
+        return MemoryLedger(self._inbox, self._clock, day_log=True)
+
     async def run(self) -> list[bytes]:
         """Play the day; returns the lines of its result, in order of creation."""
         for name, role in ((REGULATOR, "regulator"), (PRACTICE, "practice")):
             record = KeyRecord(name, b"", name, role, (self._day.meta.territory,), (), (), PRACTICE, None, None)
             await self._ledger.add_key(record, self._clock.now())
         await self._matcher.load()
+        await self._play()
+        reasons = Reasons(self._day)
+        return [orjson.dumps(await self._line(made, reasons)) for made in self._day.requests]
+
+    async def _play(self) -> None:
+        """Let the day happen, instant after instant."""
         for t, events in groupby(self._day.events, key=lambda event: float(event.t)):
             await self._pass_until(t)
             happened = list(events)
             await self._instant(t, happened)
             self._advance(len(happened))
         await self._pass_until(float("inf"))
-        reasons = Reasons(self._day)
-        return [orjson.dumps(await self._line(made, reasons)) for made in self._day.requests]
 
     async def _pass_until(self, t: float) -> None:
         """Let happen what falls before an instant: refusals, and the plans that the matcher wants to make."""
@@ -220,6 +232,10 @@ class Replay:
         began = self._stopwatch()
         if await self._matcher.step():
             self.decision_ms.append(1000 * (self._stopwatch() - began))
+        return await self._confirm()
+
+    async def _confirm(self) -> bool:
+        """Let the regulators confirm what is held; False when there was nothing."""
         said = await self._hear()
         held = [a.aggregate for a in said if a.type == "request.held"]
         for a in said:
@@ -358,15 +374,23 @@ class Replay:
 
 
 def summary_of(
-    day: DayLog, policy: str, seed: int, lines: Sequence[bytes], wall_s: float, decision_ms: Sequence[float]
+    day: DayLog,
+    policy: str,
+    seed: int,
+    lines: Sequence[bytes],
+    wall_s: float,
+    decision_ms: Sequence[float],
+    *,
+    lawful: bool = True,
 ) -> dict[str, Any]:
     """Return the figures of a result (day log, *Command*), as the independent scorer counts them.
 
     Raises:
-        ScoreError: The result breaks a rule of its policy.
+        ScoreError: The result breaks a rule of its policy, and has to be ``lawful``.
     """
     judged = score(day, lines, policy)
-    judged.require_legal()
+    if lawful:
+        judged.require_legal()
     figures = judged.figures()
     del figures["refusals"]
     took = list(decision_ms) or [0.0]

@@ -12,8 +12,10 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -41,6 +43,12 @@ TOLD_S: Final = 120.0
 
 SAME_INSTANT_S: Final = 1.0
 """A live decision made within a second of its request counts as made in its instant."""
+
+OFFICIAL_PAGE: Final = 100
+"""Cards on one page of the national engine (field notes on it)."""
+
+OFFICIAL_DAYS: Final = 2
+"""It shows the slots up to the end of the day after tomorrow."""
 
 SECOND: Final = 1.0
 """Results may write instants to the whole second, so leads are judged with that slack; the format's sample has a
@@ -346,7 +354,10 @@ def _check_place(day: _Day, row: Row, policy: str) -> Iterator[Fault]:
     if noticed and later and lead < 60 * day.meta.notice_min - SECOND:
         yield "NOTICE", f"ferme {lead / 60:.1f} min avant le début : moins que le préavis"
     if policy == "official" and later and not row.refusals:
-        yield "POLICY", "« official » n'a pas de liste d'attente"
+        # who lost his place to a withdrawal searches once more, at that instant
+        lost_at = (day.withdrawn_at[p.slot.id] for p in day.reachable(made) if p.slot.id in day.withdrawn_at)
+        if not any(abs(firm - at) <= SECOND for at in lost_at):
+            yield "POLICY", "« official » n'a pas de liste d'attente"
 
 
 def _check_promise(day: _Day, row: Row, policy: str) -> Iterator[Fault]:
@@ -481,39 +492,87 @@ def _check_lost(day: _Day, rows: list[Row], policy: str) -> Iterator[tuple[Row, 
             losses[at] = (losses[at][0], losses[at][1] - 1)
 
 
-def _check_nearest(day: _Day, rows: list[Row]) -> Iterator[tuple[Row, Fault]]:
-    """``fcfs-nearest`` leaves nobody without a place that was free for certain, and takes the nearest.
+class _Certain:
+    """Tells which places were free for certain, whatever the requests that left no trace did meanwhile.
 
-    Free for certain: not a phantom, never withdrawn, and fewer bookings than places even if every cancelled request
-    it fits held one. Requests that may have lost a place before are passed over.
+    Not a phantom, and fewer bookings than places even if every cancelled request it fits held one.
     """
-    firm_on: dict[str, list[float]] = {}
-    for row in rows:
-        if row.slot_id is not None and row.firm_at is not None:
-            firm_on.setdefault(row.slot_id, []).append(row.firm_at)
-    shadows = [(made, day.cancelled_at[name]) for name, made in day.requests.items() if name in day.cancelled_at]
+
+    def __init__(self, day: _Day, rows: list[Row]) -> None:
+        self._day = day
+        self._firm_on: dict[str, list[float]] = {}
+        for row in rows:
+            if row.slot_id is not None and row.firm_at is not None:
+                self._firm_on.setdefault(row.slot_id, []).append(row.firm_at)
+        made = ((day.requests[name], at) for name, at in day.cancelled_at.items() if name in day.requests)
+        self._shadows = list(made)
+
+    def free(self, made: RequestCreated, published: SlotPublished, since: float) -> bool:
+        """Whether the request could have had a place of the slot at that instant, and gone there in time."""
+        day, slot = self._day, published.slot
+        if slot.refused_after_min is not None:
+            return False
+        if slot.start - since < 60 * day.travel_min(made.request, slot) + SECOND:
+            return False
+        held = sum(at <= since for at in self._firm_on.get(slot.id, ()))
+        held += sum(s.t <= since < until and published in day.fitting(s) for s, until in self._shadows)
+        return day.capacity(slot.id, since) > held
+
+
+def _undisturbed(day: _Day, rows: list[Row]) -> Iterator[tuple[Row, RequestCreated, list[SlotPublished]]]:
+    """The requests that no practice can have sent back, with the slots that they could have reached."""
     for row in rows:
         made = day.requests[row.request_id]
-        if row.status == "cancelled" or row.refusals:
-            continue
         fitting = day.reachable(made)
-        if any(p.slot.id in day.withdrawn_at for p in fitting):
-            continue
+        gone = any(p.slot.id in day.withdrawn_at for p in fitting)
+        if row.status != "cancelled" and not row.refusals and not gone:
+            yield row, made, fitting
+
+
+def _check_nearest(day: _Day, rows: list[Row]) -> Iterator[tuple[Row, Fault]]:
+    """``fcfs-nearest`` leaves nobody without a place that was free for certain, and takes the nearest."""
+    certain = _Certain(day, rows)
+    for row, made, fitting in _undisturbed(day, rows):
         mine = day.slots[row.slot_id].slot if row.slot_id in day.slots else None
         for published in fitting:
             slot, since = published.slot, max(made.t, published.t)
-            travel = day.travel_min(made.request, slot)
-            if slot.refused_after_min is not None or slot.start - since < 60 * travel + SECOND:
-                continue
-            held = sum(at <= since for at in firm_on.get(slot.id, ()))
-            held += sum(s.t <= since < until and published in day.fitting(s) for s, until in shadows)
-            if day.capacity(slot.id, since) <= held:
+            if not certain.free(made, published, since):
                 continue
             if mine is None or row.firm_at is None or row.firm_at > since + SAME_INSTANT_S:
                 yield row, ("POLICY", f"laissée en attente alors que le créneau {slot.id} était libre")
                 break
-            if row.firm_at == since and day.travel_min(made.request, mine) > travel + EPSILON:
+            nearer = day.travel_min(made.request, mine) - day.travel_min(made.request, slot)
+            if row.firm_at == since and nearer > EPSILON:
                 yield row, ("POLICY", f"le créneau {slot.id}, libre, était plus proche")
+                break
+
+
+def _check_official(day: _Day, rows: list[Row]) -> Iterator[tuple[Row, Fault]]:
+    """``official`` leaves nobody without a place of a card that it shows for certain, free when he called.
+
+    Shown for certain: inside the request's circle, télé too, and within two days after today; and the profession has
+    no more cards than one page holds, so that no page loses any. Which of them is taken hangs on chance.
+    """
+    certain = _Certain(day, rows)
+    zone = ZoneInfo(day.meta.timezone)
+    cards = {
+        profession: {
+            s.structure if s.source in ("sos", "cds") and s.structure is not None else (s.professional, s.lat, s.lon)
+            for s in (published.slot for published in ordered)
+        }
+        for profession, ordered in day.of_profession.items()
+    }
+    for row, made, fitting in _undisturbed(day, rows):
+        request = made.request
+        if row.firm_at is not None or len(cards.get(request.profession, ())) > OFFICIAL_PAGE:
+            continue
+        today = datetime.fromtimestamp(made.t, zone).date()
+        until = datetime.combine(today + timedelta(days=OFFICIAL_DAYS + 1), time(), zone).timestamp()
+        for published in fitting:
+            slot = published.slot
+            shown = published.t <= made.t and slot.start < until and _distance_km(request, slot) <= request.radius_km
+            if shown and certain.free(made, published, made.t):
+                yield row, ("POLICY", f"sans place alors qu'une carte montrait le créneau {slot.id}, libre")
                 break
 
 
@@ -540,6 +599,8 @@ def _collect(day: _Day, rows: list[Row], policy: str, strict_reasons: bool) -> I
     yield from _check_lost(day, rows, policy)
     if policy == "fcfs-nearest":
         yield from _check_nearest(day, rows)
+    if policy == "official":
+        yield from _check_official(day, rows)
 
 
 def _mean(values: list[float]) -> float | None:

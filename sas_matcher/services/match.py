@@ -42,9 +42,11 @@ from sas_matcher.ports import (
     Entry,
     Ids,
     Ledger,
+    Publisher,
 )
 from sas_matcher.services.claiming import Line, Scribe
 from sas_matcher.services.desks import Desks, PlannerProcess
+from sas_matcher.services.journal import batch_news
 from sas_matcher.services.rules import Rules
 from solver import Plan, Problem, solve
 
@@ -156,6 +158,7 @@ class Matcher:
         policy: str = "firm",
         history: History | None = None,
         seed: int = 0,
+        journal: Publisher | None = None,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -167,6 +170,9 @@ class Matcher:
         self._landmass_of = landmass_of
         self._solver = solver
         self._watch = watch
+        self._journal = journal  # hears what was decided together (stream ``batches``)
+        self._heard = "0-0"  # the last entry of the log of places that is in the market
+        self._still = asyncio.Lock()  # a batch looks at one market: news wait until all its candidates are found
         self.market = Market()
         self.ready = asyncio.Event()
         self._fences: dict[str, int] = {}
@@ -226,6 +232,7 @@ class Matcher:
         # positions before the snapshot: what changes meanwhile is read again, and versions make that harmless
         self._epoch = await self._bus.epoch()
         self._positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
+        self._heard = self._positions[PLACES_STREAM]
         self.market = await self._load_market()
         await self._load_settings()
         await self._renew()
@@ -346,7 +353,8 @@ class Matcher:
                 for entry in entries:
                     self._positions[entry.stream] = entry.id
                 for entry in entries:
-                    self._apply([entry])
+                    async with self._still:
+                        self._apply([entry])
                     if len(entry.fields[b"data"]) > BIG_NEWS:
                         await asyncio.sleep(0)
             except UnavailableError as away:
@@ -364,6 +372,7 @@ class Matcher:
         positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
         _log.warning("matcher.reload", epoch=epoch)
         self._epoch, self._positions, self._reloading = epoch, positions, []
+        self._heard = positions[PLACES_STREAM]
         self._reload_task = asyncio.create_task(self._reload())
 
     async def _reload(self) -> None:
@@ -371,7 +380,8 @@ class Matcher:
             market = await self._load_market()
             await self._load_waiting(list(self._fences))
             missed, self._reloading = self._reloading or [], None
-            self.market = market
+            async with self._still:
+                self.market = market
             for territory in self._territories:
                 self._shut_desk(territory)  # it may have missed what became of its places
             await self._open_desks()
@@ -392,6 +402,7 @@ class Matcher:
                 if self._reloading is not None:
                     self._reloading.append(entry)
                 freed += self._apply_places(fields[b"kind"].decode(), orjson.loads(fields[b"data"]))
+                self._heard = entry.id
         if freed:
             self._wake(freed)
         if self._desks.has_work(self._clock.now().timestamp()):
@@ -552,6 +563,11 @@ class Matcher:
             del self._new[request.id]
         return ready
 
+    def batch_of(self, request_ids: Iterable[str]) -> list[OpenRequest]:
+        """Take these of the open requests to be decided together, whatever else is open (a recorded batch)."""
+        found = (self._new.pop(name, None) or self._waiting.pop(name, None) for name in request_ids)
+        return [request for request in found if request is not None]
+
     def _again(self, requests: Iterable[OpenRequest]) -> None:
         """Let requests of the batch go round again, unless they were closed or changed meanwhile."""
         for request in requests:
@@ -582,7 +598,7 @@ class Matcher:
             self._wake(freed)
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
-        began = self._clock.now()
+        began, heard = self._clock.now(), self._heard
         lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
         lines += await self._desk_lines(began, [request for request in batch if request.territory in self._desks])
         if not lines:
@@ -596,6 +612,8 @@ class Matcher:
                     self._desks[line.request.territory].settle(line.decision, "unknown")
             raise
         self._settle(lines, verdicts, announced)
+        if self._journal is not None:
+            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced)])
 
     async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
         """Decide requests that no desk has, together, and write down the claims."""
@@ -603,10 +621,11 @@ class Matcher:
             return []
         now = began.timestamp()
         found: list[Candidates] = []
-        for number, request in enumerate(batch):
-            found.append(find_candidates(self.market, request, now, self._rules.terms(request.territory)))
-            if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
-                await asyncio.sleep(0)
+        async with self._still:
+            for number, request in enumerate(batch):
+                found.append(find_candidates(self.market, request, now, self._rules.terms(request.territory)))
+                if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
+                    await asyncio.sleep(0)
         picks = await self._optimum(batch, found, began)
         lines: list[Line] = []
         for number, pick in enumerate(picks):
@@ -626,12 +645,13 @@ class Matcher:
         """Let the desks decide, and write down the claims."""
         now = began.timestamp()
         found: dict[str, Candidates] = {}
-        for number, request in enumerate(batch):
-            self._at_desk[request.id] = request
-            found[request.id] = self._all_places(request, now)
-            self._desks.take_in(now, request, found[request.id])
-            if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
-                await asyncio.sleep(0)
+        async with self._still:
+            for number, request in enumerate(batch):
+                self._at_desk[request.id] = request
+                found[request.id] = self._all_places(request, now)
+                self._desks.take_in(now, request, found[request.id])
+                if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
+                    await asyncio.sleep(0)
         done = self._desks.decide(now)
         if self._watch:
             for requests, pairs, gap in done.plans:

@@ -20,7 +20,7 @@ from adapters.embedded import ValkeyServer, start_valkey
 from adapters.memory import MemoryBus
 from adapters.redis import RedisBus, keys
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Announcement
+from sas_matcher.ports import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Announcement
 from tests.ledger_cases import NOW, StillClock
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")
@@ -183,6 +183,9 @@ async def test_each_stream_carries_what_its_readers_need(bus: AnyBus) -> None:
     assert orjson.loads(place[b"data"])[0][1] == 2
     last = {e.stream: e.id for e in entries}
     assert await bus.tails(tails) == last
+    await bus.publish([said("batches", "batch", {"t": 1}, number=0)])
+    (batch,) = await bus.read({BATCHES_STREAM: "0-0"}, block_ms=100)
+    assert batch.fields == {b"data": b'{"t":1}'}
     assert await bus.read(last, block_ms=1) == []
 
 

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from adapters.geo import Gazetteer
 from sas_matcher.cli import laboratory, supposing
 from sas_matcher.cli.french import InputError
 from sas_matcher.cli.output import whole_file, whole_folder
-from sas_matcher.replay.daylog import DayLog, day_lines, read_day
+from sas_matcher.replay.batches import Batch, mark_line
+from sas_matcher.replay.batches import Meta as BatchesMeta
+from sas_matcher.replay.daylog import DayLog, Instant, day_lines, read_day, write_day
 from sas_matcher.replay.score import score
 from sas_matcher.replay.simulate import simulate
 from sas_matcher.replay.study import study
 from sas_matcher.replay.whatif import Practice, local, slots_of, with_slots
-from tests.daylog_cases import lines_of
+from tests.daylog_cases import at, created, day_of, lines_of, published
 from tests.fcfs_nearest import fcfs_nearest
 
 
@@ -411,3 +414,64 @@ def test_more_places_are_tried_by_real_replays(run: Any) -> None:
     wish = ("--add-slots", "10@43.30,5.40")
     code, out, err = run("whatif", str(SAMPLE / "day.jsonl"), *wish)
     assert (code, err) == (0, "") and "politique firm" in out
+
+
+# -- recorded days -----------------------------------------------------------------------------------------------
+
+
+def _recorded(tmp_path: Path, *, slots: Sequence[str | None] = ("near", "far"), **changes: Any) -> tuple[str, ...]:
+    """A day of two requests that were decided together, with what was chosen for them; the wish to decide it again."""
+    events = (
+        published(at("07:00"), "near", at("09:00")),
+        published(at("07:00"), "far", at("11:00"), lat=44.55),
+        created(at("08:00"), "r1", at("12:00"), tier="T0"),
+        created(at("08:00:01"), "r2", at("12:00")),
+    )
+    day = day_of(*events)
+    write_day(tmp_path / "2026-01-12.jsonl", day)
+    batch = Batch(Instant.parse(at("08:00:02")), 4, ("r1", "r2"), tuple(slots), frozenset(), "firm", False)
+    lines = [mark_line(BatchesMeta(day.meta.territory, day.meta.start)), mark_line(replace(batch, **changes))]
+    (tmp_path / "2026-01-12.batches.jsonl").write_bytes(b"".join(lines))
+    return (*_wish(tmp_path, tmp_path / "2026-01-12.jsonl"), "--batches", str(tmp_path / "2026-01-12.batches.jsonl"))
+
+
+def test_a_recorded_day_is_decided_again_with_its_batches(run: Any, tmp_path: Path) -> None:
+    code, out, err = run(*_recorded(tmp_path))
+    assert (code, err) == (0, "") and "2 décisions reprises, 0 différentes" in out
+    rows = [orjson.loads(line) for line in (tmp_path / "r.jsonl").read_bytes().splitlines()]
+    assert [(row["slot_id"], row["firm_at"]) for row in rows] == [("near", at("08:00:02")), ("far", at("08:00:02"))]
+    assert orjson.loads((tmp_path / "s.json").read_bytes())["batches"] == {"decided": 2, "different": 0}
+
+
+def test_what_comes_out_differently_is_said(run: Any, tmp_path: Path) -> None:
+    code, out, _ = run(*_recorded(tmp_path, slots=("near", None)))
+    assert code == 0 and "2 décisions reprises, 1 différentes" in out
+    assert "r2 : aucune place alors, far à présent" in out
+
+
+def test_who_lost_a_seat_in_the_recorded_day_loses_it_again(run: Any, tmp_path: Path) -> None:
+    code, out, _ = run(*_recorded(tmp_path, lost=frozenset({"r1"})))
+    assert code == 0 and "2 décisions reprises, 0 différentes" in out
+    rows = [orjson.loads(line) for line in (tmp_path / "r.jsonl").read_bytes().splitlines()]
+    assert [row["status"] for row in rows] == ["unserved", "served"]
+
+
+def test_batches_that_do_not_fit_are_refused(run: Any, tmp_path: Path) -> None:
+    wish = _recorded(tmp_path, policy="promise")
+    before = names(tmp_path)
+    code, _, err = run(*wish)
+    assert code == 2 and "décidés sous « promise », pas sous « firm »" in err
+    code, _, err = run(*_recorded(tmp_path, requests=("r1", "r3")))
+    assert code == 2 and "2026-01-12.batches.jsonl, ligne 2 : « r3 » n'est pas dans le journal" in err
+    code, _, err = run(*wish, "--history", str(tmp_path))
+    assert code == 2 and "retirez --history" in err
+    code, _, err = run(*wish[:-1], "no.jsonl")
+    assert code == 2 and "no.jsonl n'existe pas" in err
+    assert names(tmp_path) == before
+
+
+def test_batches_are_no_history(run: Any, tmp_path: Path) -> None:
+    _recorded(tmp_path)
+    (tmp_path / "out").mkdir()
+    wish = _wish(tmp_path / "out")
+    assert run(*wish, "--history", str(tmp_path))[0] == 0

@@ -623,6 +623,37 @@ def test_the_peer_may_have_lost_its_place_to_someone_who_cancelled() -> None:
     assert rules(day_of(*events), [gone, served("r1", "s1", at("09:00"))], "fcfs-nearest") == {"POLICY"}
 
 
+def test_official_leaves_nobody_without_a_place_that_a_card_shows() -> None:
+    """One page holds all cards, so none is lost to chance; the circle holds for télé too; two days after today."""
+
+    def judged(*events: Json, **request: Any) -> set[str]:
+        asked = created(at("08:00"), "r1", at("20:00", 15), modes=["cabinet", "tele"], **request)
+        lines = sorted((*events, asked), key=lambda event: event["t"])
+        return rules(day_of(*lines, end=at("00:00", 16)), [row("r1", reason="ALL_TAKEN")], "official")
+
+    assert judged(published(at("07:00"), "s1", at("12:00"))) == {"POLICY"}
+    assert judged(published(at("09:00"), "s1", at("12:00"))) == set()
+    assert judged(published(at("07:00"), "s1", at("23:59", 14))) == {"POLICY"}
+    assert judged(published(at("07:00"), "s1", at("00:00", 15))) == set()
+    assert judged(published(at("07:00"), "s1", at("12:00"), mode="tele", lat=44.6)) == {"POLICY"}
+    assert judged(published(at("07:00"), "s1", at("12:00"), mode="tele", lat=44.8)) == set()
+    many = [published(at("07:00"), f"s{n}", at("12:00"), professional=f"p{n}") for n in range(101)]
+    assert judged(*many) == set()
+    assert judged(*many[:100]) == {"POLICY"}
+
+
+def test_official_searches_once_more_when_a_practice_takes_the_place_back() -> None:
+    events = [
+        published(at("07:00"), "s1", at("12:00")),
+        published(at("07:00"), "s2", at("13:00"), lat=44.55),
+        created(at("08:00"), "r1", at("18:00")),
+        withdrawn(at("09:00"), "s1"),
+    ]
+    assert rules(day_of(*events), [served("r1", "s2", at("09:00"))], "official") == set()
+    assert rules(day_of(*events), [served("r1", "s2", at("09:10"))], "official") == {"POLICY"}
+    assert rules(day_of(*events[:3]), [served("r1", "s2", at("09:00"))], "official") == {"POLICY"}
+
+
 # --- figures
 
 

@@ -1,0 +1,160 @@
+"""A recorded day decided again, with its batches: the same requests together, after the same events, on the same seats.
+
+Between the batches the day happens as in any replay. What was decided is compared with what was recorded.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from adapters.memory import MemoryLedger
+from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.policy import LIVE_POLICIES
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.ports import Announcement, Claim, SettingChange
+from sas_matcher.replay.batches import Batch, Mark, Seats
+from sas_matcher.replay.daylog import DayLog, Event, RequestCreated
+from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
+
+
+class LosingLedger(MemoryLedger):
+    """A ledger in which some seats have just been taken by somebody else: those of the requests in ``lost``."""
+
+    lost: frozenset[str] = frozenset()
+
+    async def claim(
+        self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
+    ) -> tuple[list[str], list[Announcement]]:
+        """Decide a batch, but for who lost the seat in the recorded day."""
+        kept = [claim for claim in claims if claim.request_id not in self.lost]
+        verdicts, announced = await super().claim(now, fences, kept) if kept else ([], [])
+        of = {claim.request_id: verdict for claim, verdict in zip(kept, verdicts, strict=True)}
+        return [of.get(claim.request_id, "seat_lost") for claim in claims], announced
+
+
+class Again(Replay):
+    """One run of a recorded day with its batches.
+
+    Args:
+        day, policy, options: as those of ``Replay``.
+        marks: the batches, as ``batches.read_batches`` gives them.
+
+    Attributes:
+        decided: how many recorded decisions were taken again. Who was decided a second time in the live service, having
+            declined or let go of his place, keeps it here and is not asked again.
+        different: those in which another slot was chosen: request, slot recorded, slot now.
+    """
+
+    def __init__(self, day: DayLog, policy: str, marks: Sequence[Mark], **options: Any) -> None:
+        self._journal = Inbox()
+        self._losing: LosingLedger
+        super().__init__(day, policy, journal=self._journal, **options)
+        self._marks, self._policy = marks, policy
+        self._mt_first = False
+        self.decided = 0
+        self.different: list[tuple[str, str | None, str | None]] = []
+
+    def _new_ledger(self) -> MemoryLedger:
+        self._losing = LosingLedger(self._inbox, self._clock, day_log=True)
+        return self._losing
+
+    async def _play(self) -> None:
+        done = 0
+        for mark in self._marks:
+            await self._pass(self._day.events[done : mark.after])
+            done = mark.after
+            if isinstance(mark, Seats):
+                await self._correct(mark)
+            else:
+                await self._decide_again(mark)
+        await self._pass(self._day.events[done:])
+
+    async def _pass(self, events: Sequence[Event]) -> None:
+        """Let events happen, and the matcher hear of them; when it decides is said by the batches."""
+        for (t, kind), same in groupby(events, key=lambda event: (float(event.t), type(event))):
+            # costs hang on the instant of the call; a practice's news is never older than the last
+            self._clock.seconds = t if kind is RequestCreated else max(t, self._clock.seconds)
+            happened = list(same)
+            await self._happen(kind, happened)
+            await self._hear()
+            self._advance(len(happened))
+
+    async def _correct(self, seats: Seats) -> None:
+        """Let a slot have as many free seats as the matcher saw."""
+        slot_id = self._slot_ids[seats.slot_id]
+        row = await self._ledger.slot_record(slot_id)
+        if row is None or row["status"] != "open":
+            return
+        self._clock.seconds = max(self._clock.seconds, float(seats.t))
+        taken = len(self._losing.tables.seats.get(slot_id, ()))
+        await self._publish([self._slot_row(self._slots[seats.slot_id], taken + seats.left)])
+        await self._hear()
+
+    async def _decide_again(self, batch: Batch) -> None:
+        self._clock.seconds = float(batch.t)
+        if batch.mt_first != self._mt_first:
+            await self._set_mt_first(batch.mt_first)
+        open_now = self._matcher.batch_of(batch.requests)
+        if not open_now:
+            return
+        began = self._stopwatch()
+        self._losing.lost = batch.lost
+        await self._matcher.decide_batch(open_now)
+        self._losing.lost = frozenset()
+        self.decision_ms.append(1000 * (self._stopwatch() - began))
+        await self._confirm()
+        self._compare(batch, {request.id for request in open_now})
+
+    async def _set_mt_first(self, wanted: bool) -> None:
+        """Let the territory's setting be what it was when a batch was decided."""
+        policy = dict.fromkeys(map(str, Tier), self._policy) if self._policy in LIVE_POLICIES else {}
+        changes = {"mt_rule": "first" if wanted else "bonus", "policy": policy, "crisis_allowed": True}
+        change = SettingChange(self._day.meta.territory, changes, "recorded")
+        await self._ledger.change_setting(self._clock.now(), change, self._once(REGULATOR))
+        await self._matcher.load()
+        self._mt_first = wanted
+
+    def _compare(self, batch: Batch, again: Container[str]) -> None:
+        names = {slot_id: name for name, slot_id in self._slot_ids.items()}
+        chosen: dict[str, str | None] = {}
+        for said in self._journal.take():
+            chosen |= {name: names.get(slot_id) for name, slot_id, *_ in orjson.loads(said.data)["requests"]}
+        for name, slot in zip(batch.requests, batch.slots, strict=True):
+            if name in again:
+                self.decided += 1
+                if chosen.get(name) != slot:
+                    self.different.append((name, slot, chosen.get(name)))
+
+
+def decide_again(
+    day: DayLog,
+    policy: str,
+    marks: Sequence[Mark],
+    *,
+    seed: int = 0,
+    stopwatch: Callable[[], float] = time.perf_counter,
+    advance: Callable[[int], object] = lambda _: None,
+) -> tuple[list[bytes], dict[str, Any], list[tuple[str, str | None, str | None]]]:
+    """Decide a recorded day again with its recorded batches.
+
+    Returns:
+        Result and summary as ``run.replay_day`` gives them; the latter also says under ``batches`` how many decisions
+        were taken again and how many came out differently. And those that did: request, slot recorded, slot now. The
+        result need not be lawful for the day log alone: the batches hold what it leaves out.
+
+    Raises:
+        InvalidInputError: The batches were decided under another policy, or the service does not have it.
+    """
+    others = sorted({mark.policy for mark in marks if isinstance(mark, Batch)} - {policy})
+    if others:
+        raise InvalidInputError(f"ces lots ont été décidés sous « {others[0]} », pas sous « {policy} »")
+    began = stopwatch()
+    run = Again(day, policy, marks, stopwatch=stopwatch, advance=advance)
+    lines = asyncio.run(run.run())
+    summary = summary_of(day, policy, seed, lines, stopwatch() - began, run.decision_ms, lawful=False)
+    return lines, {**summary, "batches": {"decided": run.decided, "different": len(run.different)}}, run.different

@@ -1,0 +1,142 @@
+"""The batches beside a recorded day log (`sas-batches/1`): what the live matcher decided together, and on which seats.
+
+JSON Lines like the day log, in the order in which the matcher heard and decided. ``after`` counts the events of the day
+log that come before a line; several lines may stand after the same event.
+
+- ``meta``, the first line: ``format``, ``territory`` and ``start`` of the day log it belongs to.
+- ``batch``: at the instant ``t``, ``requests`` were decided together under ``policy``. ``slots`` says which slot was
+  chosen for each (null: none, or none of this log), ``lost`` who did not get it, as it had just been taken;
+  ``mt_first`` whether a free place at the médecin traitant's came first.
+- ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
+  places were taken before the log began.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from sas_matcher.replay.daylog import DayLog, DayLogError, Instant
+
+FORMAT: Final = "sas-batches/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Which day log the batches belong to: its territory, and the instant at which it starts."""
+
+    territory: str
+    start: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that were decided together, and what was chosen for each (parallel); ``lost`` did not get it."""
+
+    t: Instant
+    after: int
+    requests: tuple[str, ...]
+    slots: tuple[str | None, ...]
+    lost: frozenset[str]
+    policy: str
+    mt_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """A slot had ``left`` free seats from here on; ``hidden`` more were taken before the log began."""
+
+    t: Instant
+    after: int
+    slot_id: str
+    left: int
+    hidden: int = 0
+
+
+Mark: TypeAlias = Batch | Seats
+
+
+def mark_line(mark: Meta | Mark) -> bytes:
+    """The line that says this, with its line feed."""
+    record: dict[str, Any] = asdict(mark)
+    if isinstance(mark, Meta):
+        record = {"type": "meta", "format": FORMAT, "territory": mark.territory, "start": mark.start.iso()}
+    else:
+        record = {"type": type(mark).__name__.lower(), **record, "t": mark.t.iso()}
+    if isinstance(mark, Batch):
+        record["lost"] = sorted(mark.lost)
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
+    """Read the batches of a day log.
+
+    Raises:
+        DayLogError: A line cannot be read, does not fit the day log, or the file belongs to another one.
+    """
+    requests = {made.request.id for made in day.requests}
+    slots = {event.slot.id for event in day.slots}
+    after = 0
+    number = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            record = orjson.loads(line)
+            if number == 1:
+                _check_meta(record, day)
+                continue
+            mark = _mark(record)
+        except orjson.JSONDecodeError:
+            raise DayLogError(number, "JSON illisible.") from None
+        except KeyError as missing:
+            raise DayLogError(number, f"clé « {missing.args[0]} » manquante.") from None
+        except (TypeError, ValueError, AttributeError, OverflowError) as wrong:
+            raise DayLogError(number, f"valeur incorrecte : {wrong}") from None
+        named = {mark.slot_id} if isinstance(mark, Seats) else {name for name in mark.slots if name is not None}
+        asked = set() if isinstance(mark, Seats) else {*mark.requests, *mark.lost}
+        if unknown := sorted((named - slots) | (asked - requests)):
+            raise DayLogError(number, f"« {unknown[0]} » n'est pas dans le journal.")
+        if not after <= mark.after <= len(day.events):
+            raise DayLogError(number, f"« after » : de {after} à {len(day.events)} attendu, reçu {mark.after}.")
+        after = mark.after
+        yield mark
+    if not number:
+        raise DayLogError(1, "le fichier est vide, « meta » attendu.")
+
+
+def _check_meta(record: Any, day: DayLog) -> None:
+    if record["type"] != "meta" or record["format"] != FORMAT:
+        raise ValueError(f"la première ligne doit être « meta », de format « {FORMAT} ».")
+    if (record["territory"], Instant.parse(record["start"])) != (day.meta.territory, day.meta.start):
+        raise ValueError("ces lots sont ceux d'un autre journal.")
+
+
+def _mark(record: Any) -> Mark:
+    t, after = Instant.parse(record["t"]), _whole(record["after"])
+    if record["type"] == "seats":
+        return Seats(t, after, str(record["slot_id"]), _whole(record["left"]), _whole(record.get("hidden", 0)))
+    if record["type"] != "batch":
+        raise ValueError(f"type « {record['type']} » inconnu.")
+    requests, slots = tuple(record["requests"]), tuple(record["slots"])
+    if len(requests) != len(slots):
+        raise ValueError("« requests » et « slots » doivent avoir la même longueur.")
+    lost = frozenset(record["lost"])
+    return Batch(t, after, requests, slots, lost, str(record["policy"]), bool(record["mt_first"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"entier positif attendu, reçu {value}.")
+    return value
+
+
+def read_batches(path: Path, day: DayLog) -> list[Mark]:
+    """Read the file of batches that belongs to a day log.
+
+    Raises:
+        DayLogError: As ``read_marks``.
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        return list(read_marks(file, day))

@@ -1,0 +1,376 @@
+"""Records what the live service announces: a day log for each territory and local day, and its batches beside it.
+
+Reads the streams like the matcher, places up to where the matcher had read when it decided. What is written is whole
+lines, synced every ``SAVE_S``; a mark beside the files then says how far they go and how far the streams were read.
+Whoever is stopped, or killed, goes on from there: what was written after the mark is cut off and read again, so that no
+event is lost or written twice. Where the streams no longer reach back that far, the ledger says what has changed since.
+"""
+
+import asyncio
+import fcntl
+import hmac
+import math
+import os
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import orjson
+import structlog
+
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.domain.lifecycle import RequestStatus
+from sas_matcher.domain.vocabulary import DELAY_SPAN, Tier, tier_of
+from sas_matcher.matching.terms import Terms
+from sas_matcher.ports import (
+    BATCHES_STREAM,
+    EVENTS_STREAM,
+    PLACES_STREAM,
+    REQUESTS_STREAM,
+    Bus,
+    Clock,
+    Entry,
+    Ledger,
+    entry_order,
+)
+from sas_matcher.replay.batches import read_batches
+from sas_matcher.replay.daylog import Instant, Meta, TierTerms, read_day
+from sas_matcher.replay.recording import Recording
+
+STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
+SAVE_S: Final = 1.0
+READ: Final = 500
+# A place heard so long ago was heard by the matcher too, whether or not it has decided anything since.
+SETTLED_S: Final = 2.0
+MARK: Final = ".reprise.json"
+KEY: Final = ".pseudonymes"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Files:
+    """A recording and its two files; lengths in bytes are those that the mark holds."""
+
+    date: date
+    recording: Recording
+    day: Path
+    batches: Path
+    lengths: tuple[int, int] = (0, 0)
+
+
+def meta_of(territory: str, zone: ZoneInfo, day: date, terms: Terms) -> Meta:
+    """The first line of a territory's day: from midnight to midnight, local time, on the terms of the service."""
+
+    def midnight(when: date) -> Instant:
+        return Instant.parse(datetime.combine(when, time(), zone).isoformat())
+
+    longest = {tier: max(span for delay, span in DELAY_SPAN.items() if tier_of(delay) == tier) for tier in Tier}
+    tiers = tuple(
+        TierTerms(str(tier), longest[tier].total_seconds() / 60, each.value, each.wait_weight)
+        for tier, each in terms.tiers.items()
+    )
+    start, end = midnight(day), midnight(day + timedelta(days=1))
+    return Meta(
+        territory,
+        zone.key,
+        start,
+        end,
+        terms.base_min,
+        terms.min_per_km,
+        tiers,
+        terms.mt_bonus_min,
+        terms.notice_min,
+    )
+
+
+class Recorder:
+    """Writes ``FOLDER/<territory>/<date>.jsonl`` and ``….batches.jsonl``.
+
+    Args:
+        ledger, bus, clock: of the service that is recorded.
+        folder: where to write, made ready by ``open_folder``.
+        key: of the pseudonyms, which whoever gets the files must not have.
+        territories: which to record.
+        zone_of: local time of each.
+        terms: those of the service.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        bus: Bus,
+        clock: Clock,
+        folder: Path,
+        key: bytes,
+        territories: Sequence[str],
+        zone_of: Callable[[str], ZoneInfo],
+        terms: Terms | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._clock = clock
+        self._folder = folder
+        self._territories = list(territories)
+        self._zone_of = zone_of
+        self._terms = terms or Terms()
+        self._open: dict[str, _Files] = {}
+        self._positions: dict[str, str] = {}
+        # read, and not yet known to have been heard by the matcher: (when it was read, entry)
+        self._places: deque[tuple[float, Entry]] = deque()
+        self._batches: deque[Entry] = deque()
+        self._key = key
+        self._saved = 0.0
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Record until cancelled; what was read is on disk at the end.
+
+        Raises:
+            OSError: the folder cannot be written; the files are whole up to the last mark.
+            DayLogError: a file to be gone on with is damaged.
+        """
+        await self._until_there(self.start)
+        try:
+            while True:
+                await self._until_there(self.step)
+        finally:
+            self.save()
+
+    @staticmethod
+    async def _until_there(step: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await step()
+                return
+            except UnavailableError as away:
+                _log.warning("recorder.store_away", detail=away.detail)
+                await asyncio.sleep(0.5)
+
+    async def start(self) -> None:
+        """Go on from the mark, or begin with what the ledger has."""
+        self._open, self._places, self._batches = {}, deque(), deque()
+        mark = self._folder / MARK
+        if mark.exists():
+            known = orjson.loads(mark.read_bytes())
+            self._positions = known["positions"]
+            for territory, (day, *lengths) in known["files"].items():
+                self._resume(territory, date.fromisoformat(day), (lengths[0], lengths[1]))
+        await self._catch_up()
+        self.save()
+
+    async def step(self) -> None:
+        """Read once, write what can be written, save when it is time."""
+        entries = await self._bus.read(self._positions, block_ms=200, count=READ)
+        now = self._now()
+        for entry in entries:
+            self._positions[entry.stream] = entry.id
+            if entry.stream == PLACES_STREAM:
+                self._places.append((now, entry))
+            elif entry.stream == BATCHES_STREAM:
+                self._batches.append(entry)
+            else:
+                self._apply_request(entry)
+        if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
+            # nothing is left behind: whatever a batch hangs on was announced before it
+            await self._apply_batches()
+        while self._places and now - self._places[0][0] > SETTLED_S and not self._batches:
+            self._apply_places(self._places.popleft()[1])
+        if now - self._saved > SAVE_S:
+            await self._catch_up()
+            self.save()
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _today(self, territory: str) -> date:
+        return self._clock.now().astimezone(self._zone_of(territory)).date()
+
+    # -- what is announced ---------------------------------------------------------------------------------------
+
+    def _apply_request(self, entry: Entry) -> None:
+        files = self._open.get(entry.fields[b"territory"].decode())
+        if files is None:
+            return
+        kind = entry.fields[b"type"]
+        if entry.stream == REQUESTS_STREAM and kind == b"open":
+            files.recording.opened(orjson.loads(entry.fields[b"data"]))
+        elif entry.stream == EVENTS_STREAM and kind == b"request.cancelled":
+            files.recording.cancelled(entry.fields[b"aggregate"].decode(), _told_at(entry))
+
+    def _apply_places(self, entry: Entry, until: float = math.inf) -> None:
+        """Take in a change of places that was heard before an instant, whatever the clock of Redis says."""
+        files = self._open.get(entry.fields[b"territory"].decode())
+        if files is not None:
+            kind, items = entry.fields[b"kind"].decode(), orjson.loads(entry.fields[b"data"])
+            files.recording.places(kind, items, min(_told_at(entry), until))
+
+    async def _apply_batches(self) -> None:
+        """Bring the places to where the matcher had read, then note what it decided, batch after batch."""
+        while self._batches:
+            batch = orjson.loads(self._batches[0].fields[b"data"])
+            heard = entry_order(batch["places"])
+            t = datetime.fromisoformat(batch["t"]).timestamp()
+            while self._places and entry_order(self._places[0][1].id) <= heard:
+                self._apply_places(self._places.popleft()[1], t)
+            for files in self._open.values():
+                recording = files.recording
+                for slot_id, seats in recording.lacking(batch["requests"]).items():
+                    row = await self._ledger.slot_record(slot_id)
+                    if row is not None:
+                        recording.lend(orjson.loads(row["record"]), seats, t)
+                recording.batch(t, batch["requests"], mt_first=recording.meta.territory in batch["mt_first"])
+            for territory, kind, items in batch["news"]:
+                if territory in self._open:
+                    self._open[territory].recording.places(kind, items, t)
+            self._batches.popleft()
+
+    # -- what the ledger has -------------------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """Begin the day's files where there are none yet; ask the ledger where the streams have a gap."""
+        # of batches that were lost nothing is left; the seats that they took show at the next one
+        watched = [(name, at) for name, at in self._positions.items() if name != BATCHES_STREAM]
+        whole = bool(watched) and all([await self._bus.has_all_since(name, at) for name, at in watched])
+        if not whole:
+            if watched:
+                _log.warning("recorder.gap")
+            # positions before the ledger is read: what changes meanwhile is read again, and versions make that harmless
+            self._positions = await self._bus.tails(STREAMS)
+            self._places.clear()
+            self._batches.clear()
+        for territory in self._territories:
+            files = self._open.get(territory)
+            if files is None or files.date != self._today(territory):
+                await self._begin(territory)
+            elif not whole:
+                await self._learn(territory, files.recording)
+
+    async def _begin(self, territory: str) -> None:
+        """Begin the files of a territory's day with what is there already."""
+        self.save()
+        zone, day = self._zone_of(territory), self._today(territory)
+        files = self._files(
+            territory, day, Recording(meta_of(territory, zone, day, self._terms), zone, self._pseudonym)
+        )
+        for path in (files.day, files.batches):
+            if path.exists():
+                raise FileExistsError(f"{path} existe déjà, et rien ne dit jusqu'où il va ; déplacez-le")
+        files.day.parent.mkdir(parents=True, exist_ok=True)
+        files.recording.begin()
+        await self._learn(territory, files.recording, begins=True)
+        self._open[territory] = files
+
+    async def _learn(self, territory: str, recording: Recording, *, begins: bool = False) -> None:
+        now = self._clock.now()
+        rows = sorted(await self._ledger.live_records(now, territory), key=lambda row: int(row["id"]))
+        for row in rows:
+            recording.learned(orjson.loads(row["record"]), row["left"], now.timestamp(), begins=begins)
+        recording.keep_only({row["id"] for row in rows}, now.timestamp())
+        documents = [orjson.loads(text) for text in await self._ledger.waiting_requests(now, [territory])]
+        for document in sorted(documents, key=lambda d: (d["created_at"], d["request_id"])):
+            # one that is promised has its seat already
+            if document["status"] == RequestStatus.WAITING:
+                recording.opened(document)
+        still = {document["request_id"] for document in documents}
+        for name in recording.open_requests() - still:
+            document = orjson.loads(await self._ledger.request_document(name, None) or "{}")
+            if document.get("status") == RequestStatus.CANCELLED:
+                recording.cancelled(name, now.timestamp())
+
+    def _pseudonym(self, name: str) -> str:
+        return hmac.new(self._key, name.encode(), "sha256").hexdigest()[:16]
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _files(self, territory: str, day: date, recording: Recording) -> _Files:
+        folder = self._folder / territory
+        return _Files(day, recording, folder / f"{day}.jsonl", folder / f"{day}.batches.jsonl")
+
+    def _resume(self, territory: str, day: date, lengths: tuple[int, int]) -> None:
+        """Cut off what was written after the mark; go on where the day is still today's."""
+        if territory not in self._territories:
+            return
+        zone = self._zone_of(territory)
+        files = self._files(
+            territory, day, Recording(meta_of(territory, zone, day, self._terms), zone, self._pseudonym)
+        )
+        files.lengths = lengths
+        for path, length in zip((files.day, files.batches), lengths, strict=True):
+            if path.stat().st_size < length:
+                raise OSError(
+                    f"{path} a été raccourci depuis la dernière fois ; déplacez-le avec {self._folder / MARK}"
+                )
+            os.truncate(path, length)
+        if day == self._today(territory):
+            log = read_day(files.day)
+            files.recording = Recording.resumed(log, read_batches(files.batches, log), zone, self._pseudonym)
+            self._open[territory] = files
+
+    def save(self) -> None:
+        """Write what is to be written, sync it, and say in the mark how far it goes."""
+        now = self._now()
+        self._saved = now
+        for files in self._open.values():
+            if not self._places:
+                files.recording.settle(now)
+            texts = files.recording.take()
+            for path, text in zip((files.day, files.batches), texts, strict=True):
+                if text:
+                    _append(path, text)
+            files.lengths = (files.lengths[0] + len(texts[0]), files.lengths[1] + len(texts[1]))
+        if self._open:
+            self._write_mark()
+
+    def _write_mark(self) -> None:
+        # of what was read and not applied yet nothing is written: it is to be read again
+        waiting = {PLACES_STREAM: [e for _, e in self._places], BATCHES_STREAM: list(self._batches)}
+        positions = dict(self._positions)
+        for name, entries in waiting.items():
+            if entries:
+                milliseconds, number = entry_order(entries[0].id)
+                positions[name] = f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**63}"
+        mark = {
+            "positions": positions,
+            "files": {name: [str(files.date), *files.lengths] for name, files in self._open.items()},
+        }
+        draft = self._folder / f"{MARK}.tmp"
+        draft.write_bytes(b"")
+        _append(draft, orjson.dumps(mark))
+        draft.replace(self._folder / MARK)
+
+
+def _told_at(entry: Entry) -> float:
+    """When an entry was published, by the clock of Redis (epoch seconds)."""
+    return entry_order(entry.id)[0] / 1000
+
+
+def _append(path: Path, text: bytes) -> None:
+    """Add whole lines to a file, in one write, and sync them."""
+    with path.open("ab", buffering=0) as file:
+        file.write(text)
+        os.fsync(file.fileno())
+
+
+def open_folder(folder: Path) -> tuple[bytes, int]:
+    """Make a folder ready for one recorder; returns the key of its pseudonyms, drawn once, and the lock's descriptor.
+
+    Raises:
+        BlockingIOError: another recorder writes there.
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    number = os.open(folder / KEY, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    key = os.read(number, 64)
+    if not key:
+        key = secrets.token_bytes(32)
+        os.write(number, key)
+        os.fsync(number)
+    return key, number

@@ -1,0 +1,47 @@
+"""What a batch was decided on and what came of it, told to whoever records the service (stream ``batches``)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+
+from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.ports import Announcement
+from sas_matcher.services.claiming import Line
+from sas_matcher.services.rules import Rules
+
+
+def batch_news(
+    rules: Rules,
+    began: datetime,
+    heard: str,
+    batch: Sequence[OpenRequest],
+    lines: Sequence[Line],
+    verdicts: Sequence[str],
+    announced: Sequence[Announcement],
+) -> Announcement:
+    """Tell a batch.
+
+    Args:
+        rules: of the territories.
+        began: the instant for which it was decided.
+        heard: the last entry of the log of places that was in the market.
+        batch: who was decided together; also those for whom there was nothing new to be claimed.
+        lines: what was claimed.
+        verdicts: what the ledger said to each.
+        announced: what the claim has changed.
+    """
+    claims = [(line.request, line.claim.slot_id, verdict) for line, verdict in zip(lines, verdicts, strict=True)]
+    claimed = {request.id for request, _, _ in claims}
+    unclaimed = [(request, None, None) for request in batch if request.id not in claimed]
+    news = {
+        "t": began,
+        "places": heard,
+        "requests": [
+            [request.id, slot, verdict, rules.policies(request.territory)[request.tier]]
+            for request, slot, verdict in (*claims, *unclaimed)
+        ],
+        "mt_first": sorted({r.territory for r in batch if rules.terms(r.territory).mt_first}),
+        "news": [[a.territory, a.type, orjson.Fragment(a.data)] for a in announced if a.stream == "places"],
+    }
+    return Announcement(0, began, "", "batches", "batch", "", 0, "", (), orjson.dumps(news).decode())

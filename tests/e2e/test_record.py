@@ -1,0 +1,157 @@
+"""A live day is recorded, and decided again: real servers, the real matcher, every decision the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from adapters.geo.gazetteer import Commune
+from sas_matcher import bootstrap
+from sas_matcher.replay.again import decide_again
+from sas_matcher.replay.batches import Batch, Mark, read_batches
+from sas_matcher.replay.daylog import DayLog, RequestCancelled, SlotCapacity, SlotWithdrawn, read_day
+from tests.api.conftest import settings_for
+from tests.api.running import Caller, Running, eventually, run_service, slot, wish
+
+TERRITORY = "69"
+Json = dict[str, Any]
+
+
+@pytest.fixture
+async def service(database_url: str, redis_url: str) -> AsyncIterator[Running]:
+    async with run_service(settings_for(database_url, redis_url, territories=(TERRITORY,))) as running:
+        yield running
+
+
+@asynccontextmanager
+async def recording(service: Running, folder: Path) -> AsyncIterator[None]:
+    """Record for the length of a block; what was decided in it is on disk at its end."""
+    task = asyncio.create_task(bootstrap.record(service.settings, folder))
+    mark = folder / ".reprise.json"
+    before = mark.stat().st_mtime_ns if mark.exists() else 0
+    await eventually(lambda: task.done() or (mark.exists() and mark.stat().st_mtime_ns > before))
+    yield
+    if not task.done():
+        # longer than a place waits for whether it was heard
+        await asyncio.sleep(2.5)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def recorded(folder: Path) -> tuple[DayLog, list[Mark]]:
+    (path,) = (folder / TERRITORY).glob("????-??-??.jsonl")
+    day = read_day(path)
+    return day, read_batches(path.with_suffix(".batches.jsonl"), day)
+
+
+def batches(marks: Iterable[Mark]) -> list[Batch]:
+    return [mark for mark in marks if isinstance(mark, Batch)]
+
+
+class Scene:
+    """A commune of Lyon with a regulator who confirms at once, and a practice."""
+
+    def __init__(self, service: Running, regulator: Caller, practice: Caller) -> None:
+        self.service, self.regulator, self.practice = service, regulator, practice
+        self.slots: list[Json] = []
+        self.requests: list[str] = []
+        found = service.geography.by_code("69123")
+        assert found is not None
+        self.spot: Commune = found
+
+    @classmethod
+    async def of(cls, service: Running) -> "Scene":
+        return cls(service, await service.regulator(TERRITORY), await service.practice())
+
+    def slot(self, minutes: float, km_north: float = 0.0, **changes: Any) -> Json:
+        start = self.service.clock.now().replace(microsecond=0)
+        return slot(self.spot, start + timedelta(minutes=minutes), km_north=km_north, **changes)
+
+    async def publish(self, *slots: Json) -> None:
+        await self.practice.publish(*slots)
+
+    async def burst(self, *wishes: Json) -> list[str]:
+        """Ask for many while no matcher decides, then let it decide them together; confirm what is held."""
+        await self.service.stop_core()
+        answers = await asyncio.gather(*(self.regulator.post("/v1/requests", each) for each in wishes))
+        names = [str(answer.json()["request_id"]) for answer in answers]
+        await self.service.start_core()
+        await asyncio.gather(*(self.settled(name) for name in names))
+        return names
+
+    async def ask(self, **changes: Any) -> str:
+        document = await self.regulator.ask(wish(self.spot, **changes))
+        await self.settled(document["request_id"])
+        return str(document["request_id"])
+
+    async def settled(self, name: str) -> None:
+        """Wait for the decision; confirm a hold."""
+        self.requests.append(name)
+        document = await self.regulator.until(name, lambda d: d["decision"] is not None)
+        if document["status"] == "held":
+            await self.regulator.act("confirm", name)
+
+    async def booked(self, slots: list[Json]) -> str:
+        """Return which of these slots is booked, by its external id."""
+        rows = await self.service.rows(
+            "select s.external_id from booking b join slot s on s.id = b.slot_id where b.ended_at is null"
+        )
+        taken = {row["external_id"] for row in rows}
+        return next(str(s["external_id"]) for s in slots if s["external_id"] in taken)
+
+    async def places(self) -> dict[str, str | None]:
+        """The slot that each request has in the end, by its number in the ledger."""
+        rows = await self.service.rows(
+            "select r.id::text as id, b.slot_id from request r left join booking b on b.id = r.booking_id"
+            " and b.ended_at is null"
+        )
+        return {row["id"]: None if row["slot_id"] is None else f"s{row['slot_id']:010d}" for row in rows}
+
+
+async def test_a_recorded_day_decides_the_same(service: Running, tmp_path: Path) -> None:
+    scene = await Scene.of(service)
+    before = [scene.slot(60 + 15 * n, km_north=n % 3) for n in range(6)]
+    await scene.publish(*before)
+    early = await scene.ask()
+    async with recording(service, tmp_path):
+        wide = scene.slot(200, capacity=3)
+        later = [scene.slot(90 + 10 * n, km_north=0.8 * n, offers=["pmr", "enfant"]) for n in range(5)]
+        await scene.publish(wide, *later)
+        first = await scene.burst(
+            *(wish(scene.spot, delay=delay) for delay in ("24H", "4H", "1H", "24H", "4H", "48H")),
+            *(wish(scene.spot, needs=["enfant"]) for _ in range(7)),
+            wish(scene.spot, profession="DENT"),
+        )
+        # one gives his place back, one whose practice withdraws needs another, a plage shrinks and grows
+        places = await scene.places()
+        held = [name for name in first if places[name] is not None]
+        assert len(held) >= 10
+        await scene.regulator.act("cancel", held[0], {"reason": "cancelled"})
+        gone = await scene.booked(later)
+        answer = await scene.practice.post("/v1/slots/withdraw", {"external_ids": [gone]})
+        assert answer.json()["results"] == [{"external_id": gone, "outcome": "withdrawn"}]
+        for name in first:
+            await scene.settled(name)
+        await scene.publish({**wide, "capacity": 2})
+        await scene.ask(delay="48H")
+        await scene.publish({**wide, "capacity": 4})
+        await scene.burst(*(wish(scene.spot, delay="48H") for _ in range(4)))
+        await scene.regulator.act("cancel", first[-1], {"reason": "cancelled"})
+        await scene.ask(profession="DENT")
+    day, marks = recorded(tmp_path)
+    kinds = {type(event) for event in day.events}
+    assert {RequestCancelled, SlotCapacity, SlotWithdrawn} <= kinds
+    assert max(len(batch.requests) for batch in batches(marks)) == 14
+    lines, summary, different = await asyncio.to_thread(decide_again, day, "firm", marks)
+    assert different == []
+    assert summary["batches"]["decided"] >= 20
+    again = {row["request_id"]: row["slot_id"] for row in map(orjson.loads, lines)}
+    places = await scene.places()
+    assert early not in again
+    assert again == {name: place for name, place in places.items() if name != early}

@@ -1,0 +1,428 @@
+"""The recorder on the twins in memory, with the real matcher: whole files whatever happens, and nobody in them."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from adapters.memory import MemoryBus, MemoryLedger
+from sas_matcher.matching.terms import Terms
+from sas_matcher.ports import Announcement, Idempotency, KeyRecord
+from sas_matcher.replay.again import decide_again
+from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
+from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.recorder import KEY, MARK, Recorder, meta_of, open_folder
+from sas_matcher.services.match import Matcher
+from tests.ledger_cases import NOW, SOURCE, StillClock, minutes, new_id, request_row, slot_row
+
+Json = dict[str, Any]
+PARIS = ZoneInfo("Europe/Paris")
+TERRITORY = "69"
+SECRET = b"k" * 32
+
+
+class Ids:
+    def uuid(self) -> str:
+        return new_id()
+
+
+class Live:
+    """Ledger, bus and matcher in one process, on a clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.clock = StillClock(NOW)
+        self.said: list[Announcement] = []
+        self.ledger = MemoryLedger(self, self.clock)
+        self.bus = MemoryBus(self.clock)
+        self.matcher = Matcher(
+            ledger=self.ledger,
+            bus=self.bus,
+            clock=self.clock,
+            ids=Ids(),
+            holder="live",
+            territories=[TERRITORY, "01"],
+            zone_of=lambda _: PARIS,
+            landmass_of=lambda _: 0,
+            journal=self,
+        )
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        self.said.extend(announcements)
+
+    async def open(self) -> "Live":
+        for name in ("regulator", SOURCE):
+            await self.ledger.add_key(KeyRecord(name, b"", name, "regulator", (), (), (), name, None, None), NOW)
+        await self.matcher.load()
+        return self
+
+    async def tell(self) -> None:
+        """Publish what was announced; the matcher hears it and knows how far it has heard."""
+        said, self.said = self.said, []
+        await self.bus.publish(said)
+        self.matcher._apply(await self.bus.read(self.matcher._positions, block_ms=1))
+        self.matcher._positions = await self.bus.tails(self.matcher._positions)
+
+    async def decide(self) -> None:
+        while await self.matcher.step():
+            await self.tell()
+
+    async def publish(self, *rows: Json) -> None:
+        await self.ledger.upsert_slots(
+            self.clock.now(), SOURCE, [{**row, "valid_at": self.clock.now()} for row in rows]
+        )
+        await self.tell()
+
+    async def withdraw(self, name: str) -> None:
+        await self.ledger.withdraw_slots(self.clock.now(), SOURCE, [name], None, None, "ill")
+        await self.tell()
+
+    async def ask(self, *rows: Json, confirm: bool = True) -> list[str]:
+        """Ask, let the matcher decide all of it together, confirm what it holds."""
+        for row in rows:
+            await self.ledger.create_request(self.clock.now(), row, Idempotency("regulator", new_id(), b""))
+        await self.tell()
+        await self.decide()
+        names = [str(row["id"]) for row in rows]
+        if confirm:
+            for name in names:
+                await self.act("confirm", name, None)
+        return names
+
+    async def act(self, action: str, name: str, *arguments: Any) -> str:
+        once = Idempotency("regulator", new_id(), b"")
+        outcome = await self.ledger.change_request(action, self.clock.now(), name, arguments, once)
+        await self.tell()
+        return outcome.word
+
+    def recorder(self, folder: Path, *territories: str) -> Recorder:
+        folder.mkdir(exist_ok=True)
+        return Recorder(
+            ledger=self.ledger,
+            bus=self.bus,
+            clock=self.clock,
+            folder=folder,
+            key=SECRET,
+            territories=territories or (TERRITORY,),
+            zone_of=lambda _: PARIS,
+        )
+
+    async def pass_time(self, number: float = 1) -> None:
+        self.clock.instant += minutes(number)
+
+
+async def read_all(live: Live, *recorders: Recorder) -> None:
+    """Let recorders read what there is, and save: time passes, so that what was heard counts as heard."""
+    for recorder in recorders:
+        await recorder.step()
+    await live.pass_time()
+    for recorder in recorders:
+        await recorder.step()
+
+
+def recorded(folder: Path, day: str = "2026-11-23", territory: str = TERRITORY) -> tuple[DayLog, list[Mark]]:
+    path = folder / territory / f"{day}.jsonl"
+    log = read_day(path)
+    return log, read_batches(path.with_suffix(".batches.jsonl"), log)
+
+
+def slot(name: str, at: float = 90, **changes: Any) -> Json:
+    return slot_row(name, at=at, **changes)
+
+
+async def a_busy_hour(live: Live, *recorders: Recorder, stop: Any = None) -> None:
+    """Publications, bursts, a cancellation, a withdrawal, a plage that changes; ``stop`` is called between the acts."""
+
+    async def act_done() -> None:
+        await read_all(live, *recorders)
+        if stop is not None:
+            await stop()
+
+    await live.publish(*(slot(f"a{n}", 60 + 20 * n, lat=45.74 + n / 200) for n in range(6)), slot("w", 200, capacity=2))
+    await act_done()
+    first = await live.ask(*(request_row(tier=f"T{n % 4}", lat=45.75 + n / 300) for n in range(9)))
+    await act_done()
+    await live.act("cancel", first[0], "cancelled")
+    await live.withdraw("a2")
+    await live.decide()
+    await act_done()
+    await live.publish(slot("w", 200, capacity=4))
+    await live.decide()
+    await act_done()
+    await live.ask(*(request_row(deadline=NOW + timedelta(hours=5)) for _ in range(3)))
+    await act_done()
+
+
+async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await a_busy_hour(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert {type(event).__name__ for event in day.events} == {
+        *("SlotPublished", "SlotCapacity", "SlotWithdrawn", "RequestCreated", "RequestCancelled")
+    }
+    assert len(next(mark for mark in marks if isinstance(mark, Batch)).requests) == 9
+    # all that the seats did follows from the batches
+    assert not [mark for mark in marks if isinstance(mark, Seats)]
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] >= 12
+
+
+async def _again(day: DayLog, marks: Sequence[Mark]) -> Any:
+    return await asyncio.to_thread(decide_again, day, "firm", marks)
+
+
+async def test_what_a_day_log_cannot_say_is_beside_it(tmp_path: Path) -> None:
+    """Declined and lapsed holds, one professional's overlapping slots: others are decided on what was left."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(
+        *(slot(f"o{n}", 100 + 5 * n, professional="both") for n in range(2)),
+        *(slot(f"s{n}", 60 + 20 * n) for n in range(6)),
+    )
+    names = await live.ask(request_row(), request_row(), confirm=False)
+    assert await live.act("decline", names[0], None, "slot") == "declined"
+    await live.decide()
+    await live.ask(request_row())
+    await live.pass_time(4)
+    await live.ledger.lapse_holds(live.clock.now())
+    await live.tell()
+    await read_all(live, recorder)
+    for _ in range(4):
+        await live.ask(request_row())
+        await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert [mark for mark in marks if isinstance(mark, Seats)]
+    assert {type(event).__name__ for event in day.events} == {"SlotPublished", "RequestCreated"}
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] >= 6
+
+
+async def test_seats_that_were_there_before_are_hidden_and_open_requests_known(tmp_path: Path) -> None:
+    live = await Live().open()
+    await live.publish(slot("one", 60), slot("two", 80, capacity=2))
+    before = await live.ask(request_row(), request_row(profession="DENT"))
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.ask(request_row(), request_row())
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert [(event.slot.capacity) for event in day.slots] == [1, 2]
+    # the first is full; the format knows no slot without a place
+    assert [steps[-1][1] for steps in day.capacities.values()] == [0, 2]
+    assert before[1] in {made.request.id for made in day.requests}
+    assert before[0] not in {made.request.id for made in day.requests}
+    _, _, different = await _again(day, marks)
+    assert different == []
+
+
+async def test_nobody_is_in_the_files(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    who = {"professional": "10003456789", "professional_name": "Dr Olive", "structure": "690012345", "phone": "0472"}
+    await live.publish(slot("a", 90, structure_name="Centre Bellecour", label="3 rue du Lac", **who))
+    await live.ask(request_row(mt="10003456789", age_band="enfant", case_ref="dossier-77", lat=45.751, lon=4.853))
+    await read_all(live, recorder)
+    text = b"".join(path.read_bytes() for path in (tmp_path / TERRITORY).iterdir()).decode()
+    for word in (
+        "10003456789",
+        "Olive",
+        "690012345",
+        "0472",
+        "Bellecour",
+        "rue du Lac",
+        "dossier-77",
+        "enfant",
+        "regulator",
+    ):
+        assert word not in text
+    day, _ = recorded(tmp_path)
+    # the médecin traitant is still known by the same name as his slot
+    assert day.requests[0].request.mt == day.slots[0].slot.professional
+    assert day.slots[0].slot.structure != day.slots[0].slot.professional
+    assert (day.requests[0].request.lat, day.requests[0].request.lon) == (45.751, 4.853)
+
+
+async def test_a_killed_recorder_goes_on_without_losing_or_repeating(tmp_path: Path) -> None:
+    """Killed after each act, in the midst of a line: the files are those of one that was never disturbed."""
+    live = await Live().open()
+    calm, killed = live.recorder(tmp_path / "calm"), live.recorder(tmp_path / "killed")
+    await calm.start()
+    await killed.start()
+    current = [killed]
+
+    class Latest:
+        async def step(self) -> None:
+            await current[0].step()
+
+    async def kill() -> None:
+        for path in (tmp_path / "killed" / TERRITORY).iterdir():
+            read_day(path) if "batches" not in path.name else None  # whole lines, whenever it dies
+            with path.open("ab") as file:
+                file.write(b'{"type":"slot.publ')
+        current[0] = live.recorder(tmp_path / "killed")
+        await current[0].start()
+
+    await a_busy_hour(live, calm, Latest(), stop=kill)  # type: ignore[arg-type]
+    for name in ("2026-11-23.jsonl", "2026-11-23.batches.jsonl"):
+        assert (tmp_path / "killed" / TERRITORY / name).read_bytes() == (
+            tmp_path / "calm" / TERRITORY / name
+        ).read_bytes()
+
+
+async def test_what_was_read_but_not_saved_is_read_again(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a"), slot("b", 120))
+    (name,) = await live.ask(request_row())
+    await recorder.step()  # read, and lost with the process: a second has not passed
+    assert not recorded(tmp_path)[0].events
+    again = live.recorder(tmp_path)
+    await again.start()
+    await read_all(live, again)
+    day, marks = recorded(tmp_path)
+    assert [made.request.id for made in day.requests] == [name]
+    assert len(day.slots) == 2 and len([m for m in marks if isinstance(m, Batch)]) == 1
+
+
+async def test_after_a_gap_the_ledger_says_what_has_changed(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a"), slot("b", 120), slot("c", 150, capacity=3))
+    first, second = await live.ask(request_row(), request_row(profession="DENT"))
+    await read_all(live, recorder)
+    await live.publish(slot("d", 180), slot("c", 150, capacity=2))
+    await live.withdraw("b")
+    await live.act("cancel", first, "cancelled")
+    (third,) = await live.ask(request_row(profession="PED"))
+    live.bus.wipe()
+    await read_all(live, recorder)
+    await live.ask(request_row())
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert len(day.slots) == 4
+    assert len(day.withdrawn_at) == 1 and set(day.cancelled_at) == {first}
+    assert [steps[-1][1] for steps in day.capacities.values()] == [1, 1, 2, 1]
+    assert {first, second, third} < {made.request.id for made in day.requests}
+    _, _, different = await _again(day, marks)
+    assert different == []
+
+
+async def test_at_midnight_another_file_begins_with_what_is_there(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("tomorrow", 60 * 20, capacity=2))
+    deadline = NOW + timedelta(hours=40)
+    await live.ask(request_row(deadline=deadline))
+    (open_still,) = await live.ask(request_row(profession="DENT", deadline=deadline))
+    await read_all(live, recorder)
+    await live.pass_time(60 * 15)  # 23:00 UTC is midnight in Paris
+    await read_all(live, recorder)
+    await live.ask(request_row(deadline=deadline))
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path, "2026-11-24")
+    assert day.meta.start.iso() == "2026-11-24T00:00:00+01:00"
+    assert [event.slot.capacity for event in day.slots] == [1]
+    assert day.requests[0].request.id == open_still
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] == 1
+    assert recorded(tmp_path)[0].requests
+
+
+async def test_a_place_across_the_border_is_in_the_log_of_who_got_it(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path, TERRITORY, "01")
+    await recorder.start()
+    await live.publish(slot("there", 90, territory="01", capacity=5))
+    await live.ask(request_row(), request_row())
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert [steps[-1][1] for steps in day.capacities.values()] == [2]
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] == 2
+    assert [event.slot.capacity for event in recorded(tmp_path, territory="01")[0].slots] == [5]
+
+
+async def test_files_that_were_shortened_or_are_not_known_are_not_written_over(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a"))
+    await read_all(live, recorder)
+    path = tmp_path / TERRITORY / "2026-11-23.jsonl"
+    os.truncate(path, 20)
+    with pytest.raises(OSError, match="raccourci"):
+        await live.recorder(tmp_path).start()
+    (tmp_path / MARK).unlink()
+    with pytest.raises(FileExistsError, match="existe déjà"):
+        await live.recorder(tmp_path).start()
+
+
+def test_a_folder_has_one_recorder_and_one_key_that_only_its_owner_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "journaux"
+    key, lock = open_folder(folder)
+    assert len(key) == 32
+    assert (folder / KEY).stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BlockingIOError):
+        open_folder(folder)
+    os.close(lock)
+    again, lock = open_folder(folder)
+    assert again == key
+    os.close(lock)
+
+
+def test_the_first_line_says_the_terms_of_the_service() -> None:
+    meta = meta_of("974", ZoneInfo("Indian/Reunion"), datetime(2026, 11, 23, tzinfo=UTC).date(), Terms())
+    assert (meta.start.iso(), meta.end.iso()) == ("2026-11-23T00:00:00+04:00", "2026-11-24T00:00:00+04:00")
+    assert [(t.tier, t.max_delay_min, t.value) for t in meta.tiers] == [
+        ("T0", 60, 40_000),
+        ("T1", 240, 20_000),
+        ("T2", 1440, 10_000),
+        ("T3", 2880, 5_000),
+    ]
+
+
+# -- reading the batches -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "problem"),
+    [
+        (1, {"format": "sas-batches/2"}, "première ligne"),
+        (1, {"start": "2026-11-22T00:00:00+01:00"}, "autre journal"),
+        (1, {"territory": "01"}, "autre journal"),
+        (2, {"type": "lot"}, "type « lot » inconnu"),
+        (2, {"after": 99}, "« after »"),
+        (2, {"after": -1}, "entier positif"),
+        (2, {"t": "demain"}, "valeur incorrecte"),
+        (2, {"requests": ["nobody"], "slots": [None]}, "« nobody »"),
+        (2, {"slots": []}, "même longueur"),
+        (2, {"slots": ["nowhere"]}, "« nowhere »"),
+        (2, {"policy": ...}, "clé « policy » manquante"),
+    ],
+)
+async def test_bad_batches_are_refused_with_their_line(tmp_path: Path, number: int, change: Json, problem: str) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a"))
+    await live.ask(request_row())
+    await read_all(live, recorder)
+    day, _ = recorded(tmp_path)
+    lines = (tmp_path / TERRITORY / "2026-11-23.batches.jsonl").read_bytes().splitlines()
+    record = {k: v for k, v in {**orjson.loads(lines[number - 1]), **change}.items() if v is not ...}
+    lines[number - 1] = orjson.dumps(record)
+    with pytest.raises(DayLogError, match=problem) as wrong:
+        list(read_marks(lines, day))
+    assert wrong.value.line == number
