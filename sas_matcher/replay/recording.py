@@ -40,7 +40,7 @@ Json = Mapping[str, Any]
 
 SEATED: Final = frozenset({"held", "promised", "moved", "told_firm"})
 """Verdicts of the ledger after which a request has a seat."""
-LOST: Final = frozenset({"seat_lost", "not_waiting"})
+LOST: Final = frozenset({"seat_lost", "limit_reached", "not_waiting"})
 """Verdicts after which it has not, although one was chosen for it."""
 
 
