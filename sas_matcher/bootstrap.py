@@ -371,6 +371,7 @@ async def core(settings: Settings, holder: str) -> None:
             solver=solver,
             watch=Meter(),
             journal=stores.relay,
+            radius_of=lambda code: geography.territories[code].default_radius_km,
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)

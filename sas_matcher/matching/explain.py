@@ -40,6 +40,10 @@ NONE_TEXT: Final = {
     "ALL_TAKEN": "tous les créneaux possibles ({count}) sont pris",
 }
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
+PEERS_TEXT: Final = {
+    "fcfs-nearest": "les places possibles sont allées à qui a appelé avant",
+    "official": "les places possibles sont prises, ou n'ont pas été montrées par les règles du moteur national",
+}
 DECLINED_TEXT: Final = "les places encore libres ont déjà été déclinées"
 MODE_TEXT: Final = {Mode.TELE: "en téléconsultation", Mode.CABINET: "au cabinet", Mode.VISITE: "en visite à domicile"}
 REACH_KM: Final = 50.0  # how far "exists at all" looks: the widest default radius of the national platform
@@ -121,7 +125,8 @@ def explain(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) 
     """
     base = _base(pick, now)
     if pick.row < 0:
-        reason = why_none(market, pick.request, pick.candidates, now, terms)
+        gone = PEERS_TEXT.get(pick.method, OTHERS_TEXT)
+        reason = why_none(market, pick.request, pick.candidates, now, terms, gone)
         reason["would_help"] = would_help(market, pick, now, zone, terms) if pick.helped else None
         return {
             **base,
@@ -260,9 +265,12 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
     return seen
 
 
-def why_none(market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms) -> dict[str, Any]:
+def why_none(
+    market: Market, request: OpenRequest, found: Candidates, now: float, terms: Terms, others: str = OTHERS_TEXT
+) -> dict[str, Any]:
     """Return the first true reason code of the day log, what was counted on the way, and a sentence.
 
+    ``others`` says why none of the places that were found was given.
     Counts are those within the radius when something there would do, else those within ``REACH_KM``.
     """
     reach = max(REACH_KM, request.radius_km)
@@ -280,7 +288,7 @@ def why_none(market: Market, request: OpenRequest, found: Candidates, now: float
     nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
     text = NONE_TEXT[code].format(reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"])
     if len(found):
-        text = OTHERS_TEXT
+        text = others
     elif seen.free and (request.not_slots or request.not_professionals):
         # what is free and fits is not a candidate: the request has been there
         text = DECLINED_TEXT

@@ -109,7 +109,9 @@ def choose(policy: str, batch: Sequence[OpenRequest], found: Sequence[Candidates
     picks = []
     for number, (request, candidates, rows_read) in enumerate(zip(batch, found, read, strict=True)):
         row = rows_read[0].row if rows_read else -1
-        pick = Pick(request, candidates, row, policy, len(batch), -1, taken=taken, helped=number in helped)
+        pick = Pick(
+            request, candidates, row, policy, len(batch), -1, taken=taken, helped=number in helped, policy=policy
+        )
         if rows_read:
             pick.reasons = _reasons(candidates, rows_read[0])
             pick.alternatives = [other.row for other in rows_read[1:] if _is_free(candidates, other.row, taken)]

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 
+from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
@@ -45,7 +46,7 @@ from sas_matcher.replay.reasons import Reasons
 from sas_matcher.replay.score import score
 from sas_matcher.services.match import Matcher
 
-POLICIES: Final = ("firm", "promise", "auto", "crisis")
+POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
 """Policies that the live matcher has."""
 
 REGULATOR: Final = "regulation"
@@ -78,6 +79,12 @@ def terms_of(meta: Meta) -> tuple[Terms, dict[str, Tier]]:
         known = {item.tier: tier for item, tier in zip(ordered, Tier, strict=False)}
     tiers = {known[item.tier]: TierTerms(round(item.value), item.wait_weight) for item in meta.tiers}
     return Terms(meta.base_min, meta.min_per_km, meta.mt_bonus_min, mt_first=False, tiers=tiers), known
+
+
+def platform_radius_km(territory: str) -> float:
+    """Return the circle that the national platform draws in a territory; 0 where it sets none, or knows none such."""
+    known = Gazetteer.load().territories.get(territory)
+    return 0.0 if known is None else known.default_radius_km
 
 
 class VirtualClock:
@@ -167,6 +174,7 @@ class Replay:
             history=KnownDays(history, self._tiers),
             seed=seed,
             journal=journal,
+            radius_of=platform_radius_km,
         )
         self._slots = {event.slot.id: event.slot for event in day.slots}
         self._slot_ids: dict[str, int] = {}

@@ -30,6 +30,7 @@ from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.loading import Loader
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, Spot, place_row, stable_key
 from sas_matcher.matching.pairs import Codes
+from sas_matcher.matching.peers import OFFICIAL, PEERS, Search, choose
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.ports import (
@@ -159,6 +160,7 @@ class Matcher:
         history: History | None = None,
         seed: int = 0,
         journal: Publisher | None = None,
+        radius_of: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -168,6 +170,7 @@ class Matcher:
         self._territories = list(territories)
         self._zone_of = zone_of
         self._landmass_of = landmass_of
+        self._radius_of = radius_of  # the national platform's circle, for the policy that imitates it
         self._solver = solver
         self._watch = watch
         self._journal = journal  # hears what was decided together (stream ``batches``)
@@ -577,7 +580,8 @@ class Matcher:
 
     def _park(self, request: OpenRequest) -> None:
         """Let a request of the batch wait for a change of places, unless it was closed or changed meanwhile."""
-        if request.id in self._batch:
+        # the national engine has no waiting list: who found nothing comes back only when he asks again
+        if request.id in self._batch and self._rules.policies(request.territory)[request.tier] != OFFICIAL:
             self._waiting[request.id] = request
 
     async def decide_batch(self, batch: Sequence[OpenRequest]) -> None:
@@ -626,7 +630,7 @@ class Matcher:
                 found.append(find_candidates(self.market, request, now, self._rules.terms(request.territory)))
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        picks = await self._optimum(batch, found, began)
+        picks = await self._picks(batch, found, began)
         lines: list[Line] = []
         for number, pick in enumerate(picks):
             if pick.row < 0 and pick.request.id in self._told:
@@ -677,6 +681,24 @@ class Matcher:
 
     def _all_places(self, request: OpenRequest, now: float) -> Candidates:
         return find_candidates(self.market, request, now, self._rules.terms(request.territory), full=True)
+
+    async def _picks(self, batch: Sequence[OpenRequest], found: Sequence[Candidates], began: datetime) -> list[Pick]:
+        """Decide requests together; those of a territory that is matched by a peer, for comparison, by its rules."""
+        groups: dict[tuple[str, str] | None, list[int]] = {}
+        for number, request in enumerate(batch):
+            policy = self._rules.policies(request.territory)[request.tier]
+            groups.setdefault((policy, request.territory) if policy in PEERS else None, []).append(number)
+        picks: list[Pick] = []
+        for group, members in groups.items():
+            asked, places = [batch[n] for n in members], [found[n] for n in members]
+            if group is None:
+                picks += await self._optimum(asked, places, began)
+            else:
+                policy, territory = group
+                radius = self._radius_of(territory) if policy == OFFICIAL else 0.0
+                search = Search(self.market, began.timestamp(), self._zone_of(territory), radius, self._seed)
+                picks += choose(policy, asked, places, search)
+        return picks
 
     async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
         """Run the decision of a batch, letting others in where it pauses; large problems are solved elsewhere."""

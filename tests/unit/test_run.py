@@ -15,7 +15,19 @@ from sas_matcher.replay.run import POLICIES, PolicyMissingError, replay_day, ter
 from sas_matcher.replay.score import POLICIES as NAMED
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import study
-from tests.daylog_cases import META, at, cancelled, capacity, created, day_of, published, sample_day, withdrawn
+from tests.daylog_cases import (
+    META,
+    at,
+    cancelled,
+    capacity,
+    created,
+    day_of,
+    published,
+    sample_day,
+    sample_rows,
+    withdrawn,
+)
+from tests.fcfs_nearest import fcfs_nearest
 
 Json = dict[str, Any]
 
@@ -80,10 +92,63 @@ def test_progress_counts_every_event() -> None:
     assert sum(told) == len(day.events)
 
 
-@pytest.mark.parametrize("policy", sorted(NAMED - set(POLICIES)))
-def test_a_policy_that_the_service_lacks_is_refused(policy: str) -> None:
-    with pytest.raises(PolicyMissingError, match=f"« {policy} »"):
-        replay_day(sample_day(), policy)
+def test_a_policy_that_the_service_lacks_is_refused() -> None:
+    assert set(POLICIES) == NAMED
+    with pytest.raises(PolicyMissingError, match="« best »"):
+        replay_day(sample_day(), "best")
+
+
+# -- the peers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["city-x1", "flash", "rural", "two", "noise"])
+def test_the_human_peer_is_the_one_of_the_tests_line_for_line(kind: str) -> None:
+    """An independent implementation: places, instants, refusals; with phantoms, withdrawals and cancellations."""
+    day = study(kind, 72)
+    result = rows(day, "fcfs-nearest")
+    told = ("status", "slot_id", "firm_at", "refusals")
+    for row in fcfs_nearest(day):
+        assert [result[row["request_id"]][name] for name in told] == [row[name] for name in told]
+
+
+def test_the_human_peer_decides_the_sample_as_the_format_shows() -> None:
+    told = ("status", "slot_id", "firm_at", "refusals")
+    result = rows(sample_day(), "fcfs-nearest")
+    for row in sample_rows("fcfs-nearest"):
+        assert [result[row["request_id"]][name] for name in told] == [row[name] for name in told]
+
+
+def test_official_has_no_waiting_list_but_searches_again_for_who_was_sent_back() -> None:
+    day = day_of(
+        created(at("08:00"), "early", at("12:00")),
+        published(at("08:30"), "ghost", at("10:00"), phantom={"refused_after_min": 5}),
+        published(at("08:30"), "gone", at("10:30"), lat=44.51),
+        created(at("09:00"), "r", at("12:00")),
+        withdrawn(at("09:10"), "gone"),
+        published(at("09:20"), "late", at("11:00")),
+        created(at("09:30"), "next", at("12:00")),
+    )
+    result = rows(day, "official")
+    assert (result["early"]["status"], result["early"]["reason"]) == ("unserved", "ALL_TAKEN")
+    # refused at 09:05, given the next, which is withdrawn when nothing else is there
+    assert (result["r"]["status"], result["r"]["refusals"]) == ("unserved", 1)
+    assert (result["next"]["slot_id"], result["next"]["firm_at"]) == ("late", at("09:30"))
+    waiting = rows(day, "fcfs-nearest")
+    assert (waiting["early"]["slot_id"], waiting["r"]["slot_id"], waiting["next"]["slot_id"]) == ("late", None, None)
+
+
+def test_official_reads_the_circle_of_its_territory_first() -> None:
+    """48 has 50 km, 69 has 5: beyond it, order is drawn by the seed."""
+    slots = [published(at("07:00"), f"s{n}", at("10:00"), professional=f"p{n}", lat=44.6 + n / 100) for n in range(9)]
+    asked = created(at("08:00"), "r", at("12:00"), radius_km=40)
+    assert rows(day_of(*slots, asked), "official")["r"]["slot_id"] == "s0"
+
+    def drawn(seed: int) -> Any:
+        lines, _ = replay_day(day_of(*slots, asked, territory="69"), "official", seed=seed)
+        return orjson.loads(lines[0])["slot_id"]
+
+    assert len({drawn(seed) for seed in range(6)}) > 1
+    assert drawn(3) == drawn(3)
 
 
 def test_a_crisis_is_refused_where_the_service_knows_none() -> None:
