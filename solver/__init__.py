@@ -29,7 +29,7 @@ from solver.verify import (
     request_utilities,
     slot_prices,
 )
-from solver.verify_limits import check_limits, limit_bound, limit_prices
+from solver.verify_limits import check_limits, limit_bound, limit_prices, prices_around
 
 __all__ = [
     "Certificate",
@@ -51,6 +51,7 @@ __all__ = [
     "limit_bound",
     "limit_prices",
     "overlap_cliques",
+    "prices_around",
     "request_utilities",
     "slot_prices",
     "solve",

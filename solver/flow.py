@@ -34,6 +34,7 @@ from solver.problem import (
     tie_mix,
     worthwhile,
 )
+from solver.repair import repaired
 
 TIE_BITS = 12
 """Bits of the tie-break under the costs; 12 left no assignment to chance among 1 000 requests (matching
@@ -41,7 +42,9 @@ study)."""
 
 
 def solve(problem: Problem, *, stop: Callable[[], bool] | None = None) -> Plan:
-    """Solve exactly: one request by ``solve_single``, more by ``solve_flow``.
+    """Solve exactly: one request by ``solve_single``, more by ``solve_flow``; keeps limits, where there are some.
+
+    Packing rows that the flow breaks are repaired; how far from the optimum that may be is the plan's ``gap``.
 
     The flow solver has no time limit, cannot be interrupted and holds the interpreter lock for the whole
     solve. Whoever must answer by a deadline therefore bounds the size beforehand (about 2 000 arcs take 2
@@ -60,6 +63,8 @@ def solve(problem: Problem, *, stop: Callable[[], bool] | None = None) -> Plan:
     Raises:
         EngineError: The flow solver failed.
     """
+    if problem.limits is not None:
+        return repaired(problem, problem.limits, solve_flow(problem, problem.limits))
     if problem.penalty.size == 1:
         return solve_single(problem)
     if stop is not None and stop():

@@ -8,7 +8,7 @@ one was worse than none.
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ from ortools.sat.python import cp_model
 
 from solver.flow import solve_flow
 from solver.limits import Limits
-from solver.problem import EngineError, Plan, Problem, plan_of, tie_mix, worthwhile
+from solver.problem import EngineError, Plan, Problem, plan_of, worthwhile
+from solver.repair import greedy_order, repair, total
 
 DETERMINISTIC_S = 2.0
 """Default budget of CP-SAT in its own deterministic seconds, a count of work that is the same on any machine."""
@@ -35,6 +36,7 @@ class LimitedPlan:
         method: ``flow`` no row was broken; ``repair`` the repaired flow was within its bound, or is all there is;
             ``cp-sat`` CP-SAT had a hand in it.
         searched: Requests that went to CP-SAT.
+        relaxed: The optimal flow without the packing rows.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class LimitedPlan:
     bound: int
     method: Literal["flow", "repair", "cp-sat"]
     searched: int
+    relaxed: Plan
 
     @property
     def gap(self) -> int:
@@ -65,12 +68,12 @@ def solve_limited(problem: Problem, limits: Limits, *, deterministic_s: float = 
         EngineError: OR-Tools failed.
     """
     relaxed = solve_flow(problem, limits)
-    bound = _objective(problem, limits, relaxed.arc)
+    bound = total(problem, limits, relaxed.arc)
     broken = limits.row_counts(relaxed) > limits.row_capacity
     if not broken.any():
-        return LimitedPlan(relaxed, bound, bound, "flow", 0)
-    order = _greedy_order(problem)
-    arc = _repair(problem, limits, relaxed.arc, order)
+        return LimitedPlan(relaxed, bound, bound, "flow", 0, relaxed)
+    order = greedy_order(problem)
+    arc = repair(problem, limits, relaxed.arc, order)
     label = _components(problem, limits)
     method: Literal["repair", "cp-sat"] = "repair"
     searched, budget = 0, deterministic_s
@@ -90,76 +93,33 @@ def solve_limited(problem: Problem, limits: Limits, *, deterministic_s: float = 
         method, searched = "cp-sat", searched + int(np.count_nonzero(members))
         bound += max(0, min(proven, before) - low)
         arc = found if _part(problem, limits, found, members) < before else arc
-    plan = plan_of(problem, arc, "greedy")
-    return LimitedPlan(plan, _objective(problem, limits, arc), bound, method, searched)
+    plan = plan_of(problem, arc, method)
+    return LimitedPlan(plan, total(problem, limits, arc), bound, method, searched, relaxed)
+
+
+def search(problem: Problem, deterministic_s: float = DETERMINISTIC_S) -> Plan:
+    """Solve a problem under its own limits as ``solve_limited`` does, in the shape of ``solve``.
+
+    Raises:
+        ValueError: The problem has no limits.
+    """
+    if problem.limits is None:
+        raise ValueError("Expected a problem with limits.")
+    found = solve_limited(problem, problem.limits, deterministic_s=deterministic_s)
+    if found.method == "flow":
+        return found.plan
+    slack = found.objective - total(problem, problem.limits, found.relaxed.arc)
+    return replace(found.plan, relaxed=found.relaxed, slack=slack, gap=found.gap)
 
 
 def _key(problem: Problem, label: NDArray[np.int64], component: int) -> int:
     return int(problem.request_key[label == component].min())
 
 
-def _slots_taken(problem: Problem, arc: NDArray[np.int32]) -> NDArray[np.int64]:
-    return np.bincount(problem.arc_slot[arc[arc >= 0]], minlength=problem.capacity.size)
-
-
-def _objective(problem: Problem, limits: Limits, arc: NDArray[np.int32]) -> int:
-    """Costs, penalties and cost of load of the arcs that the requests use."""
-    return plan_of(problem, arc, "greedy").objective + limits.load_cost(limits.loads(_slots_taken(problem, arc)))
-
-
 def _part(problem: Problem, limits: Limits, arc: NDArray[np.int32], members: NDArray[np.bool_]) -> int:
     """The objective of some requests alone, in whose groups nobody else is."""
     own = np.where(members, arc, -1).astype(np.int32)
-    return _objective(problem, limits, own) - int(problem.penalty[~members].sum())
-
-
-def _greedy_order(problem: Problem) -> NDArray[np.intp]:
-    """The arcs worth using, most urgent first, then the cheapest, then by the tie-break of the keys."""
-    arcs = worthwhile(problem, problem.arc_order)
-    rank = problem.rank[problem.arc_request[arcs]]
-    return arcs[np.lexsort((tie_mix(problem, arcs), problem.arc_cost[arcs], rank))]
-
-
-def _repair(problem: Problem, limits: Limits, arc: NDArray[np.int32], order: NDArray[np.intp]) -> NDArray[np.int32]:
-    """Make a plan of the flow keep the packing rows: who breaks one goes, the least urgent first; then fill up."""
-    rows: dict[int, list[int]] = {}
-    for used, row in zip(limits.row_arc.tolist(), limits.row_of.tolist(), strict=True):
-        rows.setdefault(used, []).append(row)
-    row_left, places = limits.row_capacity.tolist(), problem.capacity.tolist()
-    group_taken, parent = [0] * limits.group_parent.size, limits.group_parent.tolist()
-    capacity, step, load = limits.group_capacity.tolist(), limits.group_step.tolist(), limits.group_load.tolist()
-    slot_group, penalty = limits.slot_group.tolist(), problem.penalty.tolist()
-    repaired = np.full(arc.size, -1, np.int32)
-
-    def give(number: int) -> None:
-        """Use an arc if every limit allows it and its cost, load included, is worth it."""
-        request, slot = int(problem.arc_request[number]), int(problem.arc_slot[number])
-        mine = rows.get(number, [])
-        if repaired[request] >= 0 or not places[slot] or any(row_left[row] == 0 for row in mine):
-            return
-        cost, path, group = int(problem.arc_cost[number]), [], slot_group[slot]
-        while group >= 0:
-            if group_taken[group] >= capacity[group]:
-                return
-            cost += step[group] * (load[group] + group_taken[group])
-            path.append(group)
-            group = parent[group]
-        if cost >= penalty[request]:
-            return
-        repaired[request] = number
-        places[slot] -= 1
-        for row in mine:
-            row_left[row] -= 1
-        for group in path:
-            group_taken[group] += 1
-
-    of_flow = np.zeros(problem.arc_cost.size, np.bool_)
-    of_flow[arc[arc >= 0]] = True
-    for number in order[of_flow[order]].tolist():
-        give(number)
-    for number in order[~of_flow[order]].tolist():
-        give(number)
-    return repaired
+    return total(problem, limits, own) - int(problem.penalty[~members].sum())
 
 
 def _components(problem: Problem, limits: Limits) -> NDArray[np.int64]:

@@ -15,10 +15,13 @@ Error tree::
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from solver.limits import Limits
 
 COST_LIMIT = 1 << 61
 """Bound of ``max|cost| · (nodes + 1)``, which the flow solver multiplies out inside.
@@ -78,6 +81,8 @@ class Problem:
         slot_group: int32[S], group (professional or structure under a quota) of each slot, −1 for none; or
             None.
         group_capacity: int64[G], places left in each group, ≥ 0; given exactly when ``slot_group`` is.
+        limits: What practices limit beyond that (nested groups, cost of load, packing rows), instead of the two; or
+            None. ``solve`` keeps them; what takes a problem alone (prices, certificates) is for problems without.
         arc_order: intp[A], the arcs sorted by (request key, slot key). Derived.
         request_order: intp[R], the requests sorted by key. Derived.
         slot_order: intp[U], the U slots that have an arc, sorted by key. Derived.
@@ -97,6 +102,7 @@ class Problem:
     slot_key: NDArray[np.uint64]
     slot_group: NDArray[np.int32] | None = None
     group_capacity: NDArray[np.int64] | None = None
+    limits: "Limits | None" = None
     arc_order: NDArray[np.intp] = field(init=False, repr=False)
     request_order: NDArray[np.intp] = field(init=False, repr=False)
     slot_order: NDArray[np.intp] = field(init=False, repr=False)
@@ -124,6 +130,8 @@ class Problem:
             raise CostRangeError(
                 f"Expected max|cost| * (nodes + 1) < 2**61, got {largest} * {nodes + 1}: use a coarser unit."
             )
+        if self.limits is not None:
+            self.limits.check(self)
 
     @property
     def quotas(self) -> tuple[NDArray[np.int32], NDArray[np.int64]] | None:
@@ -183,16 +191,22 @@ class Plan:
         arc: int32[R], row of the arc used, −1 when unserved.
         objective: Σ cost of the arcs used + Σ penalty of the unserved, in tenths of a minute.
         method: What found it: ``flow`` and ``single`` are optimal on the arcs given, ``greedy`` is a
-            fallback.
+            fallback; ``repair`` and ``cp-sat`` keep packing rows.
+        relaxed: The optimal flow without the packing rows that this plan had to keep, where that is another one.
+        slack: How far above ``relaxed``, tenths of a minute: what prices of that flow can prove.
+        gap: How far above the proven optimum of the arcs given at the most, ≤ ``slack``.
     """
 
     slot: NDArray[np.int32]
     arc: NDArray[np.int32]
     objective: int
-    method: Literal["flow", "greedy", "single"]
+    method: Literal["flow", "greedy", "single", "repair", "cp-sat"]
+    relaxed: "Plan | None" = None
+    slack: int = 0
+    gap: int = 0
 
 
-def plan_of(problem: Problem, arc: NDArray[np.int32], method: Literal["flow", "greedy"]) -> Plan:
+def plan_of(problem: Problem, arc: NDArray[np.int32], method: Literal["flow", "greedy", "repair", "cp-sat"]) -> Plan:
     """Complete a plan from the arc row of each request (int32[R], −1 when unserved)."""
     served = arc >= 0
     used = arc[served]

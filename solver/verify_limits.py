@@ -67,10 +67,7 @@ def limit_bound(problem: Problem, limits: Limits, prices: Prices) -> int:
     if (slot_price.size and slot_price.min() < 0) or (group_price.size and group_price.min() < 0):
         raise ValueError("Expected prices >= 0.")
     requests = problem.penalty.size
-    around = [0] * (group_price.size + 1)  # the last one is for −1, no group
-    for group in range(group_price.size - 1, -1, -1):  # outer ones have higher rows
-        around[group] = int(group_price[group]) + around[limits.group_parent[group]]
-    to_pay = slot_price + np.array(around, np.int64)[limits.slot_group]
+    to_pay = slot_price + prices_around(limits, group_price)
     utilities = problem.penalty.copy()
     np.minimum.at(utilities, problem.arc_request, problem.arc_cost + to_pay[problem.arc_slot])
     total: int = sum(utilities.tolist())
@@ -81,6 +78,14 @@ def limit_bound(problem: Problem, limits: Limits, prices: Prices) -> int:
         places = min(int(limits.group_capacity[group]), requests)
         total -= sum(max(0, price - step * (load + n)) for n in range(places)) if price else 0
     return total
+
+
+def prices_around(limits: Limits, group_price: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What the groups around each slot cost together: int64[S] from int64[G]."""
+    around = [0] * (group_price.size + 1)  # the last one is for −1, no group
+    for group in range(group_price.size - 1, -1, -1):  # outer ones have higher rows
+        around[group] = int(group_price[group]) + around[limits.group_parent[group]]
+    return np.array(around, np.int64)[limits.slot_group]
 
 
 def limit_prices(problem: Problem, limits: Limits, plan: Plan) -> Prices:

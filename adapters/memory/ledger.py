@@ -236,7 +236,7 @@ class MemoryLedger:
                 *(s.id, int(s.starts.timestamp()), int(s.ends.timestamp()), s.lat, s.lon, s.offers),
                 *(self.tables.left(s), s.capacity, s.professional, s.specialty, s.profession, s.mode),
                 *(s.booking_kind, s.landmass, s.version, s.territory, s.professional_name, s.structure),
-                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone),
+                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source),
             )
             for s in self._live(now, territories)
         ]

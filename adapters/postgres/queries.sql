@@ -65,7 +65,7 @@ select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::b
     case when blocked.id is not null then 0
         else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null then 0 end) end, s.capacity,
     s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
-    s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone
+    s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
     left join (select distinct id from closed) closed on closed.id = s.id
 where s.status = 'open' and s.starts > $1 and ($2::text[] is null or s.territory = any($2))

@@ -18,10 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
+from sas_matcher.matching.limits import Room, Turn, Under, limits_between
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
-from solver import Plan, Problem, request_utilities, slot_prices, spread_selection
+from solver import (
+    Plan,
+    Problem,
+    limit_prices,
+    prices_around,
+    request_utilities,
+    slot_prices,
+    spread_selection,
+)
 
 CHEAPEST: Final = 16  # with SPREAD: served 2 976 of 2 976 in the study's burst, 32 cheapest only 2 369
 SPREAD: Final = 16
@@ -56,6 +65,8 @@ class OpenRequest:
     # the slot behind its promise, and whether it ever had one
     promised: int | None = None
     was_promised: bool = False
+    # whether limits on children count it
+    child: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class Candidates:
     left: Ints
     allowed: npt.NDArray[np.bool_]
     picked: npt.NDArray[np.intp]
+    # what limits of practices count this request, where there are any
+    under: Under | None = None
 
     def __len__(self) -> int:
         return len(self.slot_id)
@@ -172,6 +185,14 @@ def find_candidates(
     travel[:away] = travel_min(km[:away], terms.base_min, terms.min_per_km)
     # télé has no distance, which is within any radius
     fit = ((km <= request.radius_km) & (start - now >= 60 * travel)).nonzero()[0]
+    under = None
+    if market.limits:
+        under = _limits_over(market, parts, request, column, start)
+        if under is not None:
+            under = under.taken(fit)
+            if not full:
+                open_ones = ~under.reached()
+                fit, under = fit[open_ones], under.taken(open_ones.nonzero()[0])
     start, km, travel = start[fit], km[fit], travel[fit]
     is_mt = column("professional")[fit] == mt
     # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
@@ -190,6 +211,26 @@ def find_candidates(
         left=column("left")[fit].astype(np.int64),
         allowed=allowed,
         picked=_short_list(cost, allowed),
+        under=under,
+    )
+
+
+def _limits_over(
+    market: Market,
+    parts: Sequence[tuple[Partition, Ints]],
+    request: OpenRequest,
+    column: Callable[[str], npt.NDArray[Any]],
+    start: Ints,
+) -> Under | None:
+    """Which limits of practices count a request on the rows found so far."""
+    visits = [np.full(rows.size, market.mode_of(int(part.column("slot_id")[0])) == Mode.VISITE) for part, rows in parts]
+    return market.limits.under(
+        column("site"),
+        column("source"),
+        start,
+        np.concatenate(visits) if visits else np.empty(0, np.bool_),
+        (market.site, market.sources.name),
+        child=request.child,
     )
 
 
@@ -198,24 +239,34 @@ def _short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp
     return rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]
 
 
-def build_problem(requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms) -> tuple[Problem, Ints]:
-    """Gather the listed candidates of all requests into one flow problem; also returns its slot ids, sorted."""
+def build_problem(
+    requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms
+) -> tuple[Problem, Ints, tuple[Turn, ...]]:
+    """Gather the listed candidates of all requests into one flow problem.
+
+    Returns:
+        The problem, its slot ids, sorted, and the limit that each of its groups is.
+    """
     counts = [len(c.picked) for c in found]
     slot_ids = np.concatenate([c.slot_id[c.picked] for c in found])
     unique, first, arc_slot = np.unique(slot_ids, return_index=True, return_inverse=True)
     lefts = np.concatenate([c.left[c.picked] for c in found])
     keys = np.concatenate([c.key[c.picked] for c in found])
+    arc_request, arcs_to = np.repeat(np.arange(len(requests), dtype=np.int32), counts), arc_slot.astype(np.int32)
+    listed = [c.under.taken(c.picked) if c.under is not None else None for c in found]
+    limits, turns = limits_between(listed, arc_request, arcs_to, lefts[first])
     problem = Problem(
-        arc_request=np.repeat(np.arange(len(requests), dtype=np.int32), counts),
-        arc_slot=arc_slot.astype(np.int32),
+        arc_request=arc_request,
+        arc_slot=arcs_to,
         arc_cost=np.concatenate([c.cost[c.picked] for c in found]),
         penalty=np.array([terms.tiers[r.tier].value for r in requests], np.int64),
         rank=np.array([TIER_RANK[r.tier] for r in requests], np.int64),
         capacity=lefts[first],
         request_key=np.array([r.key for r in requests], np.uint64),
         slot_key=keys[first],
+        limits=limits,
     )
-    return problem, unique
+    return problem, unique, turns
 
 
 Work: TypeAlias = Generator[Problem | None, Plan | None, list[Pick]]
@@ -243,13 +294,13 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
             chosen = best
         method, gap = "single", 0
     while len(batch) > 1:
-        problem, slot_ids = build_problem(batch, found, terms)
+        problem, slot_ids, turns = build_problem(batch, found, terms)
         plan = yield problem
         if plan is None:
             break
-        chosen, method, gap = _chosen_rows(plan, found), plan.method, 0
+        chosen, method, gap = _chosen_rows(plan, found), plan.method, plan.slack
         yield None
-        bids = Bids.of(problem, slot_ids, plan)
+        bids = Bids.of(problem, slot_ids, plan, turns)
         longer = False
         for number, candidates in enumerate(found):
             found[number], missed = bids.lengthen(number, candidates)
@@ -257,7 +308,11 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
             gap += missed
             if number % BREATH == BREATH - 1:
                 yield None
-        if not longer or late():
+        if not longer:
+            # no pair left out is in any better plan: what was proven of those listed is proven of all
+            gap = plan.gap
+            break
+        if late():
             break
     if gap != 0:
         gained = yield from _fill(batch, found, terms, chosen)
@@ -287,12 +342,26 @@ class Bids:
     prices: Ints
     utilities: list[int]
     unserved: list[bool]
+    limit_price: Mapping[Turn, int]
+    reach: int = 0
 
     @classmethod
-    def of(cls, problem: Problem, slot_ids: Ints, plan: Plan) -> "Bids":
-        """Read prices from a problem of ``build_problem`` and its optimal plan."""
-        prices = slot_prices(problem, plan)
-        return cls(slot_ids, prices, request_utilities(problem, prices).tolist(), (plan.arc < 0).tolist())
+    def of(cls, problem: Problem, slot_ids: Ints, plan: Plan, turns: Sequence[Turn] = ()) -> "Bids":
+        """Read prices from a problem of ``build_problem`` and its optimal plan.
+
+        Where packing rows kept the plan off the flow, the flow's prices bound it, and a place at a loss below ``reach``
+        (what the plan costs above that bound) may be in a better plan, if that is searched for.
+        """
+        if problem.limits is None:
+            prices = to_pay = slot_prices(problem, plan)
+            limit_price: dict[Turn, int] = {}
+        else:
+            prices, of_group = limit_prices(problem, problem.limits, plan.relaxed or plan)
+            to_pay = prices + prices_around(problem.limits, of_group)
+            limit_price = {turn: price for turn, price in zip(turns, of_group.tolist(), strict=True) if price}
+        utilities = request_utilities(problem, to_pay).tolist()
+        reach = plan.slack if plan.method == "cp-sat" else 0
+        return cls(slot_ids, prices, utilities, (plan.arc < 0).tolist(), limit_price, reach)
 
     def lengthen(self, number: int, candidates: Candidates) -> tuple[Candidates, int]:
         """List the omitted places that may improve the plan for one request.
@@ -308,19 +377,22 @@ class Bids:
             short = _short_list(candidates.cost, everyone)
             rows = np.concatenate((short, np.setdiff1d(candidates.picked, short)))
             return replace(candidates, allowed=everyone, picked=rows), max(1, utility - int(candidates.cost.min()))
-        omitted = candidates.allowed & (candidates.cost < utility)
+        omitted = candidates.allowed & (candidates.cost < utility + self.reach)
         omitted[candidates.picked] = False
         rows = omitted.nonzero()[0]
         if not rows.size:
             return candidates, 0
         at = np.minimum(self.slot_ids.searchsorted(candidates.slot_id[rows]), len(self.slot_ids) - 1)
         price = np.where(self.slot_ids[at] == candidates.slot_id[rows], self.prices[at], 0)
+        if self.limit_price and candidates.under is not None:
+            price = price + candidates.under.taken(rows).priced(self.limit_price)
         reduced = candidates.cost[rows] + price - utility
         best = reduced.argsort(kind="stable")[:ADDED]
-        best = best[reduced[best] < 0]
+        best = best[reduced[best] < self.reach]
         if not best.size:
             return candidates, 0
-        return replace(candidates, picked=np.concatenate((candidates.picked, rows[best]))), -int(reduced[best[0]])
+        missed = max(0, -int(reduced[best[0]]))
+        return replace(candidates, picked=np.concatenate((candidates.picked, rows[best]))), missed
 
 
 def _in_order(candidates: Candidates, *, mt_first: bool) -> Iterator[int]:
@@ -344,6 +416,7 @@ def _fill(
     of a plan that is not proven optimal. Returns what it gained, in tenths of a minute.
     """
     taken = _taken(found, chosen)
+    room = _room(found, chosen)
     gained = 0
     for tier in sorted(terms.tiers, key=TIER_RANK.__getitem__):
         value = terms.tiers[tier].value
@@ -357,8 +430,9 @@ def _fill(
         while queue:
             _, cost, key, number, row = heapq.heappop(queue)
             slot_id = int(found[number].slot_id[row])
-            if found[number].left[row] > taken.get(slot_id, 0):
+            if found[number].left[row] > taken.get(slot_id, 0) and room.fits(found[number].under, row):
                 chosen[number] = row
+                room.take(found[number].under, row)
                 taken[slot_id] = taken.get(slot_id, 0) + 1
                 gained += value - cost
             else:
@@ -389,11 +463,20 @@ def _taken(found: Sequence[Candidates], chosen: Sequence[int]) -> Counter[int]:
     return Counter(int(c.slot_id[row]) for c, row in zip(found, chosen, strict=True) if row >= 0)
 
 
+def _room(found: Sequence[Candidates], chosen: Sequence[int]) -> Room:
+    """What limits of practices leave after these choices."""
+    room = Room()
+    for candidates, row in zip(found, chosen, strict=True):
+        if row >= 0:
+            room.take(candidates.under, row)
+    return room
+
+
 def _written(
     batch: Sequence[OpenRequest], found: Sequence[Candidates], chosen: Sequence[int], method: str, gap: int
 ) -> Generator[None, None, list[Pick]]:
     """Write down the choices, with the alternatives that all of them leave free and with reason codes."""
-    taken = _taken(found, chosen)
+    taken, room = _taken(found, chosen), _room(found, chosen)
     without = sorted(
         (n for n, row in enumerate(chosen) if row < 0), key=lambda n: (TIER_RANK[batch[n].tier], batch[n].key)
     )
@@ -401,20 +484,20 @@ def _written(
     picks = []
     for number, (request, candidates, row) in enumerate(zip(batch, found, chosen, strict=True)):
         pick = Pick(request, candidates, row, method, len(batch), gap, taken=taken, helped=number in helped)
-        picks.append(picked(pick))
+        picks.append(picked(pick, room))
         if number % BREATH == BREATH - 1:
             yield None
     return picks
 
 
-def picked(pick: Pick) -> Pick:
+def picked(pick: Pick, room: Room | None = None) -> Pick:
     """Complete a pick with the alternatives that the batch leaves free and with reason codes."""
-    pick.alternatives = _alternatives(pick, pick.taken)
+    pick.alternatives = _alternatives(pick, pick.taken, room or Room())
     pick.reasons = _reasons(pick)
     return pick
 
 
-def _alternatives(pick: Pick, taken: Mapping[int, int]) -> list[int]:
+def _alternatives(pick: Pick, taken: Mapping[int, int], room: Room) -> list[int]:
     """Up to four next cheapest places that are still free after this batch; none for a request without a place."""
     if pick.row < 0:
         return []
@@ -422,7 +505,7 @@ def _alternatives(pick: Pick, taken: Mapping[int, int]) -> list[int]:
     free = (
         row
         for row in _in_order(found, mt_first=False)
-        if row != pick.row and found.left[row] > taken.get(int(found.slot_id[row]), 0)
+        if row != pick.row and found.left[row] > taken.get(int(found.slot_id[row]), 0) and room.fits(found.under, row)
     )
     return list(islice(free, ALTERNATIVES))
 

@@ -27,6 +27,7 @@ class Loader:
         self._professional_of: dict[Any, int] = {None: -1}
         self._specialty_of: dict[Any, int] = {None: -1}
         self._site_of: dict[bytes, int] = {}
+        self._source_of: dict[str, int] = {}
 
     def add(self, page: Sequence[Sequence[Any]]) -> None:
         """Take in a page of rows with the columns of the ledger's query ``live_places``, in its order."""
@@ -45,7 +46,8 @@ class Loader:
         rows["offers"] = _numbered(list(map(tuple, offers)), self._offers_of, market.offers.number)
         rows["professional"] = _numbered(professional, self._professional_of, market.professionals.number)
         rows["specialty"] = _numbered(specialty, self._specialty_of, self._specialty)
-        pro_name, structure, structure_name, source_kind, insee, label, phone = names
+        pro_name, structure, structure_name, source_kind, insee, label, phone, source = names
+        rows["source"] = _numbered(source, self._source_of, market.sources.number)
         sites = zip(
             territory, professional, pro_name, structure, structure_name, source_kind, lat, lon, insee, label, phone,
             strict=True,

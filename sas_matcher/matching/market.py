@@ -43,6 +43,7 @@ ROW: Final = np.dtype(
         ("professional", np.int32),
         ("specialty", np.int32),
         ("site", np.int32),
+        ("source", np.int32),
         ("landmass", np.int16),
         ("walkin", np.bool_),
         ("version", np.int64),
@@ -67,14 +68,22 @@ SITE_FIELDS: Final = (
 
 
 class Names:
-    """Numbers for names (professionals, specialties), given out as they come."""
+    """Numbers for names (professionals, specialties, sources), given out as they come."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
+        self._names: list[str] = []
 
     def number(self, name: str) -> int:
         """Return the number of a name, a new one for a new name."""
-        return self._numbers.setdefault(name, len(self._numbers))
+        number = self._numbers.setdefault(name, len(self._names))
+        if number == len(self._names):
+            self._names.append(name)
+        return number
+
+    def name(self, number: int) -> str:
+        """Return the name that a number was given out for."""
+        return self._names[number]
 
     def known(self, name: str) -> int:
         """Return the number of a name, or −2 if no place ever bore it (−1 in a row says that it bears none)."""
@@ -149,6 +158,7 @@ class PlaceRow(NamedTuple):
     version: int
     key: int
     site: bytes
+    source: str = ""
 
     @property
     def spot(self) -> Spot:
@@ -184,6 +194,7 @@ def place_row(record: Mapping[str, Any], left: int, start: int, end: int) -> Pla
         version=record["version"],
         key=record["slot_id"],
         site=site_json([record[name] for name in SITE_FIELDS]),
+        source=record["source"],
     )
 
 
@@ -287,6 +298,7 @@ class Market:
         self.offers = OfferSets()
         self.professionals = Names()
         self.specialties = Names()
+        self.sources = Names()
         self.limits = LimitBook()
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
         self._where: dict[int, tuple[str, str, int, int]] = {}
@@ -384,6 +396,7 @@ class Market:
             -1 if place.professional is None else self.professionals.number(place.professional),
             -1 if place.specialty is None else self.specialties.number(place.specialty),
             self.site_number(place.site),
+            self.sources.number(place.source),
             place.landmass,
             place.walkin,
             place.version,

@@ -20,6 +20,7 @@ import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
+from sas_matcher.domain.limits import is_child
 from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
 from sas_matcher.matching.commitment import Policy
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
@@ -136,6 +137,7 @@ def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
         not_professionals=frozenset(name[1:] for name in document["excluded"] if name[0] == "p"),
         promised=document["booking"]["slot_id"] if document["status"] == RequestStatus.PROMISED else None,
         was_promised=document["promise"] is not None,
+        child=is_child(document["age_band"], document["needs"]),
     )
 
 

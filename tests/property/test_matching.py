@@ -328,7 +328,7 @@ def test_out_of_time_in_a_burst_nobody_misses_a_free_place(seed: int, mt_first: 
     picks = run(batch, found, terms, answer=solve if answers else lambda problem: None, late=True)
     assert_fair(picks, found, terms)
     if not mt_first:
-        full, _ = build_problem(batch, everywhere(found), terms)
+        full, *_ = build_problem(batch, everywhere(found), terms)
         missed = total(picks) - solve_flow(full).objective
         assert missed >= 0
         if answers:
@@ -374,7 +374,7 @@ def test_the_loop_ends_at_the_optimum_over_all_pairs(seed: int, spread: float, p
     market, batch = crowd(seed, 120, places, spread=spread)
     found = all_candidates(market, batch)
     picks = run(batch, found)
-    full, _ = build_problem(batch, everywhere(found), Terms())
+    full, *_ = build_problem(batch, everywhere(found), Terms())
     plan = solve_flow(full)
     check(full, plan)
     assert total(picks) == plan.objective == linear_assignment(full)

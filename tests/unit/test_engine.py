@@ -117,7 +117,7 @@ def test_the_short_list_is_cheapest_then_spread() -> None:
 def test_nothing_at_all_is_a_problem_too() -> None:
     batch = [request("a"), request("b")]
     found = all_candidates(Market(), batch)
-    problem, slot_ids = build_problem(batch, found, Terms())
+    problem, slot_ids, _ = build_problem(batch, found, Terms())
     assert (len(problem.arc_cost), slot_ids.tolist()) == (0, [])
     assert [pick.row for pick in run(batch, found)] == [-1, -1]
     assert [pick.row for pick in run(batch[:1], found[:1])] == [-1]
@@ -221,7 +221,7 @@ def test_out_of_time_nobody_is_left_without_a_place_either(answer: Callable[[Pro
 def test_the_gap_of_a_plan_cut_short_counts_what_was_gained_after_it() -> None:
     """Plan and gap add up to the same lower bound before and after the free places were handed out."""
     batch, found = burst(60, 500)
-    problem, slot_ids = build_problem(batch, found, Terms())
+    problem, slot_ids, _ = build_problem(batch, found, Terms())
     plan = solve(problem)
     bids = engine.Bids.of(problem, slot_ids, plan)
     bound = plan.objective - sum(bids.lengthen(number, c)[1] for number, c in enumerate(found))
@@ -241,7 +241,7 @@ def test_a_place_left_out_is_listed_only_if_it_helps_at_its_price() -> None:
 
     def lengthened(first: int) -> tuple[bool, int]:
         found = [listing(0, (10, first), [0]), listing(1, (10, 20), [0, 1]), listing(2, (0, 20_000 - 9), [1])]
-        problem, slot_ids = build_problem(batch, found, terms)
+        problem, slot_ids, _ = build_problem(batch, found, terms)
         plan = solve(problem)
         assert plan.slot.tolist() == [0, 1, -1]
         longer, missed = engine.Bids.of(problem, slot_ids, plan).lengthen(0, found[0])

@@ -25,7 +25,11 @@ def places(count: int) -> list[PlaceRow]:
         made = place(number, 30 + number % 90, lat=lat, lon=lon, professional=f"99{number % 40:09d}")
         changes: dict[str, Any] = {"offers": OFFERS[number % 4], "left": number % 3, "version": number + 5}
         changes |= {"mode": ("cabinet", "tele", "visite")[number % 3], "profession": ("MG", "DENT")[number % 5 == 0]}
-        drawn.append(made._replace(walkin=number % 7 == 0, specialty=(None, "SM40")[number % 11 == 0], **changes))
+        drawn.append(
+            made._replace(
+                source=f"s{number % 3}", walkin=number % 7 == 0, specialty=(None, "SM40")[number % 11 == 0], **changes
+            )
+        )
     return drawn
 
 
@@ -36,7 +40,7 @@ def columns(row: PlaceRow) -> tuple[Any, ...]:
     kind = "walkin" if row.walkin else "routine"
     start = (row.slot_id, row.start, row.end, row.lat, row.lon, list(row.offers), row.left, row.capacity)
     middle = (row.professional, row.specialty, row.profession, row.mode, kind, row.landmass, row.version)
-    return start + middle + tuple(site[name] for name in names)
+    return start + middle + tuple(site[name] for name in names) + (row.source,)
 
 
 @pytest.mark.parametrize("page", [1, 37, 1_000])

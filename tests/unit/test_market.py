@@ -201,10 +201,11 @@ def test_a_record_of_the_ledger_becomes_a_row() -> None:
         "slot_id": 7, "territory": "69", "professional": "9900", "professional_name": "Dr F", "structure": None,
         "structure_name": None, "source_kind": "liberal", "lat": 45.0, "lon": 4.0, "insee": "69123", "label": "Cabinet",
         "phone": None, "offers": ["pmr"], "capacity": 3, "specialty": "SM54", "profession": "MG", "mode": "cabinet",
-        "booking_kind": "walkin", "landmass": 1, "version": 12,
+        "booking_kind": "walkin", "landmass": 1, "version": 12, "source": "agenda",
     }  # fmt: skip
     row = place_row(record, 2, 100, 200)
     assert (row.slot_id, row.left, row.capacity, row.start, row.end, row.version) == (7, 2, 3, 100, 200, 12)
+    assert row.source == "agenda"
     assert row.walkin and row.offers == ("pmr",) and row.specialty is None and b'"69123"' in row.site
 
 

@@ -145,7 +145,8 @@ class FakeLedger:
         record = {
             "slot_id": slot_id, "territory": "69", "professional": f"99{slot_id:09d}", "professional_name": "Dr Fictif",
             "structure": None, "structure_name": None, "source_kind": "liberal", "lat": LYON[0], "lon": LYON[1],
-            "insee": "69123", "label": "Cabinet", "phone": None, "offers": ["pmr"], "capacity": 1, "specialty": None,
+            "insee": "69123", "label": "Cabinet", "phone": None, "source": "agenda", "offers": ["pmr"], "capacity": 1,
+            "specialty": None,
             "profession": "MG", "mode": "cabinet", "booking_kind": "routine", "landmass": 1,
             "version": next(self._versions), "start": start.isoformat(),
             "end": (start + timedelta(minutes=15)).isoformat(), **fields,
@@ -175,7 +176,7 @@ class FakeLedger:
             "request_id": name, "territory": "69", "status": "waiting", "version": 1, "tier": "T1", "lat": LYON[0],
             "lon": LYON[1], "insee": "69123", "profession": "MG", "specialty": None, "modes": ["cabinet"],
             "created_at": now.isoformat(), "deadline": (now + timedelta(minutes=minutes)).isoformat(),
-            "radius_km": 30.0, "needs": [], "mt": None, "excluded": [], "promise": None, **fields,
+            "radius_km": 30.0, "needs": [], "age_band": None, "mt": None, "excluded": [], "promise": None, **fields,
         }  # fmt: skip
         if not quiet:
             self.announce(("requests", "open", name, self.requests[name]))
@@ -245,7 +246,7 @@ class FakeLedger:
                 slot["lat"], slot["lon"], slot["offers"], self.left(slot["slot_id"]), slot["capacity"],
                 *(slot[n] for n in ("professional", "specialty", "profession", "mode", "booking_kind", "landmass")),
                 slot["version"], slot["territory"], slot["professional_name"], slot["structure"],
-                *(slot[n] for n in ("structure_name", "source_kind", "insee", "label", "phone")),
+                *(slot[n] for n in ("structure_name", "source_kind", "insee", "label", "phone", "source")),
             )
             for slot in self.slots.values()
         ]  # fmt: skip
