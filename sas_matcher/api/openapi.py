@@ -78,7 +78,10 @@ NO_PLACE_SCHEMA: Final = {
     "type": "object",
     "required": ["reason", "counts", "nearest_km", "sentence", "would_help"],
     "properties": {
-        "reason": {"type": "string", "description": "Stable code, the first of the day log's that is true"},
+        "reason": {
+            "type": "string",
+            "description": "Stable code: the first true one of the day log, or LIMIT_REACHED",
+        },
         "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
         "nearest_km": {"type": ["number", "null"]},
         "sentence": {"type": "string", "description": "In French, for people"},

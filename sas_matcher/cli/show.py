@@ -35,6 +35,7 @@ HELP: Final = {
     "NO_SLOT_IN_RADIUS": "essayez un rayon plus grand (--radius)",
     "NO_SLOT_BEFORE_DEADLINE": "essayez un délai plus long (--delay)",
     "ALL_TAKEN": "la demande reste ouverte : la première place qui se libère lui est proposée",
+    "LIMIT_REACHED": "la demande reste ouverte : elle a une place dès que le cabinet en rend une ou relève sa limite",
 }
 """What may help, for each reason why there is no place, when the service knows no place that would."""
 

@@ -12,7 +12,7 @@ import orjson
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
 from sas_matcher.matching.engine import ALTERNATIVES, Candidates, OpenRequest, Pick
-from sas_matcher.matching.market import Market
+from sas_matcher.matching.market import Ints, Market, Partition
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
 from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
@@ -38,6 +38,8 @@ NONE_TEXT: Final = {
     "NO_SLOT_IN_RADIUS": "aucun créneau dans le rayon ; le plus proche est à {nearest_km:.1f} km",
     "NO_SLOT_BEFORE_DEADLINE": "aucun créneau joignable avant l'échéance",
     "ALL_TAKEN": "tous les créneaux possibles ({count}) sont pris",
+    # live only: a day log knows no limits
+    "LIMIT_REACHED": "tous les créneaux possibles ({count}) sont pris ou fermés par une limite du cabinet ({limited})",
 }
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
 PEERS_TEXT: Final = {
@@ -227,7 +229,7 @@ class _Seen:
     def __init__(self) -> None:
         self.counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
         self.nearest_km = math.inf
-        self.free = 0
+        self.free = self.limited = 0
 
 
 def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
@@ -261,8 +263,25 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
             travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
             here &= (start <= request.deadline) & (start - now >= 60 * travel)
             seen.counts["in_time"] += int(np.count_nonzero(here))
+            if market.limits:
+                limited = _limited(market, request, part, here.nonzero()[0] + future.start, mode)
+                seen.limited += limited.size
+                here[limited - future.start] = False
             seen.free += int(np.count_nonzero(here & (part.column("left")[future] > 0)))
     return seen
+
+
+def _limited(market: Market, request: OpenRequest, part: Partition, rows: Ints, mode: str) -> Ints:
+    """Those of the rows of a partition that a limit of their practice closes to the request."""
+    under = market.limits.under(
+        part.column("site")[rows],
+        part.column("source")[rows],
+        part.column("start")[rows],
+        np.full(rows.size, mode == Mode.VISITE),
+        (market.site, market.sources.name),
+        child=request.child,
+    )
+    return rows[:0] if under is None else rows[under.reached()]
 
 
 def why_none(
@@ -270,6 +289,7 @@ def why_none(
 ) -> dict[str, Any]:
     """Return the first true reason code of the day log, what was counted on the way, and a sentence.
 
+    One code more than the day log's: ``LIMIT_REACHED`` where limits of practices close places that would do.
     ``others`` says why none of the places that were found was given.
     Counts are those within the radius when something there would do, else those within ``REACH_KM``.
     """
@@ -285,11 +305,16 @@ def why_none(
         ("in_time", "NO_SLOT_BEFORE_DEADLINE"),
     )
     code = next((code for name, code in steps if seen.counts[name] == 0), "ALL_TAKEN")
+    declined = bool(seen.free) and bool(request.not_slots or request.not_professionals)
+    if code == "ALL_TAKEN" and seen.limited and not declined and not (found.left > 0).any():
+        code = "LIMIT_REACHED"
     nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
-    text = NONE_TEXT[code].format(reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"])
-    if len(found):
+    text = NONE_TEXT[code].format(
+        reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"], limited=seen.limited
+    )
+    if len(found) and code == "ALL_TAKEN":
         text = others
-    elif seen.free and (request.not_slots or request.not_professionals):
+    elif declined:
         # what is free and fits is not a candidate: the request has been there
         text = DECLINED_TEXT
     return {

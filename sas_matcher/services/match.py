@@ -97,6 +97,14 @@ class SolverProcess(PlannerProcess, Protocol):
         """
         ...
 
+    async def search(self, problem: Problem, seconds: float) -> Plan:
+        """Return a plan of a problem with packing rows that is searched for (CP-SAT), with its proven gap.
+
+        Raises:
+            SolveTimeoutError: no answer in time.
+        """
+        ...
+
 
 class Watch(Protocol):
     """Counts what the matcher does (metrics)."""
@@ -728,7 +736,12 @@ class Matcher:
 
     async def _solve(self, problem: Problem) -> Plan | None:
         if len(problem.arc_cost) <= INLINE_ARCS or self._solver is None:
-            return solve(problem)
+            plan = solve(problem)
+            if plan.gap and self._solver is not None:
+                # limits that the flow cannot keep, and repairing it may have cost something
+                with suppress(SolveTimeoutError):
+                    plan = await self._solver.search(problem, SOLVE_S)
+            return plan
         try:
             return await self._solver.solve(problem, SOLVE_S)
         except SolveTimeoutError:

@@ -1,5 +1,6 @@
 """Limits through HTTP: a practice sets them, nobody gets over them, and whoever waits gets what they give back."""
 
+import asyncio
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -56,7 +57,7 @@ async def test_a_quota_holds_for_the_matcher_and_by_hand_until_it_is_taken_back(
     first = await scene.regulator.ask(scene.wish())
     assert first["status"] == "held"
     second = await scene.regulator.ask(scene.wish())
-    assert second["status"] == "waiting"
+    assert second["status"] == "waiting" and second["decision"]["none"]["reason"] == "LIMIT_REACHED"
     answer = await scene.regulator.post(f"/v1/requests/{second['request_id']}/take", {"slot_id": practice.slots[2]})
     assert "limite" in problem(answer, 409, "limit_reached")["detail"]
     offers = await scene.regulator.get("/v1/offers", insee=scene.spot.code, profession="MG", radius_km=1)
@@ -77,6 +78,22 @@ async def test_what_is_given_back_goes_to_the_one_who_waits(scene: Scene, practi
     assert second["status"] == "waiting"
     await scene.regulator.act("cancel", first["request_id"])
     await scene.regulator.until(second["request_id"], lambda d: d["status"] == "held")
+
+
+async def test_the_matcher_proposes_one_child_a_day_and_everybody_else(scene: Scene, practice: Practice) -> None:
+    await practice.put(counts="children")
+    assert (await scene.regulator.ask(scene.wish(age_band="nourrisson")))["status"] == "held"
+    second = await scene.regulator.ask(scene.wish(age_band="enfant"))
+    assert second["status"] == "waiting" and second["decision"]["none"]["reason"] == "LIMIT_REACHED"
+    assert (await scene.regulator.ask(scene.wish(age_band="senior")))["status"] == "held"
+    await practice.put(counts="children", most=2)
+    await scene.regulator.until(second["request_id"], lambda d: d["status"] == "held")
+
+
+async def test_a_surge_gets_as_many_places_as_the_limit_lets_in(scene: Scene, practice: Practice) -> None:
+    await practice.put(most=2)
+    asked = await asyncio.gather(*(scene.regulator.ask(scene.wish()) for _ in range(6)))
+    assert sorted(document["status"] for document in asked) == ["held"] * 2 + ["waiting"] * 4
 
 
 @pytest.mark.parametrize(

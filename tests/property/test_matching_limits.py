@@ -23,7 +23,7 @@ from solver.limited import search
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request
 from tests.unit.test_engine import everywhere, run, total
 
-laws = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+laws = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DOCTORS, CENTRES = ("10000000012", "10000000020"), ("690000001", "690000002")
 MEMBERS = [*(f"p:{rpps}" for rpps in DOCTORS), *(f"s:{finess}" for finess in CENTRES)]
 ZONE = "Europe/Paris"
@@ -63,7 +63,7 @@ def cases(draw: st.DrawFn, *, children: bool = True) -> Case:
     market = market_of(rows)
     kinds = ("patients", "visits", "children") if children else ("patients", "visits")
     lefts: dict[Turn, int] = {}
-    for number in range(1, draw(st.integers(0, 4)) + 1):
+    for number in range(1, draw(st.integers(1, 4)) + 1):
         counts, period = draw(st.sampled_from(kinds)), draw(st.sampled_from(("day", "half_day")))
         members = draw(st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=3, unique=True))
         market.limits.define(limit(number, counts, period, members))
@@ -71,7 +71,7 @@ def cases(draw: st.DrawFn, *, children: bool = True) -> Case:
             instant = datetime.fromtimestamp(NOW + 60 * minutes, UTC)
             turn = Turn(number, int(period_start(period, ZONE, instant).timestamp()), counts == Counts.CHILDREN)
             if turn not in lefts:
-                lefts[turn] = draw(st.integers(0, 2))
+                lefts[turn] = draw(st.sampled_from((0, 1, 1, 1, 2)))
                 market.limits.set_left(number, turn.start, lefts[turn], 1)
     batch = [
         request(

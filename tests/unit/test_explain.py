@@ -10,7 +10,7 @@ import pytest
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.engine import OpenRequest, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, explain, hour_text, wait_text, why_none
-from sas_matcher.matching.market import Market
+from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import NOW, all_candidates, market_of, place, request
 from tests.unit.test_engine import run
@@ -56,6 +56,43 @@ def test_reasons_of_none_come_in_the_day_logs_order() -> None:
     market.put([place(7, lat=FAR, offers=("ecg",))])
     farther = request("r", needs=("ecg",), modes=("cabinet", "visite"))
     assert reason(market, farther)["counts"] == {"profession": 6, "mode": 5, "needs": 1, "radius": 0, "in_time": 0}
+
+
+def limited(counts: str, left: int, *places: PlaceRow) -> Market:
+    """A market under a limit of the first place's professional."""
+    market = market_of(places)
+    day = int(datetime(2026, 1, 11, 23, tzinfo=UTC).timestamp())
+    market.limits.define(
+        {
+            **{"id": 1, "version": 1, "counts": counts, "period": "day", "zone": "Europe/Paris", "source": None},
+            "members": [f"p:{places[0].professional}"],
+        }
+    )
+    market.limits.set_left(1, day, left, 1)
+    return market
+
+
+def test_a_place_that_a_limit_closes_is_named_as_such() -> None:
+    """The ledger tells a closed place with no seat left; the limit says why."""
+    market = limited("patients", 0, place(1, left=0), place(2, left=0))
+    none = reason(market, request("r"))
+    assert none["reason"] == "LIMIT_REACHED"
+    assert none["sentence"].endswith("(2) sont pris ou fermés par une limite du cabinet (1).")
+    assert reason(limited("patients", 1, place(1, left=0)), request("r"))["reason"] == "ALL_TAKEN"
+    assert reason(limited("visits", 0, place(1, left=0)), request("r"))["reason"] == "ALL_TAKEN"
+
+
+def test_a_limit_on_children_closes_free_places_to_children_only() -> None:
+    market = limited("children", 0, place(1))
+    assert reason(market, request("r", child=True))["reason"] == "LIMIT_REACHED"
+    assert explained(market, request("r"))["place"]["slot_id"] == 1
+    assert reason(market, request("r", child=True, not_slots=frozenset({1})))["reason"] == "LIMIT_REACHED"
+
+
+def test_places_that_go_to_others_are_not_closed_by_a_limit() -> None:
+    market = limited("patients", 1, place(1), place(2, professional="990"))
+    document = explained(market, request("late", tier=Tier.T3), request("a"), request("b"))
+    assert document["none"]["reason"] == "ALL_TAKEN" and "vont à d'autres" in document["none"]["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,9 @@ class LateSolver:
     async def plan(self, key: str, planner: Planner, task: Task) -> list[FieldPlan]:
         raise PlanLateError(key)
 
+    async def search(self, problem: Problem, seconds: float) -> Plan:
+        raise SolveTimeoutError
+
 
 class OtherProcess(LateSolver):
     """A solver process that answers."""
