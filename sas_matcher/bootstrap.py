@@ -35,6 +35,7 @@ from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
+from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
@@ -372,6 +373,7 @@ async def core(settings: Settings, holder: str) -> None:
             watch=Meter(),
             journal=stores.relay,
             radius_of=lambda code: geography.territories[code].default_radius_km,
+            history=RecordedDays(Path(settings.history_dir), stores.clock) if settings.history_dir else None,
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)

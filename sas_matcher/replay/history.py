@@ -1,16 +1,27 @@
 """Earlier days, from day logs, in the columns that forecasts learn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 from zoneinfo import ZoneInfo
+
+import structlog
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
 from sas_matcher.matching.terms import TIER_RANK, Terms
-from sas_matcher.replay.daylog import DayLog
+from sas_matcher.ports import Clock
+from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.terms import terms_of
 
-ANYWHERE = {"specialty": -1, "landmass": 0}
+LEARNED: Final = 10
+"""Days that are learned from, the newest: as many as in the matching study (§7.1)."""
+
+_log = structlog.get_logger(__name__)
+
+ANYWHERE: Final = {"specialty": -1, "landmass": 0}
 """A day log knows neither specialties nor seas."""
 
 
@@ -73,3 +84,35 @@ class KnownDays:
     def learn(self, territory: str, terms: Terms, codes: Codes) -> list[HistoryDay]:
         """Return them, in the numbers of ``codes``."""
         return [history_day(day, self._tiers, terms, codes) for day in self._days]
+
+
+class RecordedDays:
+    """Port ``History``: the newest recorded days of each territory, read from ``<folder>/<territory>/<date>.jsonl``.
+
+    The day that is still being written is not learned from; one that cannot be read is left out, and said so.
+    """
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+
+    def has(self, territory: str) -> bool:
+        """Whether there are any."""
+        return next(self._files(territory), None) is not None
+
+    def learn(self, territory: str, terms: Terms, codes: Codes) -> list[HistoryDay]:
+        """Return them, the newest first, in the numbers of ``codes``."""
+        learned: list[HistoryDay] = []
+        for path in self._files(territory):
+            if len(learned) == LEARNED:
+                break
+            try:
+                day = read_day(path)
+                learned.append(history_day(day, terms_of(day.meta)[1], terms, codes))
+            except (DayLogError, OSError) as wrong:
+                _log.warning("history.unreadable", file=path.name, territory=territory, detail=str(wrong))
+        return learned
+
+    def _files(self, territory: str) -> Iterator[Path]:
+        today = self._clock.now().date().isoformat()
+        days = (path for path in self._folder.glob(f"{territory}/*.jsonl*") if ".batches." not in path.name)
+        yield from (path for path in sorted(days, reverse=True) if path.name[: len(today)] < today)

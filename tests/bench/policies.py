@@ -33,9 +33,9 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.hindsight import hindsight
-from sas_matcher.replay.run import terms_of
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import KINDS, study
+from sas_matcher.replay.terms import terms_of
 
 HISTORY = 10
 

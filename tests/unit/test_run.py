@@ -11,10 +11,11 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.replay.daylog import DayLog, DayLogError, day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
-from sas_matcher.replay.run import POLICIES, PolicyMissingError, replay_day, terms_of
+from sas_matcher.replay.run import POLICIES, PolicyMissingError, replay_day
 from sas_matcher.replay.score import POLICIES as NAMED
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import study
+from sas_matcher.replay.terms import terms_of
 from tests.daylog_cases import (
     META,
     at,

@@ -1,0 +1,63 @@
+"""Earlier days of a territory: the newest are learned from, never the one being written, never a broken one."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sas_matcher.matching.pairs import Codes
+from sas_matcher.matching.terms import Terms
+from sas_matcher.replay.daylog import read_day
+from sas_matcher.replay.history import LEARNED, KnownDays, RecordedDays, history_day
+from sas_matcher.replay.terms import terms_of
+
+SAMPLE = Path(__file__).parents[1] / "data" / "daylog" / "day.jsonl"
+
+
+class Noon:
+    """A clock that stands still."""
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> RecordedDays:
+    (tmp_path / "69").mkdir()
+    for date in range(1, 21):
+        shutil.copy(SAMPLE, tmp_path / "69" / f"2026-01-{date:02}.jsonl")
+    (tmp_path / "69" / "2026-01-19.batches.jsonl").write_text("{}\n")
+    return RecordedDays(tmp_path, Noon())
+
+
+def test_a_territory_without_recorded_days_has_no_history(days: RecordedDays) -> None:
+    assert days.has("69") and not days.has("01")
+
+
+def test_the_newest_full_days_are_learned_from(days: RecordedDays, tmp_path: Path) -> None:
+    assert len(days.learn("69", Terms(), Codes())) == LEARNED
+    for path in (tmp_path / "69").glob("2026-01-[01]*.jsonl"):
+        path.unlink()
+    # what is left is today's, still being written
+    assert not days.has("69") and days.learn("69", Terms(), Codes()) == []
+
+
+def test_a_day_that_cannot_be_read_is_left_out(days: RecordedDays, tmp_path: Path) -> None:
+    for path in (tmp_path / "69").glob("2026-01-0*.jsonl"):
+        path.unlink()
+    (tmp_path / "69" / "2026-01-12.jsonl").write_text("{broken\n")
+    assert len(days.learn("69", Terms(), Codes())) == 9
+
+
+def test_a_day_is_learned_from_its_own_midnight_in_the_numbers_of_today() -> None:
+    day, codes = read_day(SAMPLE), Codes()
+    assert codes.name("KINE") == 0
+    learned = history_day(day, terms_of(day.meta)[1], Terms(), codes)
+    asked = [made for made in day.requests if made.request.profession == "KINE"]
+    assert (learned.requests.profession == 0).sum() == len(asked)
+    assert len(learned.requests) == len(day.requests) and len(learned.slots) == len(list(day.slots))
+    assert 0 <= learned.requests.created.min() < learned.requests.created.max() <= 2 * 86_400
+    later = replace(day, events=day.events[: len(day.events) // 2])
+    assert KnownDays([day, later], terms_of(day.meta)[1]).has("69")
