@@ -263,9 +263,22 @@ async def test_a_sender_that_was_paused_changes_nothing_any_more(side: Side) -> 
     later = now + national.LEASE
     (taken_over,) = await queue.claim(later, later + national.LEASE, 10)
     assert taken_over.tries == paused.tries + 1
+    assert not await queue.settle(paused, later, "refused", None, "422", None), "while the other still sends"
     assert await queue.settle(taken_over, later, "sent", None, None, "https://p.example/1")
-    assert not await queue.settle(paused, later, "waiting", later, "timeout", None)
+    assert not await queue.settle(paused, later, "waiting", later, "timeout", None), "and after"
     assert (await side.messages(booking_id=booking))[0]["state"] == "sent"
+
+
+async def test_what_was_booked_before_the_link_was_on_is_not_cancelled_there(side: Side) -> None:
+    queue = PostgresNational(side.service.stores.ledger)
+    await queue.link(side.service.clock.now(), on=False)
+    before = await side.book(30)
+    await queue.link(side.service.clock.now(), on=True)
+    after = await side.book(60)
+    for booking in (before, after):
+        await side.regulator.act("cancel", await side.request_of(booking))
+    await side.all_settled()
+    assert (side.platform.told_of(before), side.platform.told_of(after)) == ([], ["booked", "cancelled"])
 
 
 async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
