@@ -17,10 +17,8 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvloop
 
-from adapters.directory import DirectoryError, FileDirectory
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
-from adapters.postgres.fhir import PostgresFhir
 from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
@@ -32,6 +30,7 @@ from sas_matcher.api.ingest import Ingest
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
+from sas_matcher.linking import fhir_services, national_sender
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
@@ -40,7 +39,6 @@ from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
-from sas_matcher.services.national import Sending
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
@@ -49,7 +47,6 @@ from sas_matcher.services.steer import Steering
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from adapters.fhir.server import Services
     from sas_matcher.api.wire import Wire
     from sas_matcher.api.ws import Sockets
 
@@ -172,45 +169,6 @@ def territories_of(settings: Settings, geography: Gazetteer) -> list[str]:
     return list(wanted)
 
 
-def directory_of(settings: Settings) -> FileDirectory:
-    """Return the directory of practitioners and structures, an empty one where none is set.
-
-    Raises:
-        ConfigError: the file cannot be used.
-    """
-    if not settings.directory:
-        return FileDirectory()
-    try:
-        return FileDirectory.load(Path(settings.directory))
-    except DirectoryError as wrong:
-        raise ConfigError(f"SAS_DIRECTORY : {wrong}") from wrong
-
-
-def fhir_services(settings: Settings, stores: Stores, gate: Gate, geography: Gazetteer) -> "Services":
-    """Build what the FHIR routes of one worker need.
-
-    Raises:
-        ConfigError: the allow-list or the directory cannot be used.
-    """
-    from adapters.fhir.access import Access, allowed_names  # noqa: PLC0415 - as in ``api``
-    from adapters.fhir.agenda import Agenda  # noqa: PLC0415
-    from adapters.fhir.server import Services  # noqa: PLC0415
-
-    async def by_key(header: str) -> str:
-        return (await gate.caller(header)).need(Scope.FHIR).key_id
-
-    try:
-        allowed = allowed_names(settings.fhir_clients)
-    except ValueError as wrong:
-        raise ConfigError(f"SAS_FHIR_CLIENTS : {wrong}") from wrong
-    public = settings.public_url or f"http://{settings.host}:{settings.port}"
-    store = PostgresFhir(stores.ledger)
-    agenda = Agenda(
-        store, stores.clock, geography, directory_of(settings), system_of(settings), f"{public}/sas/agenda?lieu="
-    )
-    return Services(Access(by_key, gate.spend, settings.fhir_proxies, allowed), agenda, store, stores.clock, stores.ids)
-
-
 def api(settings: Settings) -> "FastAPI":
     """Build the app of one API worker."""
     # the web framework takes 0.8 s to import, which a core that is started again need not wait for
@@ -251,7 +209,7 @@ def api(settings: Settings) -> "FastAPI":
                 national=PostgresNational(stores.ledger),
             )
             booking.keep = stores.bus.keep_once
-            fhir.services = fhir_services(settings, stores, gate, geography)
+            fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)
             following = _vital(hub.run())
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -288,61 +246,6 @@ class Meter:
         metrics.WAITING.set(waiting)
 
 
-class NationalMeter:
-    """Port ``Watch`` of the sender: its metrics."""
-
-    def told(self, word: str) -> None:
-        """Count a message."""
-        metrics.NATIONAL.labels(word).inc()
-
-    def queue(self, counts: dict[str, tuple[int, float]]) -> None:
-        """Show the queue."""
-        for state in ("waiting", "sent", "refused", "impossible"):
-            metrics.NATIONAL_QUEUE.labels(state).set(counts.get(state, (0, 0.0))[0])
-        metrics.NATIONAL_OLDEST.set(counts.get("waiting", (0, 0.0))[1])
-
-
-def system_of(settings: Settings) -> str:
-    """Return the OID or URL under which our ids are unique, as others know them."""
-    return settings.fhir_system or settings.public_url or f"http://{settings.host}:{settings.port}"
-
-
-@asynccontextmanager
-async def national_sender(settings: Settings, stores: Stores, geography: Gazetteer) -> AsyncIterator[Sending | None]:
-    """Open the sender of INT_R03; None where it is off (what changes is then not queued either).
-
-    Raises:
-        ConfigError: a certificate or the operator cannot be used, or ids have no lasting system.
-    """
-    queue = PostgresNational(stores.ledger)
-    await queue.link(stores.clock.now(), on=bool(settings.national_url))
-    if not settings.national_url:
-        yield None
-        return
-    from adapters.fhir.platform import Certificate, NationalPlatform  # noqa: PLC0415 - httpx, where it is needed
-
-    if not (settings.fhir_system or settings.public_url):
-        raise ConfigError("SAS_NATIONAL_URL demande SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL : l'origine de nos identifiants.")
-    system, _, value = settings.national_operator.partition("|")
-    if settings.national_operator and not (system and value):
-        raise ConfigError("SAS_NATIONAL_OPERATOR : attendu system|valeur, comme INT_R02 nomme le régulateur.")
-    files = (settings.national_certificate, settings.national_key, settings.national_authorities)
-    own = Certificate(*(Path(name) if name else None for name in files))
-    try:
-        platform = NationalPlatform(
-            settings.national_url.rstrip("/"),
-            own,
-            system_of(settings),
-            cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
-        )
-    except OSError as wrong:
-        raise ConfigError(f"SAS_NATIONAL_CERTIFICATE, …_KEY, …_AUTHORITIES : {wrong.strerror or wrong}") from wrong
-    try:
-        yield Sending(queue, platform, stores.clock, NationalMeter(), (system, value) if value else None)
-    finally:
-        await platform.close()
-
-
 async def core(settings: Settings, holder: str) -> None:
     """Run the matcher, the sweep, the housekeeping and the ingest until cancelled.
 
@@ -357,7 +260,10 @@ async def core(settings: Settings, holder: str) -> None:
         commune = geography.by_code(insee)
         return 0 if commune is None else commune.landmass
 
-    async with open_stores(settings, _PATIENCE_S) as stores, national_sender(settings, stores, geography) as sending:
+    async with (
+        open_stores(settings, _PATIENCE_S) as stores,
+        national_sender(settings, stores.ledger, stores.clock, geography) as sending,
+    ):
         reader, intake = RedisBus.connect(settings.redis_url), RedisBus.connect(settings.redis_url)
         solver = ProcessSolver()
         matcher = Matcher(
@@ -531,19 +437,6 @@ async def issue_key(stores: Stores, wish: KeyWish) -> tuple[KeyRecord, str]:
     )
     await stores.ledger.add_key(record, stores.clock.now())
     return record, token(key_id, secret)
-
-
-async def bind_operator(stores: Stores, key_id: str, operator: str) -> None:
-    """Say as whom the national platform knows the holder of a key: ``system|value``, as INT_R02 named him.
-
-    Raises:
-        ConfigError: there is no such key, or the text is no identifier.
-    """
-    system, bar, value = operator.partition("|")
-    if not (system.startswith("urn:oid:") and bar and value):
-        raise ConfigError(f"« {operator} » : attendu urn:oid:…|valeur, comme INT_R02 nomme le régulateur.")
-    if not await PostgresNational(stores.ledger).bind_operator(key_id, system, value):
-        raise ConfigError(f"La clé {key_id} n'existe pas.")
 
 
 async def allow_ingest(stores: Stores, key_id: str) -> tuple[str, str]:

@@ -45,10 +45,12 @@ def readable_server_errors() -> Iterator[None]:
 def serve(only: str | None, **chosen: Any) -> None:
     """Run the service until a signal."""
     from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
+    from sas_matcher.linking import check_links  # noqa: PLC0415 - heavy
 
     settings = settings_of(**chosen)
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("SAS_LOG_LEVEL : debug, info, warning ou error.")
+    asyncio.run(check_links(settings))
     set_up_logging(settings.log_level)
     with readable_server_errors(), Service(settings, only) as service:
         service.watch()
@@ -160,10 +162,10 @@ def bind(key_id: str, operator: str, data: Path | None) -> None:
     Raises:
         ConfigError: there is no such key, or the operator is no identifier.
     """
-    from sas_matcher.bootstrap import bind_operator  # noqa: PLC0415 - heavy
+    from sas_matcher.linking import bind_operator  # noqa: PLC0415 - heavy
 
     async def work(stores: Any) -> None:
-        await bind_operator(stores, key_id, operator)
+        await bind_operator(stores.ledger, key_id, operator)
 
     _with_stores(data, work)
 

@@ -20,8 +20,8 @@ from adapters.fhir import names
 from adapters.fhir.appointments import read_appointment
 from adapters.fhir.checking import check
 from adapters.postgres.national import PostgresNational
-from sas_matcher.bootstrap import bind_operator, national_sender
-from sas_matcher.config import ConfigError
+from sas_matcher.config import ConfigError, Settings
+from sas_matcher.linking import bind_operator, check_links
 from sas_matcher.services import national
 from sas_matcher.supervise import listen
 from tests.api.conftest import settings_for
@@ -282,28 +282,33 @@ async def test_what_was_booked_before_the_link_was_on_is_not_cancelled_there(sid
 
 
 async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
-    await bind_operator(side.service.stores, side.regulator.key_id, "|".join(OPERATOR))
+    await bind_operator(side.service.stores.ledger, side.regulator.key_id, "|".join(OPERATOR))
     for key_id, operator, message in (
         (side.regulator.key_id, OPERATOR[1], "attendu urn:oid"),
         (side.regulator.key_id, f"{OPERATOR[0]}|", "attendu urn:oid"),
         ("inconnue", "|".join(OPERATOR), "n'existe pas"),
     ):
         with pytest.raises(ConfigError, match=message):
-            await bind_operator(side.service.stores, key_id, operator)
+            await bind_operator(side.service.stores.ledger, key_id, operator)
 
 
-async def test_settings_that_cannot_be_used_are_named(side: Side, tmp_path: Path) -> None:
+async def test_settings_that_cannot_be_used_are_named_before_anything_starts(tmp_path: Path) -> None:
     missing = str(tmp_path / "rien.pem")
+    wrong_line = tmp_path / "annuaire.ndjson"
+    wrong_line.write_text('{"kind": "person", "rpps": "10000000001", "family": "A"}\n{"kind": "person"}\n', "utf-8")
+    good = Settings(national_url="https://p.example", fhir_system=SYSTEM, national_operator="|".join(OPERATOR))
+    await check_links(good)
     wrongs: list[tuple[dict[str, Any], str]] = [
         ({"fhir_system": ""}, "SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL"),
         ({"national_operator": "régulateur"}, "SAS_NATIONAL_OPERATOR"),
-        ({"national_url": "https://p.example", "national_certificate": missing}, "SAS_NATIONAL_CERTIFICATE"),
+        ({"national_certificate": missing}, "SAS_NATIONAL_CERTIFICATE"),
+        ({"fhir_clients": ("plateforme",)}, r"SAS_FHIR_CLIENTS .* CN\|OU"),
+        ({"directory": missing}, "SAS_DIRECTORY"),
+        ({"directory": str(wrong_line)}, "SAS_DIRECTORY .* ligne 2, person.rpps"),
     ]
     for changes, message in wrongs:
-        wrong = replace(side.service.settings, **changes)
         with pytest.raises(ConfigError, match=message):
-            async with national_sender(wrong, side.service.stores, side.service.geography):
-                pass
+            await check_links(replace(good, **changes))
 
 
 async def test_nothing_is_queued_where_no_platform_is_set(servers: Servers) -> None:
