@@ -275,6 +275,10 @@ class Ledger(Protocol):
         """Return the requests that are the matcher's to decide: they wait, or their promised seat may move."""
         ...
 
+    async def calls_since(self, since: datetime, territory: str) -> list[datetime]:
+        """Return when each request of a territory was made from an instant on, in order; whatever became of it."""
+        ...
+
     def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
         """Yield pages of live places."""
         ...

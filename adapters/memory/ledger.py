@@ -166,6 +166,11 @@ class MemoryLedger:
         open_ones = itertools.chain(self.tables.waiting.values(), self.tables.promised.values())
         return [self.tables.request_json(r) for r in open_ones if r.deadline > now and r.territory in territories]
 
+    async def calls_since(self, since: datetime, territory: str) -> list[datetime]:
+        """Return when each request of a territory was made from an instant on, in order."""
+        asked = (r for r in self.tables.requests.values() if r.territory == territory and r.created_at >= since)
+        return sorted(request.created_at for request in asked)
+
     # -- the matcher ---------------------------------------------------------------------------------------------
 
     async def claim(

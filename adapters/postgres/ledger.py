@@ -320,6 +320,10 @@ class PostgresLedger:
         rows = await self._rows("waiting_requests", now, list(territories))
         return [row["document"] for row in rows]
 
+    async def calls_since(self, since: datetime, territory: str) -> list[datetime]:
+        """Return when each request of a territory was made from an instant on, in order."""
+        return [row["created_at"] for row in await self._rows("calls_since", since, territory)]
+
     # -- the matcher ---------------------------------------------------------------------------------------------
 
     async def claim(

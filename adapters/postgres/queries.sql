@@ -46,6 +46,10 @@ select * from request where id = $1 and key_id = $2
 select request_json(r)::text as document from request r
 where status in ('waiting', 'promised') and deadline > $1 and territory = any($2)
 
+-- name: calls_since
+-- When requests of a territory were made, from an instant on: how busy the day is.
+select created_at from request where territory = $2 and created_at >= $1 order by created_at
+
 -- name: live_places
 -- Live places with the seats left, as the matcher loads them: set-based, 285 000 rows in one pass.
 with taken as (

@@ -111,6 +111,8 @@ class Desk:
         self.reserved: list[int] = []
         self.status: list[int] = []
         self.seat: dict[int, int] = {}
+        # when requests of today were made before this desk began, in order
+        self.called: Floats = np.zeros(0)
         self._history = history
         self._asked: dict[tuple[int, int], Requests] = {}
         self._fields: dict[int, _Field] = {}
@@ -405,7 +407,9 @@ class Desk:
         for row, cost in self._beyond.items():
             beyond[row] = cost
         slots = self.slots.only(np.arange(len(self.slots)))
-        calls = np.sort(self.requests.created) if len(self.requests) else np.zeros(0)
+        created = self.requests.created if len(self.requests) else np.zeros(0)
+        new = created[created > self.called[-1]] if self.called.size else created
+        calls = np.concatenate((self.called, np.sort(new)))
         return Task(now, slots, self.codes.meets, left, calls, self.policy.futures, tuple(fields), beyond)
 
     def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Verdict]:

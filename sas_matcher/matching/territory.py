@@ -97,6 +97,10 @@ class TerritoryDesk:
         )
         self._known(place.slot_id, row, place.left)
 
+    def called(self, calls: Sequence[float]) -> None:
+        """When the requests of today were made before this desk opened (epoch seconds, in order)."""
+        self._desk.called = np.array(calls, np.float64) - self.midnight
+
     def _known(self, slot_id: int, row: int, left: int) -> None:
         self._row_of_slot[slot_id] = row
         self._slot_ids.append(slot_id)

@@ -132,7 +132,8 @@ def kind_of(name: str) -> str:
     ``S1-48-7.jsonl`` and ``S1-48-8.jsonl.gz`` are two days of ``S1-48``.
     """
     stem = re.sub(r"\.jsonl(\.gz)?$", "", name)
-    return re.sub(r"[-_. ]*\d+$", "", stem) or stem
+    # only a number of its own: city-x3 is a kind, not the third of city-x
+    return re.sub(r"[-_. ]+\d+$", "", stem) or stem
 
 
 # --- where need is not met

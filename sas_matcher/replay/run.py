@@ -25,7 +25,8 @@ from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.ports import Announcement, Idempotency, KeyRecord, Publisher
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.ports import Announcement, Idempotency, KeyRecord, Publisher, SettingChange
 from sas_matcher.replay.daylog import (
     DayLog,
     Event,
@@ -64,6 +65,13 @@ def platform_radius_km(territory: str) -> float:
     """Return the circle that the national platform draws in a territory; 0 where it sets none, or knows none such."""
     known = Gazetteer.load().territories.get(territory)
     return 0.0 if known is None else known.default_radius_km
+
+
+class CrisisError(InvalidInputError):
+    """Only ``auto`` changes when a crisis is declared."""
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(f"une crise déclarée ne change que la politique « auto », pas « {policy} »")
 
 
 class VirtualClock:
@@ -116,6 +124,7 @@ class Replay:
         policy: one of ``POLICIES``.
         history: earlier days, to learn from.
         seed: of the futures drawn.
+        crisis_from: when a crisis is declared, for ``auto``.
         stopwatch: seconds of real time, for the figures on decisions.
         advance: hears how many of the day's events have happened since it was last told.
         journal: hears what the matcher decides together.
@@ -128,12 +137,16 @@ class Replay:
         *,
         history: Sequence[DayLog] = (),
         seed: int = 0,
+        crisis_from: Instant | None = None,
         stopwatch: Callable[[], float],
         advance: Callable[[int], object] = lambda _: None,
         journal: Publisher | None = None,
     ) -> None:
         if policy not in POLICIES:
             raise PolicyMissingError(policy)
+        if crisis_from is not None and policy != "auto":
+            raise CrisisError(policy)
+        self._crisis_from = float("inf") if crisis_from is None else float(crisis_from)
         self._day, self._zone = day, ZoneInfo(day.meta.timezone)
         self._stopwatch, self._advance = stopwatch, advance
         terms, self._tiers = terms_of(day.meta)
@@ -191,9 +204,21 @@ class Replay:
             plan = self._matcher.due()
             if not self._clock.seconds < plan <= float(self._day.meta.end):
                 plan = float("inf")
-            if min(refusal, plan) >= t:
+            then = min(refusal, plan, self._crisis_from)
+            if then >= t:
                 return
-            await self._instant(min(refusal, plan), [])
+            if then == self._crisis_from:
+                await self._declare_crisis()
+            await self._instant(then, [])
+
+    async def _declare_crisis(self) -> None:
+        """The territory's coordinator declares the crisis."""
+        self._clock.seconds, self._crisis_from = self._crisis_from, float("inf")
+        changes = {"policy": dict.fromkeys(map(str, Tier), "auto"), "crisis_allowed": True, "crisis": True}
+        change = SettingChange(self._day.meta.territory, changes, "whatif")
+        await self._ledger.change_setting(self._clock.now(), change, self._once(REGULATOR))
+        await self._hear()
+        await self._matcher.refresh()
 
     async def _instant(self, t: float, events: Sequence[Event]) -> None:
         """Let an instant happen: refusals first, then the day's events; decide; confirm."""
@@ -410,7 +435,7 @@ def replay_day(
         policy: One of ``POLICIES``.
         history: Earlier days, to learn from; without any, nothing is forecast and nothing priced.
         seed: Of the futures drawn.
-        crisis_from: When a crisis is declared, for a policy that knows one.
+        crisis_from: When a crisis is declared, for ``auto``.
         stopwatch: Seconds of real time; it measures, and decides nothing.
         advance: Hears how many of the day's events have happened since it was last told.
 
@@ -419,13 +444,14 @@ def replay_day(
         are measured, all else is the same for the same input.
 
     Raises:
-        PolicyMissingError: The live matcher does not have the policy, or knows no crisis under it.
+        PolicyMissingError: The live matcher does not have the policy.
+        CrisisError: A crisis is declared under a policy that knows none.
         InvalidInputError: The day has more tiers than the service.
         ScoreError: The result breaks a rule of the policy: a fault of the engine.
     """
-    if crisis_from is not None:
-        raise PolicyMissingError("crisis")
     began = stopwatch()
-    run = Replay(day, policy, history=history, seed=seed, stopwatch=stopwatch, advance=advance)
+    run = Replay(day, policy, history=history, seed=seed, crisis_from=crisis_from, stopwatch=stopwatch, advance=advance)
     lines = asyncio.run(run.run())
-    return lines, summary_of(day, policy, seed, lines, stopwatch() - began, run.decision_ms)
+    took = stopwatch() - began
+    # under a crisis declared in the midst of the day two policies took turns: no rule book is for both
+    return lines, summary_of(day, policy, seed, lines, took, run.decision_ms, lawful=crisis_from is None)

@@ -250,6 +250,15 @@ class Matcher:
         await self._load_settings()
         await self._renew()
 
+    async def refresh(self) -> None:
+        """Take up what the territories have set; ``run`` does so every few seconds.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
+        self._rules.load(await self._ledger.settings())
+        await self._open_desks()
+
     async def _load_market(self) -> Market:
         loader = Loader()
         async for page in self._ledger.live_places(self._clock.now(), None):
@@ -299,6 +308,8 @@ class Matcher:
         learned = partial(self._history.learn, territory, terms) if self._history is not None else lambda _: ()
         # reading earlier days takes longer than others may wait
         desk = await asyncio.to_thread(TerritoryDesk, midnight, weekday, terms, policy, learned, self._seed)
+        called = await self._ledger.calls_since(datetime.fromtimestamp(midnight, now.tzinfo), territory)
+        desk.called([call.timestamp() for call in called])
         self._shut_desk(territory)
         self._desks.open(territory, desk)
         for number, row in enumerate(await self._ledger.live_records(now, territory)):
@@ -317,8 +328,7 @@ class Matcher:
             await asyncio.sleep(RENEW_S)
             try:
                 await self._renew()
-                await self._load_settings()
-                await self._open_desks()
+                await self.refresh()
                 self._tidy()
                 if self._desks.has_work(self._clock.now().timestamp()):
                     self._work.set()  # the clock was put forward while it waited for a plan to be due

@@ -408,3 +408,14 @@ async def test_a_task_that_is_told_to_stop_stops(desk: Desk) -> None:
 async def _drain(ledger: PostgresLedger) -> None:
     async for _ in ledger.live_places(NOW, None):
         pass
+
+
+async def test_how_many_called_today_is_known_whatever_became_of_them(desk: Desk) -> None:
+    before = [await desk.ledger.calls_since(NOW, TERRITORY)]
+    first = await desk.ask()
+    await desk.cancel(first)
+    await desk.ask()
+    calls = await desk.ledger.calls_since(NOW, TERRITORY)
+    assert len(calls) == len(before[0]) + 2 and calls == sorted(calls)
+    assert await desk.ledger.calls_since(calls[-1] + timedelta(seconds=1), TERRITORY) == []
+    assert await desk.ledger.calls_since(NOW, "01") == []

@@ -91,6 +91,7 @@ def test_a_spread_leaves_out_what_does_not_exist() -> None:
         ("S1-48-7.jsonl", "S1-48"),
         ("S1-48-8.jsonl.gz", "S1-48"),
         ("city-x10-3.jsonl", "city-x10"),
+        ("city-x3.jsonl", "city-x3"),
         ("2026-01-12.jsonl", "2026-01"),
         ("7.jsonl", "7"),
     ],

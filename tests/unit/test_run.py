@@ -9,9 +9,9 @@ import pytest
 from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.replay.daylog import DayLog, DayLogError, day_lines, parse_day
+from sas_matcher.replay.daylog import DayLog, DayLogError, Instant, day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
-from sas_matcher.replay.run import POLICIES, PolicyMissingError, replay_day
+from sas_matcher.replay.run import POLICIES, CrisisError, PolicyMissingError, replay_day
 from sas_matcher.replay.score import POLICIES as NAMED
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import study
@@ -152,9 +152,22 @@ def test_official_reads_the_circle_of_its_territory_first() -> None:
     assert drawn(3) == drawn(3)
 
 
-def test_a_crisis_is_refused_where_the_service_knows_none() -> None:
-    with pytest.raises(PolicyMissingError):
+def test_a_crisis_is_refused_where_the_policy_knows_none() -> None:
+    with pytest.raises(CrisisError, match="« firm »"):
         replay_day(sample_day(), "firm", crisis_from=sample_day().meta.start)
+
+
+def test_a_crisis_changes_what_comes_after_it_and_nothing_before() -> None:
+    day = study("noise", 3)
+    calm = [orjson.loads(line) for line in replay_day(day, "auto")[0]]
+    noon = Instant(float(day.meta.start) + 12 * 3600, day.meta.start.offset_s)
+    lines, figures = replay_day(day, "auto", crisis_from=noon)
+    after = [orjson.loads(line) for line in lines]
+    assert figures["broken_promises"] > 0
+    for made, before, now in zip(day.requests, calm, after, strict=True):
+        told = before["firm_at"] or ""
+        if told and told < noon.iso() and not before["refusals"] and before["status"] != "cancelled":
+            assert (now["slot_id"], now["firm_at"]) == (before["slot_id"], told), made.request.id
 
 
 # -- one thing at a time -----------------------------------------------------------------------------------------

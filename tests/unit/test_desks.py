@@ -1,0 +1,241 @@
+"""The desks of the running service: calls are answered while a plan is made, and the plan yields to what happened."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from adapters.solving import ProcessSolver
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.commitment import PRESETS, Policy
+from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.forecast import HistoryDay
+from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.pairs import Codes, Requests, Slots
+from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.territory import Decision, TerritoryDesk
+from sas_matcher.services.desks import RETRY_S, Desks, PlanLateError, PlannerProcess
+
+MIDNIGHT = datetime(2026, 1, 12, tzinfo=UTC).timestamp()
+NOW = MIDNIGHT + 10 * 3600
+LAT, LON = 45.76, 4.84
+
+
+def place(slot_id: int, minutes: float, left: int = 1, version: int = 1) -> PlaceRow:
+    start = int(NOW + 60 * minutes)
+    where = (start, start + 900, LAT, LON)
+    return PlaceRow(
+        slot_id, *where, (), left, left, f"p{slot_id}", None, "MG", "cabinet", False, 0, version, slot_id, b"{}"
+    )
+
+
+def request(name: str, tier: Tier = Tier.T2, created_at: float = NOW, minutes: float = 600) -> OpenRequest:
+    return OpenRequest(
+        id=name, key=hash(name) & 0xFFFF, territory="69", lat=LAT, lon=LON, landmass=0, profession="MG", specialty=None,
+        modes=("cabinet",), tier=tier, created_at=created_at, deadline=NOW + 60 * minutes, radius_km=30.0, needs=(),
+        mt=None, version=1,
+    )  # fmt: skip
+
+
+def earlier_day(codes: Codes) -> list[HistoryDay]:
+    """A day on which thirty urgent calls came in the afternoon, for want of any place."""
+    asked = Requests()
+    for n in range(30):
+        asked.append(
+            created=(14 * 60 + n) * 60.0, lat=LAT, lon=LON, deadline=20 * 3600.0, radius_km=30.0, value=40_000,
+            wait_weight=1.0, profession=codes.name("MG"), modes=1, need=codes.need(()), mt=-1, tier=0, specialty=-1,
+            landmass=0,
+        )  # fmt: skip
+    return [HistoryDay(asked, Slots(), 0)]
+
+
+class Scene:
+    """One territory's desk among the desks, its market, and a ledger that always says yes."""
+
+    def __init__(self, policy: Policy, elsewhere: PlannerProcess | None = None, *, learned: bool = False) -> None:
+        self.market, self.woken = Market(), asyncio.Event()
+        self.desks = Desks(elsewhere, self.woken.set)
+        history = earlier_day if learned else lambda _: []
+        self.desk = TerritoryDesk(MIDNIGHT, 0, Terms(), policy, history)
+        self.desks.open("69", self.desk)
+        self.said: list[Decision] = []
+
+    def publish(self, *places: PlaceRow, now: float = NOW) -> None:
+        self.market.put(places)
+        for row in places:
+            self.desks.place("69", now, row)
+
+    def found(self, who: OpenRequest, now: float) -> Candidates:
+        return find_candidates(self.market, who, now, Terms(), full=True)
+
+    def call(self, *asked: OpenRequest, now: float = NOW) -> list[Decision]:
+        for who in asked:
+            self.desks.take_in(now, who, self.found(who, now))
+        return self.decide(now)
+
+    def decide(self, now: float) -> list[Decision]:
+        decided = [decision for _, decision in self.desks.decide(now).decisions]
+        words = {"promise": "promised", "move": "moved", "firm": "held", "displace": "displaced", "none": "told"}
+        for decision in decided:
+            told = decision.what == "firm" and self.desk.is_kept(decision.request_id)
+            self.desk.settle(decision, "told_firm" if told else words[decision.what])
+            if decision.what in ("promise", "firm") and decision.slot_id is not None and not told:
+                left = self.market.left_of(decision.slot_id) - 1
+                self.market.set_left(decision.slot_id, left, 10**9 + len(self.said))
+                self.desks.left(decision.slot_id, left)
+            self.said.append(decision)
+        return decided
+
+
+class Slow:
+    """Makes plans when it is told to."""
+
+    def __init__(self) -> None:
+        self.go, self.asked = asyncio.Event(), 0
+        self.fails = False
+
+    async def plan(self, key: str, planner: Planner, task: Task) -> list[FieldPlan]:
+        self.asked += 1
+        await self.go.wait()
+        if self.fails:
+            raise PlanLateError(key)
+        return planner.plan(task)
+
+
+def of(decided: list[Decision], what: str) -> list[str]:
+    return [decision.request_id for decision in decided if decision.what == what]
+
+
+async def test_a_call_is_answered_while_a_plan_is_made() -> None:
+    slow = Slow()
+    scene = Scene(PRESETS["promise"], slow, learned=True)
+    scene.publish(place(1, 300), place(2, 320))
+    assert scene.decide(NOW) == [] and not scene.desks.has_work(NOW)
+    await asyncio.sleep(0)
+    assert slow.asked == 1
+    # before there is a price, who calls is told at once
+    assert of(scene.call(request("a")), "promise") == ["a"]
+    slow.go.set()
+    await asyncio.wait_for(scene.woken.wait(), 5)
+    assert scene.desks.has_work(NOW + 1)
+    assert of(scene.decide(NOW + 1), "displace") == []
+    # thirty urgent calls are expected for two places: the next one waits
+    assert scene.desk.price(2) is not None
+    assert of(scene.call(request("b"), now=NOW + 2), "none") == ["b"]
+
+
+async def test_a_plan_that_does_not_come_is_asked_for_again_later() -> None:
+    slow = Slow()
+    slow.fails = True
+    scene = Scene(PRESETS["promise"], slow, learned=True)
+    scene.publish(place(1, 300))
+    scene.call(request("a"))
+    slow.go.set()
+    await asyncio.wait_for(scene.woken.wait(), 5)
+    assert not scene.desks.has_work(NOW + RETRY_S - 1)
+    scene.desk.left(1, 0)
+    scene.desk.left(1, 1)
+    later = NOW + 400
+    assert scene.desks.has_work(later)
+    scene.decide(later)
+    await asyncio.sleep(0)
+    assert slow.asked == 2
+
+
+async def test_a_plan_that_comes_late_yields_to_what_has_happened() -> None:
+    """The seat it meant for one who waits has been promised to who called meanwhile: nobody gets it twice."""
+    slow = Slow()
+    never = Policy(regret=(0.05, -1.0, -1.0, -1.0))  # only the most urgent are told at once
+    scene = Scene(never, slow, learned=True)
+    scene.publish(place(1, 50))
+    assert of(scene.call(request("waits", minutes=55)), "none") == ["waits"]
+    await asyncio.sleep(0)
+    assert slow.asked == 1
+    urgent = scene.call(request("urgent", Tier.T0, minutes=55), now=NOW + 1)
+    assert [d.slot_id for d in urgent if d.request_id == "urgent"] == [1]
+    slow.go.set()
+    await asyncio.wait_for(scene.woken.wait(), 5)
+    scene.decide(NOW + 1200)
+    assert [d.request_id for d in scene.said if d.slot_id == 1] == ["urgent"]
+
+
+async def test_a_shut_desk_hears_no_more_of_its_plan() -> None:
+    slow = Slow()
+    scene = Scene(PRESETS["promise"], slow, learned=True)
+    scene.publish(place(1, 300))
+    scene.call(request("a"))
+    scene.desks.shut("69")
+    slow.go.set()
+    await asyncio.sleep(0.01)
+    assert "69" not in scene.desks and not scene.desks.has_work(NOW + 10_000)
+
+
+async def test_a_promise_refused_by_the_ledger_is_not_asked_for_on_that_seat_again() -> None:
+    scene = Scene(PRESETS["promise"])
+    scene.publish(place(1, 300), place(2, 320))
+    scene.desks.take_in(NOW, request("a"), scene.found(request("a"), NOW))
+    (first,) = [d for _, d in scene.desks.decide(NOW).decisions if d.what == "promise"]
+    scene.desk.settle(first, "seat_lost")
+    again = scene.decide(NOW)
+    assert [d.slot_id for d in again if d.what in ("promise", "firm")] == [3 - (first.slot_id or 0)]
+
+
+# -- the process that plans ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[ProcessSolver]:
+    solver = ProcessSolver()
+    yield solver
+    solver.close()
+
+
+def a_task(scene: Scene) -> Task:
+    scene.publish(place(1, 300), place(2, 320))
+    who = request("a")
+    scene.desk.take_in(NOW, who, scene.found(who, NOW))
+    return scene.desk.task(NOW)
+
+
+def same(one: list[FieldPlan], other: list[FieldPlan]) -> bool:
+    return all(
+        np.array_equal(a.arc, b.arc)
+        and np.array_equal(a.price, b.price)
+        and all(np.array_equal(x.price, y.price) for x, y in zip(a.outlooks, b.outlooks, strict=True))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+async def test_a_plan_made_elsewhere_is_the_plan_made_here(elsewhere: ProcessSolver) -> None:
+    scene = Scene(PRESETS["promise"], learned=True)
+    task = a_task(scene)
+    here = scene.desk.planner.plan(task)
+    assert same(await elsewhere.plan("69 1", scene.desk.planner, task), here)
+    # it has learned: the planner itself need not come along again
+    nothing = Planner()
+    assert same(await elsewhere.plan("69 1", nothing, task), here)
+
+
+async def test_a_planner_that_died_is_replaced_and_learns_anew(elsewhere: ProcessSolver) -> None:
+    scene = Scene(PRESETS["promise"], learned=True)
+    task = a_task(scene)
+    here = await elsewhere.plan("69 1", scene.desk.planner, task)
+    assert elsewhere._planning is not None
+    for process in elsewhere._planning._processes.values():
+        process.kill()
+    with pytest.raises(PlanLateError):
+        await elsewhere.plan("69 1", scene.desk.planner, task)
+    assert same(await elsewhere.plan("69 1", scene.desk.planner, task), here)
+
+
+async def test_a_territory_has_one_planner_the_newest(elsewhere: ProcessSolver) -> None:
+    scene = Scene(PRESETS["promise"], learned=True)
+    task = a_task(scene)
+    await elsewhere.plan("69 1", Planner(), task)
+    anew = await elsewhere.plan("69 2", scene.desk.planner, task)
+    assert same(anew, scene.desk.planner.plan(task))
+    # the older one is gone: it is sent again rather than the wrong one used
+    assert same(await elsewhere.plan("69 1", Planner(), task), Planner().plan(task))
