@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import shutil
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,13 +21,16 @@ from starlette.routing import Route
 from adapters.fhir import names
 from adapters.fhir.appointments import read_appointment
 from adapters.fhir.checking import check
+from adapters.fhir.platform import Certificate, NationalPlatform
 from adapters.postgres.national import PostgresNational
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.linking import bind_operator, check_links
+from sas_matcher.ports import Message
 from sas_matcher.services import national
 from sas_matcher.supervise import listen
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, next_spot, rpps, run_service, slot, wish
+from tests.certificates import Authority
 from tests.conftest import Servers
 
 SYSTEM: Final = "urn:oid:1.2.250.1.999"
@@ -72,15 +77,15 @@ class Platform:
         return [status for status, _ in itertools.groupby(states)]
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
+    async def running(self, **tls: Any) -> AsyncIterator[str]:
         app = Starlette(routes=[Route("/fhir/Appointment", self.appointment, methods=["POST", "PUT"])])
         with listen("127.0.0.1", 0) as listening:
-            config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+            config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, **tls)
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server._serve(sockets=[listening]))
             await eventually(lambda: server.started)
             try:
-                yield f"http://127.0.0.1:{listening.getsockname()[1]}/fhir"
+                yield f"http{'s' if tls else ''}://127.0.0.1:{listening.getsockname()[1]}/fhir"
             finally:
                 server.should_exit = True
                 await serving
@@ -309,6 +314,36 @@ async def test_settings_that_cannot_be_used_are_named_before_anything_starts(tmp
     for changes, message in wrongs:
         with pytest.raises(ConfigError, match=message):
             await check_links(replace(good, **changes))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl n'est pas installé : TLS mutuel sortant NON testé")
+async def test_we_show_our_certificate_and_check_theirs(tmp_path: Path) -> None:
+    """Mutual TLS outward, certificates made on the spot."""
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    certificate, key = theirs.issue("server", "/CN=plateforme", server="IP:127.0.0.1")
+    client = ours.issue("client", "/CN=sas_matcher/OU=1")
+    now = datetime.now(UTC)
+    message = Message(
+        1, "b-1", 1, "booked", "69", "10000000001", False, now, now + timedelta(hours=1), now, 1, *OPERATOR
+    )
+    platform = Platform()
+    tls = {
+        "ssl_certfile": certificate,
+        "ssl_keyfile": key,
+        "ssl_ca_certs": ours.certificate,
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }
+    async with platform.running(**{name: v if isinstance(v, int) else str(v) for name, v in tls.items()}) as url:
+        for own, word in (
+            (Certificate(*client, theirs.certificate), "taken"),
+            (Certificate(None, None, theirs.certificate), "again"),  # nobody for them
+            (Certificate(*client, ours.certificate), "again"),  # nobody for us
+        ):
+            other = NationalPlatform(url, own, SYSTEM, lambda _: UTC)
+            told = await other.tell(message, first=True)
+            await other.close()
+            assert told.word == word, told
+    assert platform.told_of("b-1") == ["booked"] and len(platform.heard) == 1
 
 
 async def test_nothing_is_queued_where_no_platform_is_set(servers: Servers) -> None:
