@@ -1,6 +1,6 @@
 """How decisions and events read in a terminal: plain French text, no colours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -83,6 +83,7 @@ def request_lines(request: Request) -> Iterator[str]:
         yield decision.none.sentence if decision.none else decision.sentence
         if decision.none:
             yield from _none_lines(decision.none)
+        yield from _other_lines(decision.alternatives)
         return
     if request.status == "promised" and request.promise:
         # the seat behind it may still change: only what was promised is said
@@ -97,7 +98,11 @@ def request_lines(request: Request) -> Iterator[str]:
         # on the clock of the place, as its start is: this machine may keep another
         until = request.booking.hold_until.astimezone(_zone_of(request))
         yield f"  Gardée      jusqu'à {until.hour} h {until.minute:02d} min {until.second:02d} s"
-    for number, other in enumerate(decision.alternatives, 1):
+    yield from _other_lines(decision.alternatives)
+
+
+def _other_lines(places: Sequence[Place]) -> Iterator[str]:
+    for number, other in enumerate(places, 1):
         yield f"  {'Sinon' if number == 1 else '     '} {number}.    {place_line(other)}"
 
 

@@ -135,7 +135,10 @@ class NoPlace:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the matcher decided and why; exactly one of ``place`` and ``none`` is set."""
+    """What the matcher decided and why: ``place``, or ``none``; a promise has neither, its place may still move.
+
+    ``price_min``: what the place is worth to those still expected, in minutes; ``None`` where nothing is forecast.
+    """
 
     place: Place | None
     none: NoPlace | None
@@ -146,6 +149,7 @@ class Decision:
     method: str
     batch_size: int
     gap_min: float | None
+    price_min: float | None
     raw: Json
 
     @classmethod
@@ -161,6 +165,7 @@ class Decision:
             document["method"],
             document["batch_size"],
             document["gap_min"],
+            document.get("price_min"),
             document,
         )
 
