@@ -82,6 +82,9 @@ _SLOT: Final = (
     Rule("meta.security", 1, origin="guide"),
     Rule("serviceCategory", 0, 1),
     Rule("serviceType", 1, origin="guide"),
+    # the profile binds it to a value set of the French core that the package does not hold
+    Rule("specialty.coding.system", 1, 1, pattern=names.SPECIALTY, origin="guide"),
+    Rule("specialty.coding.code", 1, 1, form=r"[A-Z]{1,3}\d{2}", origin="guide"),
     Rule("appointmentType", 1, 1, origin="guide"),
     Rule("appointmentType.coding", 1, 1, origin="guide"),
     Rule("schedule", 1, 1),
@@ -254,6 +257,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
             Rule("name", 1, 1),
             Rule("managingOrganization", 1, 1),
             Rule("managingOrganization.reference", 1, 1, form=r"Organization/.+", origin="guide"),
+            Rule("hoursOfOperation.daysOfWeek", codes=_codes("", "mon", "tue", "wed", "thu", "fri", "sat", "sun")),
             Rule("hoursOfOperation.openingTime", form=r"\d\d:\d\d:\d\d", origin="guide"),
             Rule("hoursOfOperation.closingTime", form=r"\d\d:\d\d:\d\d", origin="guide"),
             *_TELECOM,

@@ -1,5 +1,6 @@
 """The official examples and profiles: read without loss, valid by our rules, which say what the profiles say."""
 
+import copy
 import gzip
 import json
 import re
@@ -194,3 +195,73 @@ def test_the_codes_are_those_of_the_official_value_sets(official: Path) -> None:
     assert {code for _, code in ours(names.APPOINTMENT_SOS, "participant.status")} == {code for _, code in status}
     category = next(part for part in PROFILES[names.SLOT_CPTS].slices if part.name == "referencecpts")
     assert set(category.rules[0].codes or ()) == of("sas-valueset-categorieetablissement")
+
+
+# -- faults drawn from the published profiles, not from our rules ------------------------------------------------------
+
+
+def _instances(node: Any, path: list[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield (parent, name) of each occurrence of an element."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _instances(item, path)
+    elif isinstance(node, dict) and len(path) == 1 and path[0] in node:
+        yield node, path[0]
+    elif isinstance(node, dict) and len(path) > 1:
+        yield from _instances(node.get(path[0]), path[1:])
+
+
+def _other(value: Any) -> Any:
+    """Return a value of the same shape that is another one."""
+    if isinstance(value, str):
+        return "autre"
+    if isinstance(value, list):
+        return [_other(value[0]), *value[1:]]
+    return {**value, **{name: _other(value[name]) for name in ("coding", "code", "system") if name in value}}
+
+
+def _drawn(resource: dict[str, Any], definition: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (class, element, resource with one fault).
+
+    Each element that must be there is taken away, each that is fixed or bound is given another value, each list that may
+    have one item gets two.
+    """
+    for name, element in _elements(definition).items():
+        path = name.split(".")[1:]
+        if not path or ":" in name or "[x]" in name or "extension" in name:
+            continue
+        for at, _ in enumerate(_instances(resource, path)):
+            for kind in ("missing", "fixed", "bound", "doubled"):
+                changed = copy.deepcopy(resource)
+                parent, last = list(_instances(changed, path))[at]
+                value = parent[last]
+                required = element.get("binding", {}).get("strength") == "required"
+                if kind == "missing" and element["min"] >= 1:
+                    del parent[last]
+                elif kind == "doubled" and element["max"] == "1" and isinstance(value, list):
+                    parent[last] = [*value, *value]
+                elif (kind == "fixed" and _fixed(element) is not None) or (kind == "bound" and required):
+                    parent[last] = _other(value)
+                if changed != resource:
+                    yield kind, name, changed
+
+
+def test_faults_drawn_from_the_published_profiles_are_found(official: Path, record_property: Any) -> None:
+    """Independent of our rules: the profiles themselves say what to take away, to double and to replace."""
+    found: dict[str, list[int]] = {}
+    missed = []
+    for path in official_examples():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for resource in [document, *(entry["resource"] for entry in document.get("entry", ()))]:
+            definition = snapshot(official, resource["meta"]["profile"][0])
+            before = set(check(resource))
+            for kind, name, changed in _drawn(resource, definition):
+                counts = found.setdefault(kind, [0, 0])
+                counts[1] += 1
+                if set(check(changed)) - before:
+                    counts[0] += 1
+                else:
+                    missed.append((kind, name))
+    record_property("found", found)
+    assert sum(of for _, of in found.values()) >= 800 and set(found) == {"missing", "fixed", "bound", "doubled"}
+    assert sorted(set(missed)) == [], found
