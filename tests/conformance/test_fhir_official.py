@@ -223,7 +223,7 @@ def _other(value: Any) -> Any:
 def _drawn(resource: dict[str, Any], definition: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (class, element, resource with one fault).
 
-    Each element that must be there is taken away, each that is fixed or bound is given another value, each list that may
+    Each element that must be there is taken away, each that is fixed or bound has another value, each list that may
     have one item gets two.
     """
     for name, element in _elements(definition).items():
