@@ -131,7 +131,9 @@ def _rows(
     full: bool,
 ) -> Ints:
     """Rows of a partition that pass every filter but distance and lead; the cheap box test comes first."""
-    window = part.window(math.ceil(max(now, request.created_at)), math.floor(request.deadline))
+    # the ledger gives no seat that begins in this very instant
+    first = max(math.floor(now) + 1, math.ceil(request.created_at))
+    window = part.window(first, math.floor(request.deadline))
     if window.start >= window.stop:
         return np.empty(0, np.intp)
     keep = np.ones(window.stop - window.start, np.bool_) if full else part.column("left")[window] > 0
@@ -159,7 +161,7 @@ def find_candidates(
     With ``full`` also those without a free seat: the seats behind promises may still move.
 
     The eligibility is the day log's (*Feasibility*): profession, mode, needs ⊆ offers, distance ≤ radius unless
-    téléconsultation, ``now ≤ start ≤ deadline``, and ``start − now ≥ travel`` so that the patient can be there; plus
+    téléconsultation, ``now < start ≤ deadline``, and ``start − now ≥ travel`` so that the patient can be there; plus
     specialty, landmass (no place across the sea) and what the request has declined.
     """
     tier = terms.tiers[request.tier]

@@ -277,12 +277,12 @@ def test_a_replay_is_lawful_and_the_same_again_whatever_the_order_within_an_inst
 
 
 def _shuffled(day: DayLog, chance: Random) -> DayLog:
-    """The same day, with the slots and the requests of each instant in another order."""
-    events = list(day.events)
-    for _, same in groupby(range(len(events)), key=lambda n: events[n].t):
+    """The same day, with the slots and the requests of each instant in another order, before what happens to them."""
+    events: list[Event] = []
+    for _, same in groupby(day.events, key=lambda event: event.t):
         instant = list(same)
         for kind in (SlotPublished, RequestCreated):
-            rows = [n for n in instant if isinstance(events[n], kind)]
-            for row, event in zip(rows, chance.sample([events[n] for n in rows], len(rows)), strict=True):
-                events[row] = event
+            these = [event for event in instant if isinstance(event, kind)]
+            events += chance.sample(these, len(these))
+        events += [event for event in instant if not isinstance(event, SlotPublished | RequestCreated)]
     return DayLog(day.meta, tuple(events))

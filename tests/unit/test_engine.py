@@ -47,25 +47,27 @@ def slots(found: Candidates) -> set[int]:
 
 
 def test_lead_must_be_travel_and_deadline_includes_its_instant() -> None:
-    """3 minutes base: a place next door starts in 3 minutes at the earliest, a télé at once."""
+    """3 minutes base: a place next door starts in 3 minutes at the earliest, a télé in the next second."""
     market = market_of(
         [
             place(1, 2.98),
             place(2, 3),
             place(3, 240),
             place(4, 240.02),
-            place(5, 0, mode="tele"),
-            place(6, -0.02, mode="tele"),
+            place(5, 1 / 60, mode="tele"),
+            place(6, 0, mode="tele"),
         ]
     )
     assert slots(find_candidates(market, request("r", modes=("cabinet", "tele")), NOW, Terms())) == {2, 3, 5}
 
 
 def test_a_place_that_starts_within_this_second_has_started() -> None:
-    """Instants have fractions, starts have not."""
+    """Instants have fractions, starts have not; nor does the ledger give one that begins in this very instant."""
     market = market_of([place(1, 0, mode="tele")])
     assert not len(find_candidates(market, request("r", modes=("tele",)), NOW + 0.4, Terms()))
-    assert len(find_candidates(market, request("r", modes=("tele",)), NOW, Terms()))
+    assert not len(find_candidates(market, request("r", modes=("tele",)), NOW, Terms()))
+    early = request("r", modes=("tele",), created_at=NOW - 60)
+    assert len(find_candidates(market, early, NOW - 0.4, Terms()))
 
 
 def test_no_place_before_the_request_was_made() -> None:

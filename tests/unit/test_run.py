@@ -414,3 +414,13 @@ def test_the_reason_is_the_first_that_is_true(reason: str, request_line: Json, s
     row = rows(day)["r"]
     assert (row["status"], row["reason"]) == ("unserved", reason)
     assert reason in possible_reasons(day, day.requests[0])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_place_that_begins_in_the_instant_of_the_call_keeps_nobody_from_the_next(policy: str) -> None:
+    day = day_of(
+        *(published(at("07:00"), f"now{n}", at("08:00"), mode="tele") for n in range(3)),
+        published(at("07:00"), "soon", at("08:01"), mode="tele"),
+        created(at("08:00"), "r", at("09:00"), modes=["tele"], tier="T0"),
+    )
+    assert rows(day, policy)["r"]["slot_id"] == "soon"
