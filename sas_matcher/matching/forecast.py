@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sas_matcher.matching.pairs import Bools, Floats, Pairs, Requests, Slots, feasible
+from sas_matcher.matching.pairs import Bools, Floats, Pairs, Requests, Slots, feasible, short_lists
 from sas_matcher.matching.terms import Terms
 
 PRIOR: Final = 20.0
@@ -24,6 +24,15 @@ PRIOR: Final = 20.0
 BURST_S: Final = 3600.0
 LEVEL_SPREAD: Final = 0.35
 """How far, in logarithms of the level, a day may be from today and still be drawn often; a guess."""
+
+LISTED: Final = 96
+SPREAD: Final = 32
+"""Slots of today that are kept for an imagined request, cheapest and evenly over the rest: a plan solves with 24 and 12
+of them, the others replace those that go within the hour."""
+
+REFRESH_S: Final = 3600.0
+BLOCK: Final = 1_000_000
+"""Pairs judged at a time: 100 MB of columns."""
 
 MOST: Final = 12.0
 """The highest factor believed between today and the busiest hour of history; a guess, above the study's ×10."""
@@ -47,6 +56,7 @@ class _Part:
     among: Pairs
     live: Pairs = field(default_factory=lambda: Pairs.join([]))
     known: int = 0
+    looked: float = -np.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,15 +113,23 @@ class Forecast:
         self._calls = calls
 
     def _pairs_with(self, part: _Part, profession: int, slots: Slots, meets: Bools, now: float) -> Pairs:
-        """Whoever may still call against the slots of today; each slot is looked at once."""
+        """Whoever may still call against the slots of today, in short lists that are made anew every hour."""
+        if now - part.looked >= REFRESH_S:
+            part.live, part.known, part.looked = Pairs.join([]), 0, now
         new = np.arange(part.known, len(slots))
-        new = new[slots.profession[new] == profession]
+        new = new[(slots.profession[new] == profession) & (slots.start[new] > now)]
         part.known = len(slots)
         first = int(part.requests.created.searchsorted(now, "right"))
         coming = np.arange(first, len(part.requests))
-        if new.size and coming.size:
-            i, j = np.tile(coming, new.size), np.repeat(new, coming.size)
-            part.live = Pairs.join([part.live, feasible(part.requests, i, slots, j, meets, self._terms)])
+        if not (new.size and coming.size):
+            return part.live
+        parts = [part.live]
+        for some in np.array_split(coming, -(-coming.size * new.size // BLOCK)):
+            i, j = np.repeat(some, new.size), np.tile(new, some.size)
+            parts.append(feasible(part.requests, i, slots, j, meets, self._terms))
+        part.live = Pairs.join(parts)
+        if part.live.slot.size > 2 * (LISTED + SPREAD) * coming.size:
+            part.live = part.live.where(short_lists(part.live, LISTED, SPREAD))
         return part.live
 
     def levels(self, now: float) -> tuple[Floats, Floats]:

@@ -136,6 +136,20 @@ class Pairs:
         return Pairs(self.request[keep], self.slot[keep], self.travel_s[keep], self.cost[keep])
 
 
+def short_lists(pairs: Pairs, cheapest: int, spread: int) -> npt.NDArray[np.intp]:
+    """Rows of the cheapest pairs of each request, and of ``spread`` more over the rest (matching study §3)."""
+    if not pairs.request.size:
+        return np.empty(0, np.intp)
+    order = np.lexsort((pairs.slot, pairs.cost, pairs.request))
+    request = pairs.request[order]
+    first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
+    counts = np.diff(np.r_[first, request.size])
+    rank = np.arange(request.size) - np.repeat(first, counts)
+    stride = np.repeat(np.maximum(1, -(-(counts - cheapest) // spread)), counts)
+    rows: npt.NDArray[np.intp] = order[(rank < cheapest) | ((rank - cheapest) % stride == 0)]
+    return rows
+
+
 def feasible(
     requests: Requests, i: npt.NDArray[np.intp], slots: Slots, j: npt.NDArray[np.intp], meets: Bools, terms: Terms
 ) -> Pairs:

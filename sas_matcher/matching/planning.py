@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.forecast import Forecast, Future, HistoryDay
-from sas_matcher.matching.pairs import Bools, Floats, Ints, Pairs, Slots
+from sas_matcher.matching.pairs import Bools, Floats, Ints, Pairs, Slots, short_lists
 from sas_matcher.matching.prices import FAR, seat_losses
 from sas_matcher.matching.terms import Terms
 from solver import Problem, request_utilities, slot_prices, solve_flow
@@ -236,13 +236,4 @@ def _moved(pairs: Pairs, by: int) -> Pairs:
 
 def pruned(pairs: Pairs) -> npt.NDArray[np.intp]:
     """Rows of the cheapest arcs of each request, and of some spread over the rest."""
-    if not pairs.request.size:
-        return np.empty(0, np.intp)
-    order = np.lexsort((pairs.slot, pairs.cost, pairs.request))
-    request = pairs.request[order]
-    first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
-    counts = np.diff(np.r_[first, request.size])
-    rank = np.arange(request.size) - np.repeat(first, counts)
-    stride = np.repeat(np.maximum(1, -(-(counts - CHEAPEST) // SPREAD)), counts)
-    rows: npt.NDArray[np.intp] = order[(rank < CHEAPEST) | ((rank - CHEAPEST) % stride == 0)]
-    return rows
+    return short_lists(pairs, CHEAPEST, SPREAD)
