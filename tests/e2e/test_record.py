@@ -1,12 +1,17 @@
 """A live day is recorded, and decided again: real servers, the real matcher, every decision the same."""
 
 import asyncio
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -17,6 +22,8 @@ from sas_matcher.replay.batches import Batch, Mark, read_batches
 from sas_matcher.replay.daylog import DayLog, RequestCancelled, SlotCapacity, SlotWithdrawn, read_day
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, run_service, slot, wish
+from tests.e2e.test_demo import START_S, environment, gone, left_behind
+from tests.e2e.test_serve import free_port, wait_for
 
 TERRITORY = "69"
 Json = dict[str, Any]
@@ -155,3 +162,50 @@ async def test_a_recorded_day_decides_the_same(service: Running, tmp_path: Path)
     places = await scene.places()
     assert early not in again
     assert again == {name: place for name, place in places.items() if name != early}
+
+
+@pytest.mark.timeout(400)
+def test_the_command_records_beside_a_running_service(tmp_path: Path) -> None:
+    """On the same embedded servers; ended by a signal, refused where another one writes, gone on with afterwards."""
+    tmp_path.chmod(0o755)
+    data, out, port = tmp_path / "data", tmp_path / "journaux", free_port()
+    python = [sys.executable, "-m", "sas_matcher.cli"]
+    quiet: Any = {"env": environment(data), "stderr": subprocess.DEVNULL, "start_new_session": True}
+    serve = [*python, "serve", "--data", str(data), "--port", str(port), "--territories", "48"]
+    record = [*python, "record", "--data", str(data), "--out", str(out), "--territories", "48"]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def end(process: subprocess.Popen[bytes]) -> int:
+        process.send_signal(signal.SIGTERM)
+        return process.wait(30)
+
+    def until_marked(after: int = 0) -> None:
+        deadline = time.monotonic() + START_S
+        while not (mark.exists() and mark.stat().st_mtime_ns > after):
+            assert time.monotonic() < deadline and recording.poll() is None
+            time.sleep(0.1)
+
+    mark = out / ".reprise.json"
+    try:
+        running.append(subprocess.Popen(serve, **quiet))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            wait_for(http, "/readyz", 200)
+        running.append(recording := subprocess.Popen(record, **quiet))
+        until_marked()
+        second = subprocess.run(record, capture_output=True, text=True, timeout=START_S, env=quiet["env"], check=False)
+        assert second.returncode == 1 and "un autre enregistrement écrit déjà" in second.stderr
+        assert end(recording) == 0
+        marked = mark.stat().st_mtime_ns
+        running.append(recording := subprocess.Popen(record, **quiet))
+        until_marked(marked)
+        assert end(recording) == 0
+        assert running[0].poll() is None, "recording must not stop the service"
+        assert end(running[0]) == 0
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    (path,) = (out / "48").glob("????-??-??.jsonl")
+    assert read_batches(path.with_suffix(".batches.jsonl"), read_day(path)) == []
+    assert gone(data), left_behind(data)
