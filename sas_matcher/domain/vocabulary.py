@@ -257,6 +257,7 @@ SCOPE_LABELS: Final[dict[Scope, str]] = {
     Scope.PRACTICE: "de cabinet",
     Scope.COORDINATOR: "de pilotage",
     Scope.ADMIN: "d'administration",
+    Scope.FHIR: "de la plateforme (FHIR)",
 }
 """As they follow "une clé"."""
 

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 from urllib.parse import parse_qsl, quote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,8 @@ from adapters.fhir import names
 from adapters.fhir.checking import check
 from adapters.fhir.instants import written
 from adapters.fhir.reading import Asked, read_searchset
+from adapters.postgres.fhir import PostgresFhir
+from sas_matcher.domain.errors import UnavailableError
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, next_spot, rpps, run_service, slot
 from tests.conftest import Servers
@@ -490,6 +493,24 @@ async def test_every_error_is_an_operation_outcome(desk: Desk) -> None:
     assert (large.status_code, large.json()["resourceType"]) == (413, "OperationOutcome")
     for headers in ({"Accept": "text/html"}, {"Accept": "application/xml"}):
         assert (await desk.ask(desk.query([rpps()]), **headers)).status_code == 200, "never 406"
+
+
+async def test_a_platform_that_calls_too_fast_and_a_ledger_that_is_away(desk: Desk) -> None:
+    settings = replace(desk.service.settings, rate=2.0, burst=3.0)
+    async with run_service(settings, with_core=False) as slow:
+        caller = await slow.key("fhir")
+        answers = [await caller.get("/fhir/metadata") for _ in range(6)]
+        refused = answers[-1]
+        assert [a.status_code for a in answers[:3]] == [200] * 3 and refused.status_code == 429
+        assert refused.json()["issue"][0]["code"] == "throttled" and int(refused.headers["retry-after"]) >= 1
+
+    async def away(*_: Any) -> Any:
+        raise UnavailableError("La base de données ne répond pas.", retry_after=2)
+
+    with patch.object(PostgresFhir, "places_of_practitioners", away):
+        answer = await desk.ask(desk.query([rpps()]))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["issue"][0]["code"] == "transient"
 
 
 async def test_a_public_fhir_client_reads_our_endpoint_unmodified(desk: Desk) -> None:

@@ -153,7 +153,7 @@ async def test_the_scopes_of_every_route(service: Running) -> None:
         Scope.PRACTICE: await service.key("manager", territories=("69",), professionals=("*",)),
         Scope.COORDINATOR: await service.key("ars", territories=("*",)),
         Scope.ADMIN: await service.key("admin"),
-        Scope.FHIR: await service.key("fhir"),
+        Scope.FHIR: await service.key("fhir", territories=("69",)),
     }
     for (method, template), allowed in SCOPES.items():
         for scope, caller in callers.items():
