@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
-from sas_matcher.matching.limits import Room, Turn, Under, limits_between
+from sas_matcher.matching.limits import Room, Under, limits_between
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
@@ -189,12 +189,10 @@ def find_candidates(
     fit = ((km <= request.radius_km) & (start - now >= 60 * travel)).nonzero()[0]
     under = None
     if market.limits:
-        under = _limits_over(market, parts, request, column, start)
-        if under is not None:
-            under = under.taken(fit)
-            if not full:
-                open_ones = ~under.reached()
-                fit, under = fit[open_ones], under.taken(open_ones.nonzero()[0])
+        under = Under(market.limits, column("limits")[fit], request.child)
+        if not full:
+            open_ones = (~under.reached()).nonzero()[0]
+            fit, under = fit[open_ones], under.taken(open_ones)
     start, km, travel = start[fit], km[fit], travel[fit]
     is_mt = column("professional")[fit] == mt
     # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
@@ -217,25 +215,6 @@ def find_candidates(
     )
 
 
-def _limits_over(
-    market: Market,
-    parts: Sequence[tuple[Partition, Ints]],
-    request: OpenRequest,
-    column: Callable[[str], npt.NDArray[Any]],
-    start: Ints,
-) -> Under | None:
-    """Which limits of practices count a request on the rows found so far."""
-    visits = [np.full(rows.size, market.mode_of(int(part.column("slot_id")[0])) == Mode.VISITE) for part, rows in parts]
-    return market.limits.under(
-        column("site"),
-        column("source"),
-        start,
-        np.concatenate(visits) if visits else np.empty(0, np.bool_),
-        (market.site, market.sources.name),
-        child=request.child,
-    )
-
-
 def _short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     rows = among.nonzero()[0]
     return rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]
@@ -243,11 +222,11 @@ def _short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp
 
 def build_problem(
     requests: Sequence[OpenRequest], found: Sequence[Candidates], terms: Terms
-) -> tuple[Problem, Ints, tuple[Turn, ...]]:
+) -> tuple[Problem, Ints, tuple[int, ...]]:
     """Gather the listed candidates of all requests into one flow problem.
 
     Returns:
-        The problem, its slot ids, sorted, and the limit that each of its groups is.
+        The problem, its slot ids, sorted, and the number of the limit's turn that each of its groups is.
     """
     counts = [len(c.picked) for c in found]
     slot_ids = np.concatenate([c.slot_id[c.picked] for c in found])
@@ -344,11 +323,11 @@ class Bids:
     prices: Ints
     utilities: list[int]
     unserved: list[bool]
-    limit_price: Mapping[Turn, int]
+    limit_price: Mapping[int, int]
     reach: int = 0
 
     @classmethod
-    def of(cls, problem: Problem, slot_ids: Ints, plan: Plan, turns: Sequence[Turn] = ()) -> "Bids":
+    def of(cls, problem: Problem, slot_ids: Ints, plan: Plan, turns: Sequence[int] = ()) -> "Bids":
         """Read prices from a problem of ``build_problem`` and its optimal plan.
 
         Where packing rows kept the plan off the flow, the flow's prices bound it, and a place at a loss below ``reach``
@@ -356,7 +335,7 @@ class Bids:
         """
         if problem.limits is None:
             prices = to_pay = slot_prices(problem, plan)
-            limit_price: dict[Turn, int] = {}
+            limit_price: dict[int, int] = {}
         else:
             prices, of_group = limit_prices(problem, problem.limits, plan.relaxed or plan)
             to_pay = prices + prices_around(problem.limits, of_group)

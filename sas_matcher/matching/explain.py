@@ -12,7 +12,8 @@ import orjson
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
 from sas_matcher.matching.engine import ALTERNATIVES, Candidates, OpenRequest, Pick
-from sas_matcher.matching.market import Ints, Market, Partition
+from sas_matcher.matching.limits import Under
+from sas_matcher.matching.market import Market
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
 from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
@@ -264,24 +265,11 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
             here &= (start <= request.deadline) & (start - now >= 60 * travel)
             seen.counts["in_time"] += int(np.count_nonzero(here))
             if market.limits:
-                limited = _limited(market, request, part, here.nonzero()[0] + future.start, mode)
-                seen.limited += limited.size
-                here[limited - future.start] = False
+                closed = here & Under(market.limits, part.column("limits")[future], request.child).reached()
+                seen.limited += int(np.count_nonzero(closed))
+                here &= ~closed
             seen.free += int(np.count_nonzero(here & (part.column("left")[future] > 0)))
     return seen
-
-
-def _limited(market: Market, request: OpenRequest, part: Partition, rows: Ints, mode: str) -> Ints:
-    """Those of the rows of a partition that a limit of their practice closes to the request."""
-    under = market.limits.under(
-        part.column("site")[rows],
-        part.column("source")[rows],
-        part.column("start")[rows],
-        np.full(rows.size, mode == Mode.VISITE),
-        (market.site, market.sources.name),
-        child=request.child,
-    )
-    return rows[:0] if under is None else rows[under.reached()]
 
 
 def why_none(

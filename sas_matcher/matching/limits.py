@@ -6,7 +6,7 @@ everywhere: the ledger judges each claim again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,7 +20,10 @@ from sas_matcher.domain.limits import Counts, period_start
 from solver import Limits
 
 Ints = npt.NDArray[np.int64]
-_PERIODS_KEPT: Final = 4_096  # half days of a quarter in all zones of France
+NO_LIMITS: Final = 0  # the number of the empty combination
+_NOBODY: Final = 0  # the number of a turn that counts nobody
+_PLENTY: Final = 1 << 30
+_PERIODS_KEPT: Final = 4_096  # quarters of an hour of six weeks
 
 
 class Limit(NamedTuple):
@@ -34,11 +37,6 @@ class Limit(NamedTuple):
     source: str | None
     members: frozenset[str]
 
-    def is_over(self, professional: str | None, structure: str | None, source: str) -> bool:
-        """Tell whether it counts on the slots of a publisher's professional or structure."""
-        mine = f"p:{professional}" in self.members or f"s:{structure}" in self.members
-        return mine and self.source in (None, source)
-
 
 class Turn(NamedTuple):
     """A limit in one of its periods, by the period's start in epoch seconds; ``child``: it counts children only."""
@@ -48,44 +46,182 @@ class Turn(NamedTuple):
     child: bool
 
 
-Turns = tuple[Turn, ...]
+@lru_cache(_PERIODS_KEPT)
+def _start(period: str, zone: str, quarter: int) -> int:
+    """The start of the period that a quarter of an hour lies in: no zone begins a day within one."""
+    return int(period_start(period, zone, datetime.fromtimestamp(900 * quarter, UTC)).timestamp())
+
+
+class LimitBook:
+    """All limits and what they leave, kept by the ledger's news.
+
+    Turns and their combinations over a place are numbered as they come, so that a place needs one number and a request
+    reads what is left of all its places at once. Numbers stay good for as long as the book lives.
+    """
+
+    def __init__(self) -> None:
+        self._limits: dict[int, Limit] = {}
+        self._gone: dict[int, int] = {}
+        self._of_member: dict[str, set[int]] = {}
+        self._known_left: dict[tuple[int, int], tuple[int, int]] = {}
+        self.turns: list[Turn] = [Turn(0, 0, child=False)]
+        self._turn_number: dict[Turn, int] = {}
+        self._left = np.full(1, _PLENTY, np.int64)
+        self._child = np.zeros(1, np.bool_)
+        self._combo_number: dict[tuple[int, ...], int] = {(): NO_LIMITS}
+        self._table = np.zeros((1, 1), np.int64)
+
+    def __bool__(self) -> bool:
+        return bool(self._limits)
+
+    def hear(self, kind: str, data: Any) -> frozenset[str]:
+        """Take in news of the stream of places, ``limit`` or ``limit_left``.
+
+        Returns:
+            The members whose places are to be renumbered.
+        """
+        if kind == "limit":
+            return self.define(data)
+        for limit_id, start, left, version in data:
+            self.set_left(limit_id, start, left, version)
+        return frozenset()
+
+    def define(self, document: Mapping[str, Any]) -> frozenset[str]:
+        """Take in what a limit is now, or that it is gone; older news changes nothing.
+
+        Returns:
+            The members whose places are to be renumbered.
+        """
+        limit_id, version = document["id"], document["version"]
+        known = self._limits.get(limit_id)
+        if max(known.version if known else -1, self._gone.get(limit_id, -1)) >= version:
+            return frozenset()
+        before = frozenset() if known is None else known.members
+        for member in before:
+            self._of_member[member].discard(limit_id)
+        if document.get("gone"):
+            self._gone[limit_id] = version
+            self._limits.pop(limit_id, None)
+            return before
+        members = frozenset(document["members"])
+        self._limits[limit_id] = Limit(
+            id=limit_id,
+            version=version,
+            counts=document["counts"],
+            period=document["period"],
+            zone=document["zone"],
+            source=document["source"],
+            members=members,
+        )
+        for member in members:
+            self._of_member.setdefault(member, set()).add(limit_id)
+        return before | members
+
+    def set_left(self, limit_id: int, start: int, left: int, version: int) -> None:
+        """Take in what a limit leaves in a period; older news changes nothing."""
+        if self._known_left.get((limit_id, start), (0, -1))[1] < version:
+            self._known_left[limit_id, start] = (left, version)
+            for child in (False, True):
+                number = self._turn_number.get(Turn(limit_id, start, child))
+                if number is not None:
+                    self._left[number] = left
+
+    def left(self, number: int) -> int:
+        """Return how many more a turn lets in, as far as known: the ledger judges, so one where nothing is."""
+        return int(self._left[number])
+
+    def over(self, professional: str | None, structure: str | None, source: str, start: int, *, visit: bool) -> int:
+        """Return the number of the combination of limits over a place; ``start`` in epoch seconds."""
+        ids = self._of_member.get(f"p:{professional}", set()) | self._of_member.get(f"s:{structure}", set())
+        numbers = []
+        for limit_id in sorted(ids):
+            limit = self._limits[limit_id]
+            if limit.source in (None, source) and (visit or limit.counts != Counts.VISITS):
+                start_of = _start(limit.period, limit.zone, start // 900)
+                numbers.append(self._number(Turn(limit_id, start_of, limit.counts == Counts.CHILDREN)))
+        return self._combined(tuple(numbers))
+
+    def _number(self, turn: Turn) -> int:
+        number = self._turn_number.get(turn)
+        if number is None:
+            number = self._turn_number[turn] = len(self.turns)
+            self.turns.append(turn)
+            if number >= len(self._left):
+                self._left = np.concatenate((self._left, np.ones(len(self._left), np.int64)))
+                self._child = np.concatenate((self._child, np.zeros(len(self._child), np.bool_)))
+            self._left[number] = self._known_left.get((turn.limit, turn.start), (1, -1))[0]
+            self._child[number] = turn.child
+        return number
+
+    def _combined(self, numbers: tuple[int, ...]) -> int:
+        combo = self._combo_number.get(numbers)
+        if combo is None:
+            combo = self._combo_number[numbers] = len(self._combo_number)
+            rows, width = self._table.shape
+            if combo >= rows or len(numbers) > width:
+                wider = np.zeros((2 * rows if combo >= rows else rows, max(width, len(numbers))), np.int64)
+                wider[:rows, :width] = self._table
+                self._table = wider
+            self._table[combo, : len(numbers)] = numbers
+        return combo
+
+    def counting(self, combos: npt.NDArray[Any], *, child: bool) -> Ints:
+        """Return the numbers of the turns that count a request on each of n places: int64[n, k], padded."""
+        turns: Ints = self._table[combos]
+        return turns if child else np.where(self._child[turns], _NOBODY, turns)
+
+    def lefts(self, turns: Ints) -> Ints:
+        """Return what turns leave, by their numbers."""
+        lefts: Ints = self._left[turns]
+        return lefts
 
 
 @dataclass(frozen=True, slots=True)
 class Under:
-    """Which limits count one request on each of n places.
+    """The limits over n places and the request that they may count: a child or not.
 
-    ``of`` is int64[n], a row of ``turns``, −1 where none does.
+    ``combos`` is int[n], the number of the combination of limits over each place.
     """
 
-    book: "LimitBook"
-    turns: tuple[Turns, ...]
-    of: npt.NDArray[np.int64]
-
-    def at(self, row: int) -> Turns:
-        """Return the limits that count on a place."""
-        number = int(self.of[row])
-        return self.turns[number] if number >= 0 else ()
+    book: LimitBook
+    combos: npt.NDArray[Any]
+    child: bool
 
     def taken(self, rows: npt.NDArray[np.intp]) -> "Under":
         """Return the same for some of the places."""
-        return Under(self.book, self.turns, self.of[rows])
+        return Under(self.book, self.combos[rows], self.child)
+
+    def turns(self) -> Ints:
+        """Return the numbers of the turns that count the request on each place: int64[n, k], padded with 0."""
+        return self.book.counting(self.combos, child=self.child)
+
+    def at(self, row: int) -> list[int]:
+        """Return the numbers of the turns that count the request on a place."""
+        if self.combos[row] == NO_LIMITS:
+            return []
+        turns = self.book.counting(self.combos[row : row + 1], child=self.child)[0]
+        found: list[int] = turns[turns != _NOBODY].tolist()
+        return found
 
     def reached(self) -> npt.NDArray[np.bool_]:
         """Tell of each place whether a limit leaves nothing there."""
-        none_left = [any(self.book.left(turn) <= 0 for turn in turns) for turns in self.turns]
-        return np.array([*none_left, False])[self.of]  # the last one is for −1
+        closed = self.book.lefts(self.turns()) <= 0
+        reached: npt.NDArray[np.bool_] = np.logical_or.reduce(closed, axis=1)
+        return reached
 
-    def priced(self, price: Mapping[Turn, int]) -> npt.NDArray[np.int64]:
-        """Return what the limits of each place cost together, at prices of some."""
-        return np.array([*(sum(price.get(t, 0) for t in turns) for turns in self.turns), 0], np.int64)[self.of]
+    def priced(self, price: Mapping[int, int]) -> Ints:
+        """Return what the limits of each place cost together, at the prices of some turns (by number)."""
+        prices = np.zeros(len(self.book.turns), np.int64)
+        prices[list(price)] = list(price.values())
+        total: Ints = prices[self.turns()].sum(axis=1)
+        return total
 
 
 class Room:
     """What the limits leave while places are dealt out one by one."""
 
     def __init__(self) -> None:
-        self._used: Counter[Turn] = Counter()
+        self._used: Counter[int] = Counter()
 
     def fits(self, under: Under | None, row: int) -> bool:
         """Tell whether one more may have a place."""
@@ -97,129 +233,15 @@ class Room:
             self._used.update(under.at(row))
 
 
-@lru_cache(_PERIODS_KEPT)
-def _start(period: str, zone: str, quarter: int) -> int:
-    """The start of the period that a quarter of an hour lies in: no zone begins a day within one."""
-    return int(period_start(period, zone, datetime.fromtimestamp(900 * quarter, UTC)).timestamp())
-
-
-class LimitBook:
-    """All limits and what they leave, kept by the ledger's news."""
-
-    def __init__(self) -> None:
-        self._limits: dict[int, Limit] = {}
-        self._left: dict[tuple[int, int], tuple[int, int]] = {}
-        self._gone: dict[int, int] = {}
-        self._over: dict[tuple[int, int], tuple[Limit, ...]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._limits)
-
-    def load(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Take in all limits from the ledger (see its ``limits``)."""
-        for text, periods in rows:
-            definition = orjson.loads(text)
-            self.define(definition)
-            for start, left in orjson.loads(periods):
-                self.set_left(definition["id"], start, left, 0)
-
-    def hear(self, kind: str, data: Any) -> None:
-        """Take in news of the stream of places: ``limit`` or ``limit_left``."""
-        if kind == "limit":
-            self.define(data)
-        else:
-            for limit_id, start, left, version in data:
-                self.set_left(limit_id, start, left, version)
-
-    def define(self, document: Mapping[str, Any]) -> None:
-        """Take in what a limit is now, or that it is gone; older news changes nothing."""
-        limit_id, version = document["id"], document["version"]
-        known = self._limits.get(limit_id)
-        if max(known.version if known else -1, self._gone.get(limit_id, -1)) >= version:
-            return
-        self._over.clear()
-        if document.get("gone"):
-            self._gone[limit_id] = version
-            self._limits.pop(limit_id, None)
-            return
-        self._limits[limit_id] = Limit(
-            id=limit_id,
-            version=version,
-            counts=document["counts"],
-            period=document["period"],
-            zone=document["zone"],
-            source=document["source"],
-            members=frozenset(document["members"]),
-        )
-
-    def set_left(self, limit_id: int, start: int, left: int, version: int) -> None:
-        """Take in what a limit leaves in a period; older news changes nothing."""
-        if self._left.get((limit_id, start), (0, -1))[1] < version:
-            self._left[limit_id, start] = (left, version)
-
-    def left(self, turn: Turn) -> int:
-        """Return how many more a limit lets in, as far as known: the ledger judges, so one where nothing is."""
-        known = self._left.get((turn.limit, turn.start))
-        return 1 if known is None else known[0]
-
-    def under(
-        self,
-        site: npt.NDArray[np.integer[Any]],
-        source: npt.NDArray[np.integer[Any]],
-        start: npt.NDArray[np.int64],
-        visit: npt.NDArray[np.bool_],
-        names: tuple[Callable[[int], bytes], Callable[[int], str]],
-        *,
-        child: bool,
-    ) -> Under | None:
-        """Return which limits count a request on each of n places; None where none counts anywhere.
-
-        Args:
-            site: number of each place's site (int[n]), as ``names`` knows it.
-            source: number of each place's source (int[n]).
-            start: epoch seconds (int64[n]).
-            visit: whether the professional comes to the patient (bool[n]).
-            names: the JSON of a site, and the name of a source, by number.
-            child: whether the request is for a child.
-        """
-        pairs = list(zip(site.tolist(), source.tolist(), strict=True))
-        limited = {pair for pair in set(pairs) if self._limits_over(pair, names)}
-        if not limited:
-            return None
-        numbers: dict[Turns, int] = {}
-        of = np.full(len(pairs), -1, np.int64)
-        for row, pair in enumerate(pairs):
-            if pair in limited:
-                turns = self._turns(self._over[pair], int(start[row]), visit=bool(visit[row]), child=child)
-                of[row] = numbers.setdefault(turns, len(numbers)) if turns else -1
-        return Under(self, tuple(numbers), of) if numbers else None
-
-    def _limits_over(
-        self, pair: tuple[int, int], names: tuple[Callable[[int], bytes], Callable[[int], str]]
-    ) -> tuple[Limit, ...]:
-        known = self._over.get(pair)
-        if known is None:
-            site, source = orjson.loads(names[0](pair[0])), names[1](pair[1])
-            known = self._over[pair] = tuple(
-                limit
-                for limit in self._limits.values()
-                if limit.is_over(site["professional"], site["structure"], source)
-            )
-        return known
-
-    @staticmethod
-    def _turns(limits: Sequence[Limit], start: int, *, visit: bool, child: bool) -> Turns:
-        counting = {Counts.PATIENTS: True, Counts.VISITS: visit, Counts.CHILDREN: child}
-        return tuple(
-            Turn(limit.id, _start(limit.period, limit.zone, start // 900), limit.counts == Counts.CHILDREN)
-            for limit in limits
-            if counting[Counts(limit.counts)]
-        )
+def owner_of(site: bytes) -> tuple[str | None, str | None]:
+    """Return professional and structure of a site's JSON."""
+    document = orjson.loads(site)
+    return document["professional"], document["structure"]
 
 
 def limits_between(
     listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32], arc_slot: npt.NDArray[np.int32], capacity: Ints
-) -> tuple[Limits | None, tuple[Turn, ...]]:
+) -> tuple[Limits | None, tuple[int, ...]]:
     """Pose the limits over the arcs of a problem to the solver.
 
     Limits on places nest as a rule (a professional's day in his centre's in the CPTS's) and become groups of the flow,
@@ -232,52 +254,75 @@ def limits_between(
         capacity: places left in each slot (int64[S]).
 
     Returns:
-        The limits that can be reached here, or None; and the turn that each of their groups is.
+        The limits that can be reached here, or None; and the number of the turn that each of their groups is.
     """
-    slots_of: dict[Turn, set[int]] = {}
-    arcs_of: dict[Turn, list[int]] = {}
-    book, first = None, 0
-    sizes = np.bincount(arc_request, minlength=len(listed)).tolist()
-    for under, size in zip(listed, sizes, strict=True):
-        if under is not None:
-            book = under.book
-            for at in (under.of >= 0).nonzero()[0].tolist():
-                for turn in under.at(at):
-                    arcs_of.setdefault(turn, []).append(first + at)
-                    if not turn.child:
-                        slots_of.setdefault(turn, set()).add(int(arc_slot[first + at]))
-        first += size
+    book = next((under.book for under in listed if under is not None), None)
     if book is None:
         return None, ()
-    left = {turn: max(0, book.left(turn)) for turn in arcs_of}
-    for turn, arcs in list(arcs_of.items()):
-        seats = int(capacity[list(slots_of[turn])].sum()) if turn in slots_of else len(arcs)
-        if left[turn] >= min(seats, len(set(arc_request[arcs].tolist()))):
-            # nobody here can reach it
-            del arcs_of[turn]
-            slots_of.pop(turn, None)
-    if not arcs_of:
+    arcs, turns = _pairs(listed, arc_request)
+    binding = _reachable(book, arcs, turns, arc_request, arc_slot, capacity)
+    if not binding:
         return None, ()
+    arcs_of = {turn: arcs[turns == turn] for turn in binding}
+    slots_of = {turn: np.unique(arc_slot[arcs_of[turn]]) for turn in binding if not book.turns[turn].child}
     inside = np.full(capacity.size, -1, np.int32)
-    groups: list[tuple[Turn, int]] = []
-    for turn in sorted(slots_of, key=lambda turn: (-len(slots_of[turn]), turn)):
-        around = {int(inside[slot]) for slot in slots_of[turn]}
-        if len(around) == 1:
-            inside[list(slots_of[turn])] = len(groups)
-            groups.append((turn, around.pop()))
+    groups: list[tuple[int, int]] = []
+    for turn in sorted(slots_of, key=lambda turn: (-slots_of[turn].size, book.turns[turn])):
+        around = np.unique(inside[slots_of[turn]])
+        if around.size == 1:
+            inside[slots_of[turn]] = len(groups)
+            groups.append((turn, int(around[0])))
             del arcs_of[turn]
     # outer groups have higher rows
     last = len(groups) - 1
-    parents = [last - parent if parent >= 0 else -1 for _, parent in reversed(groups)]
-    turns = tuple(turn for turn, _ in reversed(groups))
-    rows = sorted(arcs_of)
-    return Limits(
+    of_group = tuple(turn for turn, _ in reversed(groups))
+    rows = sorted(arcs_of, key=lambda turn: book.turns[turn])
+    lefts = {turn: max(0, book.left(turn)) for turn in binding}
+    limits = Limits(
         slot_group=np.where(inside >= 0, last - inside, -1).astype(np.int32),
-        group_parent=np.array(parents, np.int32),
-        group_capacity=np.array([left[turn] for turn in turns], np.int64),
-        group_step=np.zeros(len(turns), np.int64),
-        group_load=np.zeros(len(turns), np.int64),
-        row_arc=np.array([arc for turn in rows for arc in arcs_of[turn]], np.int32),
-        row_of=np.repeat(np.arange(len(rows), dtype=np.int32), [len(arcs_of[turn]) for turn in rows]),
-        row_capacity=np.array([left[turn] for turn in rows], np.int64),
-    ), turns
+        group_parent=np.array([last - parent if parent >= 0 else -1 for _, parent in reversed(groups)], np.int32),
+        group_capacity=np.array([lefts[turn] for turn in of_group], np.int64),
+        group_step=np.zeros(len(groups), np.int64),
+        group_load=np.zeros(len(groups), np.int64),
+        row_arc=np.concatenate([np.empty(0, np.int32), *(arcs_of[turn].astype(np.int32) for turn in rows)]),
+        row_of=np.repeat(np.arange(len(rows), dtype=np.int32), [arcs_of[turn].size for turn in rows]),
+        row_capacity=np.array([lefts[turn] for turn in rows], np.int64),
+    )
+    return limits, of_group
+
+
+def _pairs(listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
+    """Arcs and the turns that count on them, pair by pair."""
+    arcs, turns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    first = 0
+    for under, size in zip(listed, np.bincount(arc_request, minlength=len(listed)).tolist(), strict=True):
+        if under is not None:
+            counting = under.turns()
+            row, column = (counting != _NOBODY).nonzero()
+            arcs.append(first + row)
+            turns.append(counting[row, column])
+        first += size
+    return np.concatenate(arcs), np.concatenate(turns)
+
+
+def _reachable(
+    book: LimitBook,
+    arcs: Ints,
+    turns: Ints,
+    arc_request: npt.NDArray[np.int32],
+    arc_slot: npt.NDArray[np.int32],
+    capacity: Ints,
+) -> Collection[int]:
+    """The turns that leave fewer than the requests, or the seats, that could come under them."""
+
+    def sums(of: npt.NDArray[np.int32], weight: Ints | None) -> Ints:
+        """Each turn's sum over what its arcs lead to, each counted once."""
+        base = np.int64(of.max(initial=0)) + 1
+        pairs = np.unique(turns * base + of[arcs])
+        weights = None if weight is None else weight[pairs % base]
+        return np.bincount(pairs // base, weights, minlength=len(book.turns)).astype(np.int64)
+
+    could = np.minimum(sums(arc_request, None), sums(arc_slot, capacity))
+    numbers = np.unique(turns)
+    binding: list[int] = numbers[book.lefts(numbers) < could[numbers]].tolist()
+    return binding

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import orjson
 
 from sas_matcher.domain.vocabulary import Mode, matching_specialty
-from sas_matcher.matching.limits import LimitBook
+from sas_matcher.matching.limits import NO_LIMITS, LimitBook, owner_of
 from sas_matcher.travel import EARTH_RADIUS_KM
 
 Ints = npt.NDArray[np.int64]
@@ -44,6 +44,7 @@ ROW: Final = np.dtype(
         ("specialty", np.int32),
         ("site", np.int32),
         ("source", np.int32),
+        ("limits", np.int32),
         ("landmass", np.int16),
         ("walkin", np.bool_),
         ("version", np.int64),
@@ -397,12 +398,47 @@ class Market:
             -1 if place.specialty is None else self.specialties.number(place.specialty),
             self.site_number(place.site),
             self.sources.number(place.source),
+            self._limits_over(place) if self.limits else NO_LIMITS,
             place.landmass,
             place.walkin,
             place.version,
             seats_version,
             place.key,
         )
+
+    def _limits_over(self, place: PlaceRow) -> int:
+        professional, structure = owner_of(place.site)
+        return self.limits.over(professional, structure, place.source, place.start, visit=place.mode == Mode.VISITE)
+
+    def load_limits(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Take in all limits of practices (see the ledger's ``limits``)."""
+        members: set[str] = set()
+        for text, periods in rows:
+            definition = orjson.loads(text)
+            members |= self.limits.define(definition)
+            for start, left in orjson.loads(periods):
+                self.limits.set_left(definition["id"], start, left, 0)
+        self._renumber(members)
+
+    def hear_limits(self, kind: str, data: Any) -> None:
+        """Take in news of limits of practices."""
+        self._renumber(self.limits.hear(kind, data))
+
+    def _renumber(self, members: Collection[str]) -> None:
+        """Find the limits over the places of some members again."""
+        if not members:
+            return
+        owners = [owner_of(site) for site in self._sites]
+        mine = np.array([f"p:{p}" in members or f"s:{s}" in members for p, s in owners], np.bool_)
+        for (_, mode, _, _), part in self._partitions.items():
+            site, source, start = (part.column(name) for name in ("site", "source", "start"))
+            combos, known = part.column("limits"), dict[tuple[int, int, int], int]()
+            for row in mine[site].nonzero()[0].tolist():
+                key = (int(site[row]), int(source[row]), int(start[row]))
+                if key not in known:
+                    name = self.sources.name(key[1])
+                    known[key] = self.limits.over(*owners[key[0]], name, key[2], visit=mode == Mode.VISITE)
+                combos[row] = known[key]
 
     def set_left(self, slot_id: int, left: int, version: int) -> bool:
         """Take in the seats left of a slot; False if it is not here or this is not newer."""

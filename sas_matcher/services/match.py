@@ -266,7 +266,7 @@ class Matcher:
                 loader.add(page[first : first + LOADED])
                 await asyncio.sleep(0)
         market = loader.market()
-        market.limits.load(await self._ledger.limits(self._clock.now()))
+        market.load_limits(await self._ledger.limits(self._clock.now()))
         return market
 
     async def _load_settings(self) -> None:
@@ -454,7 +454,7 @@ class Matcher:
     def _apply_places(self, kind: str, items: Sequence[Any]) -> list[Spot]:
         """Apply one change of places; returns where there now is a seat left."""
         if kind in LIMIT_NEWS:
-            self.market.limits.hear(kind, items)
+            self.market.hear_limits(kind, items)
             return []
         if kind == "published":
             rows = [_place_row(record, left) for record, left in items]

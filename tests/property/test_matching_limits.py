@@ -66,7 +66,7 @@ def cases(draw: st.DrawFn, *, children: bool = True) -> Case:
     for number in range(1, draw(st.integers(1, 4)) + 1):
         counts, period = draw(st.sampled_from(kinds)), draw(st.sampled_from(("day", "half_day")))
         members = draw(st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=3, unique=True))
-        market.limits.define(limit(number, counts, period, members))
+        market.hear_limits("limit", limit(number, counts, period, members))
         for minutes in (60, 290):
             instant = datetime.fromtimestamp(NOW + 60 * minutes, UTC)
             turn = Turn(number, int(period_start(period, ZONE, instant).timestamp()), counts == Counts.CHILDREN)
@@ -88,7 +88,12 @@ def cases(draw: st.DrawFn, *, children: bool = True) -> Case:
 
 def counted(found: Candidates, at: int) -> tuple[Turn, ...]:
     """The limits that count a request on one of its places."""
-    return () if found.under is None else found.under.at(at)
+    return () if found.under is None else tuple(market_turns(found.under)[turn] for turn in found.under.at(at))
+
+
+def market_turns(under: Under) -> list[Turn]:
+    """The turns by their numbers."""
+    return under.book.turns
 
 
 def least(batch: Sequence[OpenRequest], found: Sequence[Candidates], lefts: dict[Turn, int]) -> int:
@@ -190,7 +195,7 @@ def test_what_a_limit_closes_is_no_candidate(case: Case) -> None:
 
 def test_a_quota_that_a_batch_cannot_reach_is_not_posed() -> None:
     market = market_of([row(n, 60 * n, DOCTORS[0], CENTRES[0]) for n in (1, 2, 3)])
-    market.limits.define(limit(1, "patients", "day", [MEMBERS[0]]))
+    market.hear_limits("limit", limit(1, "patients", "day", [MEMBERS[0]]))
     market.limits.set_left(1, int(datetime(2026, 1, 11, 23, tzinfo=UTC).timestamp()), 2, 1)
     found = all_candidates(market, [request("a"), request("b")])
     assert isinstance(found[0].under, Under)

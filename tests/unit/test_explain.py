@@ -62,11 +62,12 @@ def limited(counts: str, left: int, *places: PlaceRow) -> Market:
     """A market under a limit of the first place's professional."""
     market = market_of(places)
     day = int(datetime(2026, 1, 11, 23, tzinfo=UTC).timestamp())
-    market.limits.define(
+    market.hear_limits(
+        "limit",
         {
             **{"id": 1, "version": 1, "counts": counts, "period": "day", "zone": "Europe/Paris", "source": None},
-            "members": [f"p:{places[0].professional}"],
-        }
+            "members": [f"p:{orjson.loads(places[0].site)['professional']}"],
+        },
     )
     market.limits.set_left(1, day, left, 1)
     return market
