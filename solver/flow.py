@@ -14,6 +14,7 @@ them, and on this acyclic network no negative cycle exists.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from solver.problem import (
     worthwhile,
 )
 from solver.repair import repaired
+from solver.verify_limits import limit_prices
 
 TIE_BITS = 12
 """Bits of the tie-break under the costs; 12 left no assignment to chance among 1 000 requests (matching
@@ -64,7 +66,9 @@ def solve(problem: Problem, *, stop: Callable[[], bool] | None = None) -> Plan:
         EngineError: The flow solver failed.
     """
     if problem.limits is not None:
-        return repaired(problem, problem.limits, solve_flow(problem, problem.limits))
+        flow = solve_flow(problem, problem.limits)
+        # here and not where the plan is read: of a large problem they take as long as the plan, in the same process
+        return replace(repaired(problem, problem.limits, flow), prices=limit_prices(problem, problem.limits, flow))
     if problem.penalty.size == 1:
         return solve_single(problem)
     if stop is not None and stop():

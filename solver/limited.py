@@ -19,6 +19,7 @@ from solver.flow import solve_flow
 from solver.limits import Limits
 from solver.problem import EngineError, Plan, Problem, plan_of, worthwhile
 from solver.repair import greedy_order, repair, total
+from solver.verify_limits import limit_prices
 
 DETERMINISTIC_S = 2.0
 """Default budget of CP-SAT in its own deterministic seconds, a count of work that is the same on any machine."""
@@ -106,10 +107,11 @@ def search(problem: Problem, deterministic_s: float = DETERMINISTIC_S) -> Plan:
     if problem.limits is None:
         raise ValueError("Expected a problem with limits.")
     found = solve_limited(problem, problem.limits, deterministic_s=deterministic_s)
+    prices = limit_prices(problem, problem.limits, found.relaxed)
     if found.method == "flow":
-        return found.plan
+        return replace(found.plan, prices=prices)
     slack = found.objective - total(problem, problem.limits, found.relaxed.arc)
-    return replace(found.plan, relaxed=found.relaxed, slack=slack, gap=found.gap)
+    return replace(found.plan, relaxed=found.relaxed, slack=slack, gap=found.gap, prices=prices)
 
 
 def _key(problem: Problem, label: NDArray[np.int64], component: int) -> int:

@@ -195,6 +195,7 @@ class Plan:
         relaxed: The optimal flow without the packing rows that this plan had to keep, where that is another one.
         slack: How far above ``relaxed``, tenths of a minute: what prices of that flow can prove.
         gap: How far above the proven optimum of the arcs given at the most, ≤ ``slack``.
+        prices: Of a problem with limits, int64[S] of its slots and int64[G] of its groups, that support the flow.
     """
 
     slot: NDArray[np.int32]
@@ -204,6 +205,7 @@ class Plan:
     relaxed: "Plan | None" = None
     slack: int = 0
     gap: int = 0
+    prices: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 def plan_of(problem: Problem, arc: NDArray[np.int32], method: Literal["flow", "greedy", "repair", "cp-sat"]) -> Plan:

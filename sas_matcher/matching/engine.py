@@ -25,7 +25,6 @@ from sas_matcher.travel import haversine_km, travel_min
 from solver import (
     Plan,
     Problem,
-    limit_prices,
     prices_around,
     request_utilities,
     slot_prices,
@@ -333,11 +332,11 @@ class Bids:
         Where packing rows kept the plan off the flow, the flow's prices bound it, and a place at a loss below ``reach``
         (what the plan costs above that bound) may be in a better plan, if that is searched for.
         """
-        if problem.limits is None:
+        if problem.limits is None or plan.prices is None:
             prices = to_pay = slot_prices(problem, plan)
             limit_price: dict[int, int] = {}
         else:
-            prices, of_group = limit_prices(problem, problem.limits, plan.relaxed or plan)
+            prices, of_group = plan.prices
             to_pay = prices + prices_around(problem.limits, of_group)
             limit_price = {turn: price for turn, price in zip(turns, of_group.tolist(), strict=True) if price}
         utilities = request_utilities(problem, to_pay).tolist()

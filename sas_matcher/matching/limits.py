@@ -6,7 +6,7 @@ everywhere: the ledger judges each claim again.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -69,6 +69,7 @@ class LimitBook:
         self._left = np.full(1, _PLENTY, np.int64)
         self._child = np.zeros(1, np.bool_)
         self._combo_number: dict[tuple[int, ...], int] = {(): NO_LIMITS}
+        self._combos: list[tuple[int, ...]] = [()]
         self._table = np.zeros((1, 1), np.int64)
 
     def __bool__(self) -> bool:
@@ -156,7 +157,8 @@ class LimitBook:
     def _combined(self, numbers: tuple[int, ...]) -> int:
         combo = self._combo_number.get(numbers)
         if combo is None:
-            combo = self._combo_number[numbers] = len(self._combo_number)
+            combo = self._combo_number[numbers] = len(self._combos)
+            self._combos.append(numbers)
             rows, width = self._table.shape
             if combo >= rows or len(numbers) > width:
                 wider = np.zeros((2 * rows if combo >= rows else rows, max(width, len(numbers))), np.int64)
@@ -169,6 +171,12 @@ class LimitBook:
         """Return the numbers of the turns that count a request on each of n places: int64[n, k], padded."""
         turns: Ints = self._table[combos]
         return turns if child else np.where(self._child[turns], _NOBODY, turns)
+
+    def counting_one(self, combo: int, *, child: bool) -> Iterator[int]:
+        """Yield the numbers of the turns that count a request on one place."""
+        for turn in self._combos[combo]:
+            if child or not self.turns[turn].child:
+                yield turn
 
     def lefts(self, turns: Ints) -> Ints:
         """Return what turns leave, by their numbers."""
@@ -197,11 +205,7 @@ class Under:
 
     def at(self, row: int) -> list[int]:
         """Return the numbers of the turns that count the request on a place."""
-        if self.combos[row] == NO_LIMITS:
-            return []
-        turns = self.book.counting(self.combos[row : row + 1], child=self.child)[0]
-        found: list[int] = turns[turns != _NOBODY].tolist()
-        return found
+        return list(self.book.counting_one(int(self.combos[row]), child=self.child))
 
     def reached(self) -> npt.NDArray[np.bool_]:
         """Tell of each place whether a limit leaves nothing there."""
@@ -263,23 +267,25 @@ def limits_between(
     binding = _reachable(book, arcs, turns, arc_request, arc_slot, capacity)
     if not binding:
         return None, ()
-    arcs_of = {turn: arcs[turns == turn] for turn in binding}
-    slots_of = {turn: np.unique(arc_slot[arcs_of[turn]]) for turn in binding if not book.turns[turn].child}
-    inside = np.full(capacity.size, -1, np.int32)
+    arcs_of = _gathered(arcs, turns, binding)
+    slots_of = {turn: set(arc_slot[arcs_of[turn]].tolist()) for turn in binding if not book.turns[turn].child}
+    inside = [-1] * capacity.size
     groups: list[tuple[int, int]] = []
-    for turn in sorted(slots_of, key=lambda turn: (-slots_of[turn].size, book.turns[turn])):
-        around = np.unique(inside[slots_of[turn]])
-        if around.size == 1:
-            inside[slots_of[turn]] = len(groups)
-            groups.append((turn, int(around[0])))
+    for turn in sorted(slots_of, key=lambda turn: (-len(slots_of[turn]), book.turns[turn])):
+        around = {inside[slot] for slot in slots_of[turn]}
+        if len(around) == 1:
+            for slot in slots_of[turn]:
+                inside[slot] = len(groups)
+            groups.append((turn, around.pop()))
             del arcs_of[turn]
     # outer groups have higher rows
     last = len(groups) - 1
     of_group = tuple(turn for turn, _ in reversed(groups))
     rows = sorted(arcs_of, key=lambda turn: book.turns[turn])
     lefts = {turn: max(0, book.left(turn)) for turn in binding}
+    innermost = np.array(inside, np.int32)
     limits = Limits(
-        slot_group=np.where(inside >= 0, last - inside, -1).astype(np.int32),
+        slot_group=np.where(innermost >= 0, last - innermost, -1).astype(np.int32),
         group_parent=np.array([last - parent if parent >= 0 else -1 for _, parent in reversed(groups)], np.int32),
         group_capacity=np.array([lefts[turn] for turn in of_group], np.int64),
         group_step=np.zeros(len(groups), np.int64),
@@ -305,6 +311,16 @@ def _pairs(listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32]) -
     return np.concatenate(arcs), np.concatenate(turns)
 
 
+def _gathered(arcs: Ints, turns: Ints, wanted: Collection[int]) -> dict[int, Ints]:
+    """The arcs of some turns."""
+    order = turns.argsort(kind="stable")
+    numbers = np.array(sorted(wanted), np.int64)
+    ordered = turns[order]
+    first, end = ordered.searchsorted(numbers), ordered.searchsorted(numbers, "right")
+    bounds = zip(numbers.tolist(), first.tolist(), end.tolist(), strict=True)
+    return {turn: arcs[order[low:high]] for turn, low, high in bounds}
+
+
 def _reachable(
     book: LimitBook,
     arcs: Ints,
@@ -318,11 +334,17 @@ def _reachable(
     def sums(of: npt.NDArray[np.int32], weight: Ints | None) -> Ints:
         """Each turn's sum over what its arcs lead to, each counted once."""
         base = np.int64(of.max(initial=0)) + 1
-        pairs = np.unique(turns * base + of[arcs])
+        pairs = _distinct(turns * base + of[arcs])
         weights = None if weight is None else weight[pairs % base]
         return np.bincount(pairs // base, weights, minlength=len(book.turns)).astype(np.int64)
 
     could = np.minimum(sums(arc_request, None), sums(arc_slot, capacity))
-    numbers = np.unique(turns)
+    numbers = _distinct(turns)
     binding: list[int] = numbers[book.lefts(numbers) < could[numbers]].tolist()
     return binding
+
+
+def _distinct(values: Ints) -> Ints:
+    """Return the values, sorted, each once: ``np.unique`` loads a tenth of a second of numpy for it, the first time."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: ordered.size]]
