@@ -46,6 +46,10 @@ class PostgresNational:
         rows = await self._run("counts", now)
         return {row["state"]: (row["count"], float(row["oldest"] or 0)) for row in rows}
 
+    async def forget(self, before: datetime) -> None:
+        """Drop what was settled before an instant."""
+        await self._run("forget", before)
+
     async def messages(self, state: str | None, booking_id: str | None, limit: int) -> Sequence[Queued]:
         """Return messages, newest first."""
         return [Queued(*row.values()) for row in await self._run("messages", state, booking_id, limit)]

@@ -21,6 +21,9 @@ where id = $1 and tries = $2 and state = 'waiting' returning id
 select state, count(*), extract(epoch from $1 - min(booked_at) filter (where state = 'waiting')) as oldest
 from appointment_message group by state
 
+-- name: forget
+delete from appointment_message where state <> 'waiting' and coalesce(settled_at, booked_at) < $1
+
 -- name: messages
 select booking_id::text, number, status, state, tries, booked_at, settled_at, last_error, remote,
     nullif(next_at, 'epoch') as next_at

@@ -6,7 +6,7 @@ A message that may have arrived is sent again in the form of an update, which th
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -20,6 +20,9 @@ LEASE: Final = timedelta(seconds=60)
 AT_ONCE: Final = 16  # calls at a time; the platform takes 16 000 appointments a day from all of France
 _IDLE_S: Final = 0.5
 _WATCH_S: Final = 10.0
+_FORGET_S: Final = 3600.0
+# longer than a place may lie ahead (92 days): whoever was told of a booking is told of its end
+KEPT: Final = timedelta(days=120)
 _BACK_OFF: Final = (1, 2, 5, 15, 30, 60, 120, 300)  # seconds, the last one for ever: nothing is ever given up
 NO_OPERATOR_S: Final = 60
 _log = structlog.get_logger(__name__)
@@ -46,6 +49,10 @@ class Queue(Protocol):
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
         """Return {state: (messages, age in seconds of the oldest that waits)}."""
+        ...
+
+    async def forget(self, before: datetime) -> None:
+        """Drop what was settled before an instant."""
         ...
 
 
@@ -104,7 +111,8 @@ class Sending:
         """Send and count until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_forever())
-            group.create_task(self._count_forever())
+            group.create_task(self._every(_WATCH_S, self.count))
+            group.create_task(self._every(_FORGET_S, self.forget_old))
 
     async def _send_forever(self) -> None:
         while True:
@@ -116,13 +124,22 @@ class Sending:
             if not sent:
                 await asyncio.sleep(_IDLE_S)
 
-    async def _count_forever(self) -> None:
+    @staticmethod
+    async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                self._watch.queue(await self._queue.counts(self._clock.now()))
+                await step()
             except UnavailableError as away:
                 _log.warning("national.store_away", detail=away.detail)
-            await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(seconds)
+
+    async def count(self) -> None:
+        """Show the queue."""
+        self._watch.queue(await self._queue.counts(self._clock.now()))
+
+    async def forget_old(self) -> None:
+        """Drop messages that are of no use any more."""
+        await self._queue.forget(self._clock.now() - KEPT)
 
     async def send_due(self) -> int:
         """Send what is due now, at most ``AT_ONCE``; returns how many were taken in hand."""

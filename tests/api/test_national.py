@@ -286,6 +286,18 @@ async def test_what_was_booked_before_the_link_was_on_is_not_cancelled_there(sid
     assert (side.platform.told_of(before), side.platform.told_of(after)) == ([], ["booked", "cancelled"])
 
 
+async def test_old_messages_are_dropped_and_those_that_wait_are_not(side: Side) -> None:
+    settled = await side.book(30)
+    await side.all_settled()
+    side.platform.failing = 10
+    waits = await side.book(60)
+    queue = PostgresNational(side.service.stores.ledger)
+    await queue.forget(side.service.clock.now() - timedelta(days=1))
+    assert len(await side.messages(booking_id=settled)) == 1
+    await queue.forget(side.service.clock.now() + timedelta(days=1))
+    assert await side.messages(booking_id=settled) == [] and len(await side.messages(booking_id=waits)) == 1
+
+
 async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
     await bind_operator(side.service.stores.ledger, side.regulator.key_id, "|".join(OPERATOR))
     for key_id, operator, message in (

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sas_matcher.ports import Delivery, Message, MessageState
-from sas_matcher.services.national import LEASE, NO_OPERATOR_S, Sending, back_off
+from sas_matcher.services.national import KEPT, LEASE, NO_OPERATOR_S, Sending, back_off
+from sas_matcher.services.publish import HORIZON
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MESSAGE = Message(
@@ -49,6 +50,9 @@ class Queue:
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
         return {}
+
+    async def forget(self, before: datetime) -> None:
+        self.settled.append(("forget", before))
 
 
 @dataclass
@@ -119,6 +123,12 @@ async def test_without_an_operator_it_waits_for_one() -> None:
     assert (platform.heard[0][0].system, platform.heard[0][0].value) == ("urn:oid:2", "y")
     _, platform, _ = await send(MESSAGE, Delivery("taken"), ("urn:oid:2", "y"))
     assert platform.heard[0][0].value == "x", "the key's own operator comes first"
+
+
+async def test_what_is_over_is_forgotten_but_never_before_its_booking_may_end() -> None:
+    queue = Queue([])
+    await Sending(queue, Platform(Delivery("taken")), Clock(), Watch()).forget_old()
+    assert queue.settled == [("forget", NOW - KEPT)] and HORIZON + timedelta(days=7) < KEPT
 
 
 async def test_a_failure_of_one_does_not_leave_the_others_unsettled() -> None:
