@@ -14,6 +14,7 @@ from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
 from sas_matcher.matching.terms import TIER_RANK, Terms
 from sas_matcher.ports import Clock
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.terms import terms_of
 
 LEARNED: Final = 10
@@ -21,8 +22,8 @@ LEARNED: Final = 10
 
 _log = structlog.get_logger(__name__)
 
-ANYWHERE: Final = {"specialty": -1, "landmass": 0}
-"""A day log knows neither specialties nor seas."""
+ANYWHERE: Final = 0
+"""A day log knows no seas."""
 
 
 def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Codes) -> HistoryDay:
@@ -38,6 +39,7 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
     requests, slots = Requests(), Slots()
     for made in day.requests:
         asked, tier = made.request, tiers[made.request.tier]
+        specialty, needs = specialty_of(asked.needs)
         requests.append(
             created=float(made.t) - began,
             lat=asked.lat,
@@ -48,13 +50,15 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
             wait_weight=terms.tiers[tier].wait_weight,
             profession=codes.name(asked.profession),
             modes=sum(MODE_BITS[mode] for mode in set(asked.modes)),
-            need=codes.need(asked.needs),
+            need=codes.need(needs),
             mt=codes.name(asked.mt),
             tier=TIER_RANK[tier],
-            **ANYWHERE,
+            specialty=_number(specialty, codes),
+            landmass=ANYWHERE,
         )
     for shown in day.slots:
         slot = shown.slot
+        specialty, offers = specialty_of(slot.offers)
         slots.append(
             published=float(shown.t) - began,
             capacity=slot.capacity,
@@ -63,12 +67,18 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
             start=float(slot.start) - began,
             profession=codes.name(slot.profession),
             mode=MODE_BITS[slot.mode],
-            offer=codes.offer(slot.offers),
+            offer=codes.offer(offers),
             professional=codes.name(slot.professional),
-            **ANYWHERE,
+            specialty=_number(specialty, codes),
+            landmass=ANYWHERE,
         )
     weekday = datetime.fromtimestamp(began, UTC).astimezone(ZoneInfo(day.meta.timezone)).weekday()
     return HistoryDay(requests, slots, weekday)
+
+
+def _number(specialty: str | None, codes: Codes) -> int:
+    """The number of a specialty, the desk's own; a day log has one only where it was recorded."""
+    return -1 if specialty is None else codes.name(f"specialty {specialty}")
 
 
 class KnownDays:

@@ -38,6 +38,9 @@ from sas_matcher.replay.daylog import (
 
 Json = Mapping[str, Any]
 
+SPECIALTY: Final = "specialty:"
+"""A day log has no specialties: who asks for one needs it, who has one offers it, by this word before its code."""
+
 SEATED: Final = frozenset({"held", "promised", "moved", "told_firm"})
 """Verdicts of the ledger after which a request has a seat."""
 LOST: Final = frozenset({"seat_lost", "limit_reached", "not_waiting"})
@@ -252,7 +255,6 @@ class Recording:
             capacity=record["capacity"],
             mode=record["mode"],
             profession=record["profession"],
-            # a day log has no specialties; who asks for one needs it
             offers=(*record["offers"], *_specialty_words(specialty)),
         )
 
@@ -384,4 +386,11 @@ def _likeness(slot: Slot) -> bytes:
 
 def _specialty_words(specialty: str | None) -> Iterator[str]:
     if specialty is not None:
-        yield f"specialty:{specialty}"
+        yield SPECIALTY + specialty
+
+
+def specialty_of(words: Iterable[str]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the specialty among what a recorded slot offers, or a request needs, and the other words."""
+    listed = tuple(words)
+    specialty = next((word.removeprefix(SPECIALTY) for word in listed if word.startswith(SPECIALTY)), None)
+    return specialty, tuple(word for word in listed if not word.startswith(SPECIALTY))

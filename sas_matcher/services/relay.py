@@ -60,7 +60,8 @@ class Relay:
                     _log.warning("relay.bus_away", kind=type(failure).__name__, kept=len(batch) + len(self._queue))
                     self._queue.clear()
                 else:
-                    self._done.extend(a.id for a in batch)
+                    # what is no outbox row has no number
+                    self._done.extend(a.id for a in batch if a.id)
 
     def _next_batch(self) -> list[Announcement]:
         count, size = 0, 0

@@ -12,6 +12,7 @@ from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.daylog import read_day
 from sas_matcher.replay.history import LEARNED, KnownDays, RecordedDays, history_day
 from sas_matcher.replay.terms import terms_of
+from tests.daylog_cases import at, created, day_of, published
 
 SAMPLE = Path(__file__).parents[1] / "data" / "daylog" / "day.jsonl"
 
@@ -49,6 +50,22 @@ def test_a_day_that_cannot_be_read_is_left_out(days: RecordedDays, tmp_path: Pat
         path.unlink()
     (tmp_path / "69" / "2026-01-12.jsonl").write_text("{broken\n")
     assert len(days.learn("69", Terms(), Codes())) == 9
+
+
+def test_a_recorded_day_knows_specialties() -> None:
+    codes = Codes()
+    word = "specialty:SM26"
+    day = day_of(
+        published(at("07:00"), "s", at("10:00"), offers=["pmr", word]),
+        published(at("07:00"), "plain", at("10:00"), offers=["pmr"]),
+        created(at("08:00"), "r", at("12:00"), needs=["pmr", word]),
+        created(at("08:00"), "other", at("12:00"), needs=["pmr"]),
+    )
+    learned = history_day(day, terms_of(day.meta)[1], Terms(), codes)
+    # the desk's own number for it
+    wanted = [codes.name("specialty SM26"), -1]
+    assert learned.requests.specialty.tolist() == learned.slots.specialty.tolist() == wanted
+    assert len(set(learned.requests.need.tolist())) == len(set(learned.slots.offer.tolist())) == 1
 
 
 def test_a_day_is_learned_from_its_own_midnight_in_the_numbers_of_today() -> None:

@@ -18,6 +18,8 @@ from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
 from sas_matcher.replay.recorder import KEY, MARK, Recorder, meta_of, open_folder
+from sas_matcher.replay.recording import specialty_of
+from sas_matcher.replay.run import replay_day
 from sas_matcher.services.match import Matcher
 from tests.ledger_cases import NOW, SOURCE, StillClock, minutes, new_id, request_row, slot_row
 
@@ -35,7 +37,7 @@ class Ids:
 class Live:
     """Ledger, bus and matcher in one process, on a clock that is moved by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: str = "firm") -> None:
         self.clock = StillClock(NOW)
         self.said: list[Announcement] = []
         self.ledger = MemoryLedger(self, self.clock)
@@ -50,6 +52,7 @@ class Live:
             zone_of=lambda _: PARIS,
             landmass_of=lambda _: 0,
             journal=self,
+            policy=policy,
         )
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
@@ -203,6 +206,35 @@ async def test_what_a_day_log_cannot_say_is_beside_it(tmp_path: Path) -> None:
     assert {type(event).__name__ for event in day.events} == {"SlotPublished", "RequestCreated"}
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] >= 6
+
+
+@pytest.mark.parametrize("policy", ["firm", "promise"])
+async def test_a_recorded_day_is_a_day_log_like_any_other(tmp_path: Path, policy: str) -> None:
+    """Whatever the service decided it by, any policy can replay it, within its rules."""
+    live = await Live(policy).open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await a_busy_hour(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert {mark.policy for mark in marks if isinstance(mark, Batch)} == {policy}
+    assert len(day.requests) == 12 and len(day.slots) == 7
+    for other in ("fcfs-nearest", "official", "firm", "auto"):
+        _, summary = await asyncio.to_thread(replay_day, day, other)
+        assert sum(summary["served"].values()) > 0
+
+
+async def test_a_specialty_is_a_need_and_an_offer(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("skin", 90, specialty="SM15"), slot("plain", 60))
+    await live.ask(request_row(specialty="SM15"))
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert day.requests[0].request.needs == ("specialty:SM15",)
+    assert specialty_of(day.slots[1].slot.offers) == ("SM15", ())
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["served"]["T1"] == 1
 
 
 async def test_seats_that_were_there_before_are_hidden_and_open_requests_known(tmp_path: Path) -> None:
