@@ -72,6 +72,9 @@ class Board:
         if request.place is not None:
             self.done["places gardées"] += 1
             line = Line(self.now(), "place", about, decision.sentence, request.place.site.name)
+        elif request.status == "promised":
+            self.done["promesses"] += 1
+            line = Line(self.now(), "promesse", about, decision.sentence)
         else:
             self.done["sans place"] += 1
             line = Line(self.now(), "aucune", about, decision.none.sentence if decision.none else decision.sentence)

@@ -31,6 +31,10 @@ STOCK: Final = 0.9
 """Practices open new places when fewer than this share of those of the start are left."""
 
 
+PROMISE_NEWS: Final = {"request.told": "dite", "request.displaced": "rompue"}
+"""What becomes of promises, by event."""
+
+
 class Desks(NamedTuple):
     """Who calls the service: a regulator, the practices' agenda software, a coordinator."""
 
@@ -229,7 +233,7 @@ class Play:
         self._board.decided(request, self._about(request))
         if request.status == "held":
             await self._answer(request)
-        else:
+        elif request.status != "promised":  # what was promised is told in time, unasked
             await self._wait_for_a_place(request)
 
     async def _answer(self, request: Request, *, may_decline: bool = True) -> None:
@@ -296,6 +300,9 @@ class Play:
             version, future = self._awaited.get(item.aggregate, (0, None))
             if future is not None and not future.done() and item.version > version:
                 future.set_result(request)
+            if item.name in PROMISE_NEWS:
+                word, sentence = PROMISE_NEWS[item.name], request.decision.sentence if request.decision else ""
+                self._board.say(word, self._about(request), sentence)
             if item.name == "request.lapsed":
                 self._board.done["gardes expirées"] += 1
                 self._board.say("expirée", self._about(request), "personne n'a confirmé à temps, la place est rendue")

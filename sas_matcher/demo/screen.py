@@ -11,6 +11,7 @@ from sas_matcher.demo.board import Board
 
 STATES = {
     "held": "place gardée",
+    "promised": "promises",
     "waiting": "en attente",
     "firm": "confirmées",
     "fulfilled": "patients venus",
@@ -21,6 +22,9 @@ STATES = {
 }
 STYLES = {
     "place": "green",
+    "promesse": "green",
+    "dite": "bold green",
+    "rompue": "bold red",
     "confirmée": "bold green",
     "trouvée": "bold green",
     "aucune": "yellow",

@@ -71,6 +71,12 @@ def hour_text(instant: datetime, now: datetime) -> str:
     return f"demain {clock}" if days == 1 else f"le {instant:%d/%m} à {clock}"
 
 
+def at_text(instant: datetime, now: datetime) -> str:
+    """Return when something happens, in a sentence: « à 8 h 49 », « demain à 4 h 49 », « le 28/11 à 4 h 49 »."""
+    text = hour_text(instant, now)
+    return text.replace("demain ", "demain à ") if not text[0].isdigit() else f"à {text}"
+
+
 def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo) -> dict[str, Any] | None:
     """One offered place in plain units, ready to show; None when it is no longer what the batch saw."""
     slot_id = int(found.slot_id[row])
@@ -180,8 +186,8 @@ def explain_promise(pick: Pick, told_by: float, now: float, zone: tzinfo) -> dic
     """
     here = datetime.fromtimestamp(now, zone)
     before = hour_text(datetime.fromtimestamp(pick.request.deadline, zone), here)
-    told = hour_text(datetime.fromtimestamp(told_by, zone), here)
-    return _without_place(pick, now, f"Sera vu avant {before} ; lieu et heure au plus tard à {told}.", None)
+    told = at_text(datetime.fromtimestamp(told_by, zone), here)
+    return _without_place(pick, now, f"Sera vu avant {before} ; lieu et heure au plus tard {told}.", None)
 
 
 def explain_displaced(market: Market, pick: Pick, now: float, zone: tzinfo, terms: Terms) -> dict[str, Any]:
@@ -200,10 +206,10 @@ def explain_displaced(market: Market, pick: Pick, now: float, zone: tzinfo, term
 
 def explain_waiting(pick: Pick, answer_by: float, now: float, zone: tzinfo) -> dict[str, Any]:
     """Return the decision document of a request that waits though there are places: others are expected for them."""
-    by = hour_text(datetime.fromtimestamp(answer_by, zone), datetime.fromtimestamp(now, zone))
+    by = at_text(datetime.fromtimestamp(answer_by, zone), datetime.fromtimestamp(now, zone))
     sentence = (
         "Pas de place tout de suite : celles qui conviennent sont gardées pour des patients plus urgents attendus ; "
-        f"la demande reste en attente, réponse au plus tard à {by}."
+        f"la demande reste en attente, réponse au plus tard {by}."
     )
     return _without_place(pick, now, sentence, {"reason": "KEPT_FOR_OTHERS", "sentence": sentence})
 

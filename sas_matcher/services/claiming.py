@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, picked
+from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, find_candidates, picked
 from sas_matcher.matching.explain import (
     PlaceGoneError,
     explain,
@@ -90,11 +90,12 @@ class Scribe:
                 kind, document = ClaimKind.DISPLACE, explain_displaced(market, pick, now, zone, terms)
             case "none":
                 kind = ClaimKind.NONE
-                # with a place free it is the desk that lets him wait
-                waits = bool((found.left > 0).any())
-                document = (
-                    explain_waiting(pick, told_by, now, zone) if waits else explain(market, pick, now, zone, terms)
-                )
+                if (found.left > 0).any():
+                    # with a place free it is the desk that lets him wait
+                    document = explain_waiting(pick, told_by, now, zone)
+                else:
+                    pick.candidates = find_candidates(market, request, now, terms)
+                    document = explain(market, pick, now, zone, terms)
             case _:
                 kind = ClaimKind.TELL if kept else ClaimKind.HOLD
                 until = began + timedelta(seconds=self._rules.hold_seconds(request.territory))

@@ -9,7 +9,7 @@ import pytest
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.engine import OpenRequest, find_candidates
-from sas_matcher.matching.explain import PlaceGoneError, explain, hour_text, wait_text, why_none
+from sas_matcher.matching.explain import PlaceGoneError, at_text, explain, hour_text, wait_text, why_none
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import NOW, all_candidates, market_of, place, request
@@ -280,3 +280,9 @@ def test_the_sentence_names_the_day_when_it_is_another() -> None:
     assert explained(market_of([place(1, 905)]), wanting, now=evening)["sentence"].startswith(
         "demain 0 h 05, dans 15 min, "
     )
+
+
+@pytest.mark.parametrize(("days", "said"), [(0, "à 8 h 05"), (1, "demain à 8 h 05"), (2, "le 15/01 à 8 h 05")])
+def test_an_instant_is_said_as_people_do(days: int, said: str) -> None:
+    now = datetime(2026, 1, 13, 7, tzinfo=UTC)
+    assert at_text(datetime(2026, 1, 13 + days, 8, 5, tzinfo=UTC), now) == said
