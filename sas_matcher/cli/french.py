@@ -18,7 +18,7 @@ HELP: Final = (
     (r"^Options:", "Options :"),
     (r"^Commands:", "Commandes :"),
     (r"Show this message and\s+exit\.", "Affiche cette aide."),
-    (r"\[env var: ", "[variable : "),
+    (r"\[env(\s+)var:", r"[variable\1:"),
     (r";(\s+)default:", r" ;\1par défaut :"),
     (r"\[default:", "[par défaut :"),
     (r";(\s+)required\]", r" ;\1obligatoire]"),
