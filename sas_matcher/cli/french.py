@@ -23,8 +23,8 @@ HELP: Final = (
     (r"\[default:", "[par défaut :"),
     (r";(\s+)required\]", r" ;\1obligatoire]"),
     (r"\[required\]", "[obligatoire]"),
-    (r";(\s+)(\d+)<=x<=(\d+)", r" ;\1de \2 à \3"),
-    (r"\[(\d+)<=x<=(\d+)", r"[de \1 à \2"),
+    (r";(\s+)([\d.]+)<=x<=([\d.]+)", r" ;\1de \2 à \3"),
+    (r"\[([\d.]+)<=x<=([\d.]+)", r"[de \1 à \2"),
     (r"x>=(\S+?)\]", r"au moins \1]"),
 )
 """What Typer puts into a help page, and how it reads in French."""
