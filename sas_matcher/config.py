@@ -39,6 +39,7 @@ class Settings:
         national_certificate, national_key, national_authorities: PEM files of mutual TLS with it.
         national_operator: regulator (``system|value``, as INT_R02 named him) of keys that are bound to none.
         directory: file of practitioners and structures (see ``adapters.directory``); empty: none.
+        editors: file of the editors of agendas that are polled (see ``adapters.fhir.editors``); empty: none.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
     """
 
@@ -69,6 +70,7 @@ class Settings:
     national_authorities: str = ""
     national_operator: str = ""
     directory: str = ""
+    editors: str = ""
     history_dir: str = ""
 
     @classmethod

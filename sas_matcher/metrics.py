@@ -23,6 +23,15 @@ GAP: Final = Histogram(
 PLACES: Final = Gauge("sas_live_places", "Slots in the matcher's memory", multiprocess_mode="livemax")
 WAITING: Final = Gauge("sas_waiting_requests", "Requests without a place", multiprocess_mode="livemax")
 INGESTED: Final = Counter("sas_ingested", "Entries of the ingest stream", ["verdict"])
+EDITORS: Final = Histogram(
+    "sas_editor_seconds", "Calls to editors of agendas", ["editor", "word"], buckets=(0.1, 0.2, 0.5, 1, 2, 5, 7)
+)
+EDITOR_MUTE: Final = Gauge(
+    "sas_editor_mute_seconds",
+    "For how long an editor has given no usable answer; 0 while it answers",
+    ["editor"],
+    multiprocess_mode="livemax",
+)
 NATIONAL: Final = Counter("sas_national", "Messages to the national platform (INT_R03)", ["word"])
 NATIONAL_QUEUE: Final = Gauge(
     "sas_national_queue", "Messages to the national platform by state", ["state"], multiprocess_mode="livemax"

@@ -147,6 +147,8 @@ class Service:
             # the same name for each core that we start in turn: the next takes over from the last at once
             holder = f"{socket.gethostname()}:{parent}:{SystemIds().key_id()}"
             self.children.append(Child("core", [*base, "core", parent, holder], environment, None))
+            if self.settings.editors:
+                self.children.append(Child("editors", [*base, "editors", parent, holder], environment, None))
         if listening is not None:
             fd = listening.fileno()
             for number in range(self.settings.api_workers):

@@ -1,4 +1,4 @@
-"""Entry of the child processes: ``python -m sas_matcher.worker core PARENT HOLDER`` or ``… api PARENT FD``."""
+"""Entry of the child processes: ``python -m sas_matcher.worker core PARENT HOLDER``, ``… editors …`` or ``… api PARENT FD``."""
 
 import os
 import socket
@@ -12,13 +12,15 @@ def main(arguments: list[str]) -> None:
     part, parent, rest = arguments
     end_with_parent(int(parent))
     # only now: these imports take a second, in which the parent may die
-    from sas_matcher.bootstrap import run_api, run_core, set_up_logging  # noqa: PLC0415
+    from sas_matcher.bootstrap import run_api, run_core, run_editors, set_up_logging  # noqa: PLC0415
     from sas_matcher.config import Settings  # noqa: PLC0415
 
     settings = Settings.of_environment(os.environ)
     set_up_logging(settings.log_level)
     if part == "core":
         run_core(settings, rest)
+    elif part == "editors":
+        run_editors(settings)
     else:
         run_api(settings, socket.socket(fileno=int(rest)))
 

@@ -62,6 +62,7 @@ class Offered(NamedTuple):
         motives: free texts of ``serviceType``.
         bookable: ROUTINE; else WALKIN: shown, not booked.
         url: where the regulator books; None where the editor gave none.
+        specialty_texts: specialties and professions that were told in words.
     """
 
     slot_id: str
@@ -78,6 +79,7 @@ class Offered(NamedTuple):
     motives: tuple[str, ...]
     bookable: bool
     url: str | None
+    specialty_texts: tuple[str, ...] = ()
 
 
 class Searchset(NamedTuple):
@@ -196,6 +198,7 @@ def _offered(slot: Slot, known: _Known, asked: Asked) -> Offered:
         motives=tuple(concept.text for concept in slot.service_type if concept.text),
         bookable="WALKIN" not in booking,
         url=slot.comment,
+        specialty_texts=tuple(concept.text for concept in slot.specialty if concept.text),
     )
 
 

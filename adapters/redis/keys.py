@@ -61,3 +61,13 @@ def ingest_replies(key_id: str) -> str:
 def once(name: str) -> str:
     """STRING: a value that is taken once, such as whose websocket ticket has this hash; it expires by itself."""
     return f"sas:once:{name}"
+
+
+def editor(name: str) -> str:
+    """HASH: what is known of an editor of agendas (answers, failures, circuit)."""
+    return f"sas:editor:{name}"
+
+
+def editor_batch(name: str, batch: str) -> str:
+    """STRING: some process asks for this batch of an editor; it expires by itself when the batch is due again."""
+    return f"sas:editor:{name}:batch:{batch}"

@@ -1,0 +1,328 @@
+"""Polling the editors of agendas and keeping what they show among the live places.
+
+Each editor is asked on its own, so none waits for another. What it answered is published like a practice's slots, with
+the instant of the call as ``valid_at``; what it no longer shows is withdrawn, unless somebody here is booking it right
+now (that may be why). A failure never means "no place": what was shown last stays until it is too old.
+"""
+
+import asyncio
+import heapq
+import re
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
+
+import orjson
+import structlog
+
+from sas_matcher.domain.errors import InvalidInputError, UnavailableError
+from sas_matcher.ports import (
+    REQUESTS_STREAM,
+    Bus,
+    Clock,
+    EditorAnswer,
+    EditorBatch,
+    EditorFailedError,
+    EditorFigures,
+    EditorPlace,
+    EditorState,
+    Geography,
+)
+from sas_matcher.services.publish import Publisher, Publishing
+from sas_matcher.services.rhythm import interval_s
+
+SOURCE_PREFIX: Final = "fhir:"
+SPAN: Final = timedelta(hours=72)  # the platform's usual window
+TOO_OLD: Final = timedelta(minutes=10)  # G: then a third of the places of the next hours may have gone elsewhere
+MUTE_AFTER: Final = timedelta(seconds=60)  # one failed call is no news; a minute without any answer is
+AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s
+LOOKS_SPAN_S: Final = 600.0
+_SWEEP_S: Final = 15.0
+_SPREAD_S: Final = 5.0  # the first round does not come in one burst
+_AGAIN_S: Final = 10.0  # after a failure, or while an editor is not to be asked
+_MEMORY: Final = 0.8  # weight of what was known of "moving": five answers back count a third
+_REFUSED_SLOT = re.compile(r"slots\.(\d+)\.")
+_log = structlog.get_logger(__name__)
+
+
+class Editor(Protocol):
+    """An editor of agendas."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - short, unique
+    @property
+    def batches(self) -> Sequence[EditorBatch]: ...  # noqa: D102 - whom it is asked for
+    async def ask(self, batch: EditorBatch, window: tuple[datetime, datetime]) -> EditorAnswer:
+        """Ask for free places that start in a window; within 7 s.
+
+        Raises:
+            EditorFailedError: no usable answer.
+        """
+        ...
+
+
+class Board(Protocol):
+    """What all processes know of the editors: who asks when, and whom not to ask (circuit breaker)."""
+
+    async def take(self, editor: str, batch: str, seconds: float) -> bool:
+        """Claim a batch for some seconds; False when another process did."""
+        ...
+
+    async def admit(self, editor: str, now: datetime) -> bool:
+        """Tell whether an editor may be asked now; while its circuit is open one call goes through now and then."""
+        ...
+
+    async def succeeded(self, editor: str, now: datetime, dropped: Mapping[str, int]) -> None:
+        """Close the circuit."""
+        ...
+
+    async def failed(self, editor: str, now: datetime, error: str) -> None:
+        """Count a failure; several in a row open the circuit."""
+        ...
+
+    async def states(self, editors: Sequence[str]) -> list[EditorState]:
+        """Return what is known, in order."""
+        ...
+
+
+class EditorStore(Protocol):
+    """The editors' places in the ledger."""
+
+    async def hidden(self, source: str, slots: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
+        """Return external ids not to be shown: shown already by another source, or found to be phantoms."""
+        ...
+
+    async def touch(self, source: str, external_ids: Sequence[str], now: datetime) -> set[str]:
+        """Note that places are as they were; returns those that are live."""
+        ...
+
+    async def vanished(
+        self, source: str, owners: Sequence[str], window: tuple[datetime, datetime], shown: Sequence[str]
+    ) -> list[str]:
+        """Return live places of some owners that are shown no more and that nobody here holds."""
+        ...
+
+    async def stale(self, before: datetime, now: datetime) -> dict[str, list[str]]:
+        """Return {source: external ids} of editors' live places that nobody holds and nobody checked since a time."""
+        ...
+
+    async def keep_links(self, source: str, links: Mapping[str, str | None]) -> None:
+        """Keep where places are booked."""
+        ...
+
+    async def figures(self, sources: Sequence[str], since: datetime, now: datetime) -> dict[str, EditorFigures]:
+        """Return what the ledger says of editors."""
+        ...
+
+
+class PollingWatch(Protocol):
+    """Who counts."""
+
+    def asked(self, editor: str, word: str, seconds: float) -> None:
+        """One call: ok or failed."""
+        ...
+
+    def mute(self, editor: str, seconds: float) -> None:
+        """So long has an editor said nothing usable; 0 while it answers."""
+        ...
+
+
+class Looks:
+    """Where regulators asked in the last ten minutes."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, str]] = deque()
+
+    def note(self, at: float, territory: str) -> None:
+        """One request came, at an epoch second."""
+        self._recent.append((at, territory))
+
+    def count(self, now: float, territories: Collection[str]) -> int:
+        """Return the requests in some territories."""
+        while self._recent and self._recent[0][0] < now - LOOKS_SPAN_S:
+            self._recent.popleft()
+        return sum(territory in territories for _, territory in self._recent)
+
+
+class Polling:
+    """Asks all editors, until cancelled. Several processes may: a batch is asked for by one of them."""
+
+    def __init__(
+        self,
+        editors: Sequence[Editor],
+        store: EditorStore,
+        board: Board,
+        bus: Bus,
+        publishing: Publishing,
+        clock: Clock,
+        geography: Geography,
+        watch: PollingWatch,
+    ) -> None:
+        self._editors = editors
+        self._store = store
+        self._board = board
+        self._bus = bus
+        self._publishing = publishing
+        self._clock = clock
+        self._geography = geography
+        self._watch = watch
+        self._looks = Looks()
+        # what was published last, by source and external id; forgotten at a restart, then everything is published again
+        self._known: dict[tuple[str, str], bytes] = {}
+        self._moving: dict[tuple[str, str], float] = {}
+        self._territories: dict[tuple[str, str], frozenset[str]] = {}
+
+    async def run(self) -> None:
+        """Poll, sweep and watch where regulators look, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_looks())
+            group.create_task(self._sweep_forever())
+            for editor in self._editors:
+                now = asyncio.get_running_loop().time()
+                count = len(editor.batches)
+                due = [(now + _SPREAD_S * number / count, number) for number in range(count)]
+                for _ in range(min(AT_ONCE, count)):
+                    group.create_task(self._ask_forever(editor, due))
+
+    async def _ask_forever(self, editor: Editor, due: list[tuple[float, int]]) -> None:
+        """Take the batch that is due first, ask, put it back; ``due`` is a heap shared by an editor's askers."""
+        loop = asyncio.get_running_loop()
+        while True:
+            at, number = heapq.heappop(due)
+            await asyncio.sleep(max(0.0, at - loop.time()))
+            try:
+                pause = await self.poll(editor, editor.batches[number])
+            except UnavailableError as away:
+                _log.warning("editors.store_away", detail=away.detail)
+                pause = _AGAIN_S
+            heapq.heappush(due, (loop.time() + pause, number))
+
+    async def poll(self, editor: Editor, batch: EditorBatch) -> float:
+        """Ask for a batch and bring the live places in line; returns seconds until it is due again.
+
+        Raises:
+            UnavailableError: ledger or Redis is away; what was answered is lost, the next answer tells the same.
+        """
+        now = self._clock.now()
+        if not await self._board.admit(editor.name, now):
+            return _AGAIN_S
+        pause = self._interval(editor, batch, now)
+        # a little less: whoever claimed it must find it free again when it is due
+        if not await self._board.take(editor.name, batch.key, 0.9 * pause):
+            return pause
+        window = (now, now + SPAN)
+        try:
+            answer = await editor.ask(batch, window)
+        except EditorFailedError as failure:
+            done = self._clock.now()
+            self._watch.asked(editor.name, "failed", (done - now).total_seconds())
+            await self._board.failed(editor.name, done, str(failure))
+            return min(pause, _AGAIN_S)
+        done = self._clock.now()
+        self._watch.asked(editor.name, "ok", (done - now).total_seconds())
+        await self._board.succeeded(editor.name, done, answer.dropped)
+        changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.places, window)
+        self._learn(editor, batch, answer.places, changed=changed)
+        return pause
+
+    def _interval(self, editor: Editor, batch: EditorBatch, now: datetime) -> float:
+        key = (editor.name, batch.key)
+        territories = self._territories.get(key, frozenset())
+        zone = next((self._geography.territories[code].timezone for code in sorted(territories)), "Europe/Paris")
+        local = now.astimezone(ZoneInfo(zone))
+        looks = self._looks.count(now.timestamp(), territories)
+        return interval_s(local.hour + local.minute / 60, self._moving.get(key, 1.0), looks)
+
+    def _learn(self, editor: Editor, batch: EditorBatch, places: Iterable[EditorPlace], *, changed: bool) -> None:
+        key = (editor.name, batch.key)
+        self._moving[key] = _MEMORY * self._moving.get(key, 1.0) + (1 - _MEMORY) * changed
+        communes = {place.slot["location"]["insee"] for place in places}
+        found = (self._geography.by_code(code) for code in communes)
+        self._territories[key] = frozenset(commune.territory for commune in found if commune is not None)
+
+    # -- merging -------------------------------------------------------------------------------------------------
+
+    async def _merge(
+        self, source: str, batch: EditorBatch, places: Sequence[EditorPlace], window: tuple[datetime, datetime]
+    ) -> bool:
+        """Publish what is new or changed, note what is as it was, withdraw what is gone; tells whether any changed."""
+        asked_at = window[0]
+        hidden = await self._store.hidden(source, [place.slot for place in places], asked_at)
+        shown = {place.slot["external_id"]: place for place in places if place.slot["external_id"] not in hidden}
+        print_of = {name: orjson.dumps([place.slot, place.url]) for name, place in shown.items()}
+        same = [name for name, text in print_of.items() if self._known.get((source, name)) == text]
+        # one that was withdrawn meanwhile is published again
+        live = await self._store.touch(source, same, asked_at) if same else set()
+        news = [place for name, place in shown.items() if name not in live]
+        published = await self._publish(source, news, asked_at)
+        await self._store.keep_links(source, {name: shown[name].url for name in published})
+        for name in published:
+            self._known[source, name] = print_of[name]
+        gone = await self._store.vanished(source, batch.owners, window, list(shown))
+        if gone:
+            await self._publishing.withdraw(_publisher(source), gone, None, "editor")
+        for name in gone:
+            self._known.pop((source, name), None)
+        return bool(published or gone)
+
+    async def _publish(self, source: str, places: Sequence[EditorPlace], asked_at: datetime) -> list[str]:
+        """Publish places; those that cannot be are left out alone. Returns the external ids that were."""
+        rest = [{**place.slot, "valid_at": asked_at} for place in places if place.slot["start"] > self._clock.now()]
+        while rest:
+            try:
+                verdicts = await self._publishing.publish(_publisher(source), rest)
+            except InvalidInputError as invalid:
+                named = (_REFUSED_SLOT.match(error["field"]) for error in invalid.extra["errors"])
+                wrong = {int(match[1]) for match in named if match}
+                _log.warning("editors.slots_refused", source=source, count=len(wrong), first=invalid.detail[:200])
+                rest = [slot for number, slot in enumerate(rest) if number not in wrong] if wrong else []
+            else:
+                return [v["external_id"] for v in verdicts if v["outcome"] in ("created", "updated", "unchanged")]
+        return []
+
+    # -- what is too old, and whom nobody hears ------------------------------------------------------------------
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                await self.sweep()
+            except UnavailableError as away:
+                _log.warning("editors.store_away", detail=away.detail)
+
+    async def sweep(self) -> None:
+        """Withdraw what nobody has checked for too long, and show who is mute."""
+        now = self._clock.now()
+        for source, names in (await self._store.stale(now - TOO_OLD, now)).items():
+            _log.warning("editors.too_old", source=source, places=len(names))
+            await self._publishing.withdraw(_publisher(source), names, None, "editor_mute")
+        for state in await self._board.states([editor.name for editor in self._editors]):
+            self._watch.mute(state.name, mute_s(state, now))
+
+    async def _follow_looks(self) -> None:
+        positions: dict[str, str] = {}
+        while True:
+            try:
+                positions = positions or await self._bus.tails([REQUESTS_STREAM])
+                for entry in await self._bus.read(positions, 1_000):
+                    positions[entry.stream] = entry.id
+                    if entry.fields.get(b"type") == b"open":
+                        at = self._clock.now().timestamp()
+                        self._looks.note(at, entry.fields.get(b"territory", b"").decode())
+            except UnavailableError:
+                positions = {}
+                await asyncio.sleep(_AGAIN_S)
+
+
+def _publisher(source: str) -> Publisher:
+    return Publisher(source, frozenset("*"), frozenset())
+
+
+def mute_s(state: EditorState, now: datetime) -> float:
+    """Return how long an editor has said nothing usable; 0 while it answers, or for a moment's failure."""
+    if state.silent_since is None:
+        return 0.0
+    silent = now - state.silent_since
+    return silent.total_seconds() if silent > MUTE_AFTER or state.open_until is not None else 0.0
