@@ -178,6 +178,7 @@ def api(settings: Settings) -> "FastAPI":
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
     from sas_matcher.api.wire import Wire  # noqa: PLC0415
     from sas_matcher.api.ws import Sockets  # noqa: PLC0415
+    from sas_matcher.polling import editors_view  # noqa: PLC0415
 
     geography = Gazetteer.load()
     ids = SystemIds()
@@ -207,6 +208,7 @@ def api(settings: Settings) -> "FastAPI":
                 steering=Steering(stores.ledger, stores.clock),
                 territories=territories_of(settings, geography),
                 national=PostgresNational(stores.ledger),
+                editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
             )
             booking.keep = stores.bus.keep_once
             fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)
@@ -244,6 +246,22 @@ class Meter:
         """Show what is in memory."""
         metrics.PLACES.set(places)
         metrics.WAITING.set(waiting)
+
+
+async def poll_editors(settings: Settings) -> None:
+    """Poll the editors of agendas until cancelled; a process of its own, so that reading long answers delays nobody.
+
+    Raises:
+        ConfigError: the file of editors, a certificate or the directory cannot be used.
+    """
+    from sas_matcher.polling import editor_polling  # noqa: PLC0415 - httpx and FHIR, which no other process needs
+
+    geography = Gazetteer.load()
+    async with (
+        open_stores(settings, _PATIENCE_S) as stores,
+        editor_polling(settings, stores.ledger, stores.bus, stores.clock, geography) as polling,
+    ):
+        await polling.run()
 
 
 async def core(settings: Settings, holder: str) -> None:
@@ -373,19 +391,27 @@ def run_api(settings: Settings, listening: socket.socket | None) -> None:
 
 def run_core(settings: Settings, holder: str) -> None:
     """Run the core in this process until a signal (see ``core``)."""
+    _run_until_signal(core(settings, holder), "core.stopped")
 
+
+def run_editors(settings: Settings) -> None:
+    """Poll the editors in this process until a signal (see ``poll_editors``)."""
+    _run_until_signal(poll_editors(settings), "editors.stopped")
+
+
+def _run_until_signal(work: Coroutine[Any, Any, None], stopped: str) -> None:
     async def until_signal() -> None:
-        work = asyncio.current_task()
+        task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: work.cancel() if work is not None else None)
-        await core(settings, holder)
+            loop.add_signal_handler(number, lambda: task.cancel() if task is not None else None)
+        await work
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(until_signal())
     except asyncio.CancelledError:
-        structlog.get_logger(__name__).info("core.stopped")
+        structlog.get_logger(__name__).info(stopped)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------

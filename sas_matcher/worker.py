@@ -1,4 +1,4 @@
-"""Entry of the child processes: ``python -m sas_matcher.worker core PARENT HOLDER``, ``… editors …`` or ``… api PARENT FD``."""
+"""Entry of the child processes: ``python -m sas_matcher.worker PART PARENT REST``: core HOLDER, editors, api FD."""
 
 import os
 import socket

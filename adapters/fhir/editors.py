@@ -11,7 +11,7 @@ certificate = "sas.pem"                     # mutual TLS; with key and authoriti
 key = "sas.key"
 authorities = "igc-sante.pem"
 origin = "sas"                              # what we append to its booking pages
-clients = ["editeur.example"]               # who may tell its bookings (INT_R03): CN of its certificate, or id of its key
+clients = ["editeur.example"]               # who tells its bookings (INT_R03): CN of a certificate, or id of a key
 ```
 """
 

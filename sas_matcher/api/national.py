@@ -1,4 +1,4 @@
-"""What the national platform was told of our bookings (INT_R03), and what it has not taken yet."""
+"""The links to others: what the national platform was told of our bookings, how the editors that we poll do."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -32,3 +32,13 @@ async def messages(request: Request) -> Response:
             "messages": [message._asdict() for message in found],
         }
     )
+
+
+@router.get("/editors", summary="How the editors of agendas do", responses=problems(401, 403, 429, 503))
+async def editors(request: Request) -> Response:
+    """Return each polled editor: ok, mute (since when, and why) or never asked; its places, its phantoms of 30 days.
+
+    ``phantoms`` of ``tried``: places that a regulator went to book and that the editor then had no more.
+    """
+    await caller(request, Scope.ADMIN, Scope.COORDINATOR, Scope.REGULATOR)
+    return json({"editors": await wire(request).editors.all()})

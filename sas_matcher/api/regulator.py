@@ -180,4 +180,5 @@ async def offers(request: Request) -> Response:
     await caller(request, Scope.REGULATOR, Scope.COORDINATOR)
     query = parse_query(OffersQuery, request)
     wish = {**query.model_dump(), "visibility": [str(kind) for kind in Visibility]}
-    return json(await wire(request).regulating.offers(wish))
+    services = wire(request)
+    return json({**await services.regulating.offers(wish), "mute_editors": await services.editors.mute()})

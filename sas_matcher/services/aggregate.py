@@ -9,9 +9,9 @@ import asyncio
 import heapq
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -25,18 +25,14 @@ from sas_matcher.ports import (
     EditorAnswer,
     EditorBatch,
     EditorFailedError,
-    EditorFigures,
     EditorPlace,
-    EditorState,
     Geography,
 )
+from sas_matcher.services.editors import SOURCE_PREFIX, TOO_OLD, Board, EditorStore, mute_s
 from sas_matcher.services.publish import Publisher, Publishing
 from sas_matcher.services.rhythm import interval_s
 
-SOURCE_PREFIX: Final = "fhir:"
 SPAN: Final = timedelta(hours=72)  # the platform's usual window
-TOO_OLD: Final = timedelta(minutes=10)  # G: then a third of the places of the next hours may have gone elsewhere
-MUTE_AFTER: Final = timedelta(seconds=60)  # one failed call is no news; a minute without any answer is
 AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s
 LOOKS_SPAN_S: Final = 600.0
 _SWEEP_S: Final = 15.0
@@ -60,60 +56,6 @@ class Editor(Protocol):
         Raises:
             EditorFailedError: no usable answer.
         """
-        ...
-
-
-class Board(Protocol):
-    """What all processes know of the editors: who asks when, and whom not to ask (circuit breaker)."""
-
-    async def take(self, editor: str, batch: str, seconds: float) -> bool:
-        """Claim a batch for some seconds; False when another process did."""
-        ...
-
-    async def admit(self, editor: str, now: datetime) -> bool:
-        """Tell whether an editor may be asked now; while its circuit is open one call goes through now and then."""
-        ...
-
-    async def succeeded(self, editor: str, now: datetime, dropped: Mapping[str, int]) -> None:
-        """Close the circuit."""
-        ...
-
-    async def failed(self, editor: str, now: datetime, error: str) -> None:
-        """Count a failure; several in a row open the circuit."""
-        ...
-
-    async def states(self, editors: Sequence[str]) -> list[EditorState]:
-        """Return what is known, in order."""
-        ...
-
-
-class EditorStore(Protocol):
-    """The editors' places in the ledger."""
-
-    async def hidden(self, source: str, slots: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
-        """Return external ids not to be shown: shown already by another source, or found to be phantoms."""
-        ...
-
-    async def touch(self, source: str, external_ids: Sequence[str], now: datetime) -> set[str]:
-        """Note that places are as they were; returns those that are live."""
-        ...
-
-    async def vanished(
-        self, source: str, owners: Sequence[str], window: tuple[datetime, datetime], shown: Sequence[str]
-    ) -> list[str]:
-        """Return live places of some owners that are shown no more and that nobody here holds."""
-        ...
-
-    async def stale(self, before: datetime, now: datetime) -> dict[str, list[str]]:
-        """Return {source: external ids} of editors' live places that nobody holds and nobody checked since a time."""
-        ...
-
-    async def keep_links(self, source: str, links: Mapping[str, str | None]) -> None:
-        """Keep where places are booked."""
-        ...
-
-    async def figures(self, sources: Sequence[str], since: datetime, now: datetime) -> dict[str, EditorFigures]:
-        """Return what the ledger says of editors."""
         ...
 
 
@@ -318,11 +260,3 @@ class Polling:
 
 def _publisher(source: str) -> Publisher:
     return Publisher(source, frozenset("*"), frozenset())
-
-
-def mute_s(state: EditorState, now: datetime) -> float:
-    """Return how long an editor has said nothing usable; 0 while it answers, or for a moment's failure."""
-    if state.silent_since is None:
-        return 0.0
-    silent = now - state.silent_since
-    return silent.total_seconds() if silent > MUTE_AFTER or state.open_until is not None else 0.0

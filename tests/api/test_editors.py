@@ -1,0 +1,332 @@
+"""Editors of agendas polled into the live places: real ledger and Redis, mock editors, faults of all kinds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from adapters.directory import FileDirectory
+from adapters.fhir import names
+from adapters.fhir.editors import EditorConfig, FhirEditor, ReadEditor, batches_of
+from adapters.fhir.identifiers import Kind, NationalId
+from adapters.fhir.mock import Manners, MockEditor
+from adapters.fhir.placing import Placing
+from adapters.fhir.platform import Certificate
+from adapters.fhir.searchsets import Place
+from adapters.postgres.editors import PostgresEditors
+from adapters.redis import RedisBus
+from adapters.redis.editors import FAILURES, RedisEditors
+from sas_matcher.services.aggregate import Polling
+from sas_matcher.services.editors import TOO_OLD, Editors, Named
+from sas_matcher.services.publish import Publishing
+from tests.api.conftest import Scene
+from tests.api.running import rpps
+from tests.fhir_cases import place, site
+
+STEADY = Manners(latency_s=0, phantoms=0)
+Send = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+
+
+@dataclass
+class Watch:
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    muted: dict[str, float] = field(default_factory=dict)
+
+    def asked(self, editor: str, word: str, seconds: float) -> None:
+        self.calls.append((editor, word))
+
+    def mute(self, editor: str, seconds: float) -> None:
+        self.muted[editor] = seconds
+
+
+class Always(MockEditor):
+    """A mock editor all of whose places are shown, until they are taken out of ``places``."""
+
+    def _shown(self, known: Any, wanted: Any, window: Any) -> list[Place]:
+        return [p for who in wanted for p in known.get(who, ()) if window[0] <= p.start <= window[1]]
+
+
+@dataclass
+class Desk:
+    """One service, some editors, and what polls them."""
+
+    scene: Scene
+    store: PostgresEditors
+    board: RedisEditors
+    reader: RedisBus
+    watch: Watch = field(default_factory=Watch)
+    editors: dict[str, FhirEditor] = field(default_factory=dict)
+    polling: Polling | None = None
+
+    def at(self, minutes: float) -> datetime:
+        return self.scene.at(minutes)
+
+    def place(self, slot_id: str, minutes: float, who: str, **changes: Any) -> Place:
+        """Return a place of an editor at the scene's commune."""
+        spot = self.scene.spot
+        where = site("s1", city=spot.name, postcode=spot.postcodes[0], structure=None)
+        start = self.at(minutes)
+        known = {"slot_id": slot_id, "rpps": who, "start": start, "end": start + timedelta(minutes=15), "site": where}
+        return place(1, **(known | changes))
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.scene.service.clock.ahead += timedelta(seconds=seconds)
+
+    def editor(
+        self, name: str, people: list[str], places: list[Place] | None = None, send: Send | None = None
+    ) -> FhirEditor:
+        """Add an editor that shows some places; ``send`` answers in its stead."""
+        base = f"https://{name}.example"
+        config = EditorConfig(name=name, label=name.title(), url=f"{base}/fhir", flows=["ps"], people="-")
+        batches = tuple(batches_of(config.flows, [NationalId(Kind.RPPS, who) for who in people]))
+        read = ReadEditor(config=config, batches=batches, certificate=Certificate())
+
+        async def serve(request: httpx.Request) -> httpx.Response:
+            app = Always(places or [], STEADY, self.scene.service.clock.now, asyncio.sleep, base).app()
+            answer = await httpx.ASGITransport(app).handle_async_request(request)
+            await answer.aread()
+            return httpx.Response(answer.status_code, content=answer.content, headers=answer.headers)
+
+        geography = self.scene.service.geography
+        found = FhirEditor(read, Placing(geography, FileDirectory()), transport=httpx.MockTransport(send or serve))
+        self.editors[name] = found
+        stores = self.scene.service.stores
+        self.polling = Polling(
+            list(self.editors.values()), self.store, self.board, self.reader,
+            Publishing(stores.ledger, stores.clock, geography), stores.clock, geography, self.watch,
+        )  # fmt: skip
+        return found
+
+    async def poll(self, *names: str) -> None:
+        """Ask some editors (all) for everything, once, as if it were due."""
+        assert self.polling is not None
+        for name in names or tuple(self.editors):
+            for batch in self.editors[name].batches:
+                await self.scene.service.stores.bus.redis.delete(f"sas:editor:{name}:batch:{batch.key}")
+                await self.polling.poll(self.editors[name], batch)
+
+    async def live(self, name: str) -> dict[str, Any]:
+        """Return the live places of an editor by external id."""
+        sql = "select s.*, place_left(s) as seats from slot s where source = $1 and status = 'open'"
+        rows = await self.scene.service.rows(sql, f"fhir:{name}")
+        return {row["external_id"]: row for row in rows}
+
+    def view(self) -> Editors:
+        named = [Named(name, name.title(), len(editor.batches)) for name, editor in self.editors.items()]
+        return Editors(named, self.store, self.board, self.scene.service.clock)
+
+
+@pytest.fixture
+async def desk(scene: Scene) -> AsyncIterator[Desk]:
+    stores = scene.service.stores
+    reader = RedisBus.connect(scene.service.settings.redis_url)
+    found = Desk(scene, PostgresEditors(stores.ledger), RedisEditors(stores.bus), reader)
+    yield found
+    for editor in found.editors.values():
+        await editor.close()
+    await reader.close()
+    await stores.bus.redis.delete(*(f"sas:editor:{name}" for name in found.editors), "-")
+
+
+async def test_what_an_editor_shows_is_matched_like_any_other_place(desk: Desk) -> None:
+    who = rpps()
+    desk.editor("un", [who], [desk.place("c1", 120, who), desk.place("c2", 160, who)])
+    await desk.poll()
+    live = await desk.live("un")
+    assert set(live) == {"c1", "c2"}
+    row = live["c1"]
+    assert (row["professional"], row["insee"], row["mode"]) == (who, desk.scene.spot.code, "cabinet")
+    assert row["profession"] == "MG" and row["visibility"] == "public" and row["source_kind"] == "liberal"
+    asked = await desk.scene.regulator.ask(desk.scene.wish())
+    assert asked["status"] == "held" and asked["booking"]["slot_id"] in {r["id"] for r in live.values()}
+
+
+async def test_what_is_shown_no_more_is_withdrawn_and_what_is_still_there_is_fresh(desk: Desk) -> None:
+    who = rpps()
+    places = [desk.place("c1", 120, who), desk.place("c2", 160, who)]
+    desk.editor("deux", [who], places)
+    await desk.poll()
+    before = (await desk.live("deux"))["c2"]["checked_at"]
+    desk.later(30)
+    gone = places.pop(0)
+    await desk.poll()
+    live = await desk.live("deux")
+    assert set(live) == {"c2"}
+    assert live["c2"]["checked_at"] - before >= timedelta(seconds=30)
+    assert live["c2"]["valid_at"] == live["c2"]["checked_at"]
+    places.append(gone)
+    await desk.poll()
+    assert set(await desk.live("deux")) == {"c1", "c2"}
+
+
+async def test_a_practitioner_of_two_editors_is_shown_once_and_of_two_places_at_both(desk: Desk) -> None:
+    who, spot = rpps(), desk.scene.spot
+    elsewhere = site("s2", city=spot.name, postcode=spot.postcodes[0], structure=None)
+    same = desk.place("a1", 120, who)
+    first = [same, desk.place("a2", 200, who, site=elsewhere)]
+    desk.editor("premier", [who], first)
+    desk.editor("second", [who], [same._replace(slot_id="b1"), desk.place("b2", 300, who)])
+    await desk.poll("premier", "second")
+    await desk.poll("premier", "second")
+    assert set(await desk.live("premier")) == {"a1", "a2"} and set(await desk.live("second")) == {"b2"}
+    # who had it first shows it no more: the other's copy takes its place
+    first.pop(0)
+    await desk.poll("premier", "second")
+    assert set(await desk.live("premier")) == {"a2"} and set(await desk.live("second")) == {"b1", "b2"}
+
+
+async def test_what_the_practice_publishes_itself_goes_before_its_editor(desk: Desk) -> None:
+    who = rpps()
+    shown = desk.place("c1", 120, who)
+    desk.editor("copie", [who], [shown])
+    await desk.poll()
+    start = (await desk.live("copie"))["c1"]["starts"]
+    times = {"start": start.isoformat(), "end": (start + timedelta(minutes=15)).isoformat()}
+    person = {"rpps": who, "name": "Dr Fictif"}
+    await desk.scene.practice.publish({**desk.scene.slot(), **times, "professional": person})
+    await desk.poll()
+    assert await desk.live("copie") == {}
+
+
+async def test_two_times_that_overlap_under_two_editors_are_never_both_given(desk: Desk) -> None:
+    who = rpps()
+    desk.editor("ici", [who], [desk.place("a", 120, who)])
+    desk.editor("la", [who], [desk.place("b", 125, who)])
+    await desk.poll()
+    first = await desk.scene.regulator.ask(desk.scene.wish())
+    second = await desk.scene.regulator.ask(desk.scene.wish())
+    assert (first["status"], second["status"]) == ("held", "waiting")
+
+
+async def test_a_place_that_is_being_booked_here_stays_when_its_editor_hides_it(desk: Desk) -> None:
+    who = rpps()
+    places = [desk.place("c1", 120, who)]
+    desk.editor("cache", [who], places)
+    await desk.poll()
+    asked = await desk.scene.regulator.ask(desk.scene.wish())
+    assert asked["status"] == "held"
+    places.clear()
+    await desk.poll()
+    done = await desk.scene.regulator.act("confirm", asked["request_id"])
+    assert done["status"] == "firm"
+    await desk.poll()
+    assert (await desk.scene.regulator.request(asked["request_id"]))["status"] == "firm"
+
+
+def answering(status: int, body: bytes, kind: str = names.JSON) -> Send:
+    async def send(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, content=body, headers={"content-type": kind})
+
+    return send
+
+
+async def broken(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
+async def late(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("late", request=request)
+
+
+PANNE = {"severity": "error", "code": "transient", "diagnostics": "panne"}
+OUTCOME = {"resourceType": "OperationOutcome", "issue": [PANNE]}
+FAILURES_OF: dict[str, tuple[Send, str]] = {
+    "503": (answering(503, orjson.dumps(OUTCOME)), "erreur 503 : panne"),
+    "html": (answering(200, b"<html>", "text/html"), "JSON"),
+    "collection": (answering(200, b'{"resourceType":"Bundle","type":"collection"}'), "Bundle illisible"),
+    "huge": (answering(200, b" " * (8 * 2**20 + 1)), "plus de 8 Mo"),
+    "away": (broken, "connexion impossible"),
+    "late": (late, "7 s"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FAILURES_OF))
+async def test_a_failure_is_shown_as_one_and_costs_nobody_anything(desk: Desk, kind: str) -> None:
+    who, other = rpps(), rpps()
+    answer, words = FAILURES_OF[kind]
+    working = [desk.place("c1", 240, who)]
+    down = {"now": False}
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        app = Always(working, STEADY, desk.scene.service.clock.now, asyncio.sleep, "https://x.example").app()
+        return await (answer(request) if down["now"] else httpx.ASGITransport(app).handle_async_request(request))
+
+    name = f"panne-{kind}"
+    desk.editor(name, [who], send=send)
+    desk.editor(f"voisin-{kind}", [other], [desk.place("v1", 240, other)])
+    await desk.poll()
+    down["now"] = True
+    for _ in range(4):
+        desk.later(61)
+        await desk.poll()
+    assert set(await desk.live(name)) == {"c1"}, "the last good state is kept"
+    (mute,) = await desk.view().mute()
+    assert mute["name"] == name and mute["mute_s"] >= 240
+    assert "muet depuis 4 min" in mute["sentence"] and words in mute["sentence"], mute
+    states = {editor["name"]: editor["state"] for editor in await desk.view().all()}
+    assert states == {name: "mute", f"voisin-{kind}": "ok"}
+    # too old: no longer proposed, and still said to be mute
+    desk.later(TOO_OLD.total_seconds())
+    await desk.poll(f"voisin-{kind}")
+    assert desk.polling is not None
+    await desk.polling.sweep()
+    assert await desk.live(name) == {} and set(await desk.live(f"voisin-{kind}")) == {"v1"}
+    assert desk.watch.muted[name] > 600 and desk.watch.muted[f"voisin-{kind}"] == 0
+    # back again
+    down["now"] = False
+    desk.later(61)
+    await desk.poll()
+    assert set(await desk.live(name)) == {"c1"} and await desk.view().mute() == []
+
+
+async def test_an_open_circuit_spares_the_editor_in_all_processes_until_one_trial_succeeds(desk: Desk) -> None:
+    desk.editor("coupe", [rpps()], send=broken)
+    for _ in range(FAILURES):
+        await desk.poll()
+    assert desk.watch.calls == [("coupe", "failed")] * FAILURES
+    await desk.poll()
+    assert len(desk.watch.calls) == FAILURES, "an open circuit asks nobody"
+    now = desk.scene.service.clock.now()
+    other = RedisEditors(desk.scene.service.stores.bus)
+    assert not await other.admit("coupe", now)
+    later = now + timedelta(seconds=11)
+    assert await other.admit("coupe", later) and not await desk.board.admit("coupe", later)
+    await other.failed("coupe", later, "encore")
+    # twice the pause
+    assert not await other.admit("coupe", later + timedelta(seconds=19))
+    assert await other.admit("coupe", later + timedelta(seconds=21))
+    await other.succeeded("coupe", later + timedelta(seconds=22), {})
+    assert await desk.board.admit("coupe", later + timedelta(seconds=22))
+    assert await other.admit("coupe", later + timedelta(seconds=22))
+
+
+async def test_a_batch_is_asked_for_by_one_process_at_a_time(desk: Desk) -> None:
+    assert await desk.board.take("x", "ps-0", 30) and not await desk.board.take("x", "ps-0", 30)
+    assert await desk.board.take("x", "ps-1", 30) and await desk.board.take("y", "ps-0", 30)
+    for name in ("x:batch:ps-0", "x:batch:ps-1", "y:batch:ps-0"):
+        await desk.scene.service.stores.bus.redis.delete(f"sas:editor:{name}")
+
+
+async def test_what_an_editor_shows_of_others_is_dropped_and_counted(desk: Desk) -> None:
+    who, stranger = rpps(), rpps()
+    lying = [desk.place("c1", 120, who), desk.place("c2", 120, stranger), desk.place("c3", 140, who, specialty="SM99")]
+
+    class Liar(Always):
+        def _shown(self, known: Any, wanted: Any, window: Any) -> list[Place]:
+            return self._places
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        app = Liar(lying, STEADY, desk.scene.service.clock.now, asyncio.sleep, "https://x.example").app()
+        return await httpx.ASGITransport(app).handle_async_request(request)
+
+    desk.editor("menteur", [who], send=send)
+    await desk.poll()
+    assert set(await desk.live("menteur")) == {"c1"}
+    (seen,) = await desk.view().all()
+    assert seen["dropped"] == {"not_asked": 1, "no_profession": 1} and seen["places"] == 1
