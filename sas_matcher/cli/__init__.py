@@ -13,7 +13,7 @@ import typer
 
 from sas_matcher import __version__
 from sas_matcher.cli.days import days
-from sas_matcher.cli.fhir import editor, fhir
+from sas_matcher.cli.fhir import editor, editors, fhir
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
 from sas_matcher.cli.limits import limits
 from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
@@ -34,6 +34,7 @@ app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
+app.add_typer(editors, name="editors")
 
 
 def _show_version(wanted: bool) -> None:

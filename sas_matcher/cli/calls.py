@@ -284,6 +284,23 @@ async def list_limits(url: str, key: str, say: Say, *, as_json: bool) -> None:
         say("Aucune limite ; fixez-en une avec sas-matcher limits set.")
 
 
+async def list_editors(url: str, key: str, say: Say, *, as_json: bool) -> None:
+    """Say how the polled editors do."""
+    with readable_errors():
+        async with _client(url, key) as sas:
+            found = await sas.editors()
+    for editor in found:
+        if as_json:
+            say(orjson.dumps(editor).decode())
+            continue
+        say(f"{editor['name']} : {editor['sentence']}")
+        share = f", {editor['phantoms']} fantômes sur {editor['tried']} places tentées" if editor["tried"] else ""
+        lost = sum(editor["dropped"].values())
+        say(f"  {editor['places']} places{share}" + (f", {lost} créneaux inutilisables" if lost else ""))
+    if not found and not as_json:
+        say("Aucun éditeur ; donnez leur fichier à SAS_EDITORS (docs/fhir.md).")
+
+
 async def remove_limit(url: str, key: str, name: str, say: Say) -> None:
     """Take a limit back."""
     with readable_errors():

@@ -1,4 +1,4 @@
-"""The commands of an editor of agendas: look at an endpoint of the national contract, serve an invented one."""
+"""The commands about editors of agendas: look at an endpoint, serve an invented one, see how those we poll do."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sas_matcher.cli.french import FailureError, FrenchCommand, FrenchGroup, InputError
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
 
 fhir = typer.Typer(
     cls=FrenchGroup,
@@ -16,6 +17,12 @@ fhir = typer.Typer(
     rich_markup_mode=None,
 )
 editor = typer.Typer(rich_markup_mode=None)
+editors = typer.Typer(
+    cls=FrenchGroup,
+    help="Éditeurs d'agendas interrogés : vérifier leur fichier, voir comment ils vont.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @fhir.callback()
@@ -56,6 +63,37 @@ def check(
     broken = asyncio.run(endpoint.check(wish, datetime.now(UTC), typer.echo))
     if broken:
         raise FailureError(f"{broken} règle(s) non respectée(s)")
+
+
+@editors.command("list", cls=FrenchCommand)
+def editors_list(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
+    """Dit de chaque éditeur s'il répond, depuis quand il est muet, ce qu'il montre et la part de ses fantômes."""
+    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+
+    asyncio.run(calls.list_editors(url, checked_key(key), typer.echo, as_json=as_json))
+
+
+@editors.command("check", cls=FrenchCommand)
+def editors_check(
+    file: Annotated[Path, typer.Argument(metavar="FICHIER", help="Fichier TOML donné à SAS_EDITORS.")],
+) -> None:
+    """Vérifie le fichier des éditeurs et les listes et certificats qu'il nomme, sans interroger personne."""
+    from adapters.fhir.editors import EditorsError, read_editors  # noqa: PLC0415 - see the package
+    from adapters.fhir.platform import tls_context  # noqa: PLC0415
+
+    try:
+        found = read_editors(file)
+    except EditorsError as wrong:
+        raise InputError(str(wrong)) from wrong
+    for read in found:
+        try:
+            tls_context(read.certificate)
+        except OSError as wrong:
+            raise InputError(f"éditeur {read.config.name}, certificat : {wrong.strerror or wrong}") from wrong
+        people = sum(len(batch.identifiers) for batch in read.batches)
+        typer.echo(
+            f"{read.config.name} : {people} identifiants, {len(read.batches)} appels par tour, {read.config.url}"
+        )
 
 
 @editor.command("mock-editor", cls=FrenchCommand)

@@ -199,6 +199,11 @@ class SasClient:
         """Take a limit back; the places that it closed are open again."""
         await self._http.call("DELETE", f"/v1/limits/{name}")
 
+    async def editors(self) -> list[dict[str, Any]]:
+        """Return how each polled editor of agendas does: ``state``, ``sentence`` (French), places, phantoms of tried."""
+        found: list[dict[str, Any]] = (await self._http.call("GET", "/v1/editors"))["editors"]
+        return found
+
     # -- regulators ----------------------------------------------------------------------------------------------
 
     async def create_request(self, wish: Mapping[str, Any], *, idempotency_key: str | None = None) -> Request:
