@@ -200,7 +200,7 @@ class SasClient:
         await self._http.call("DELETE", f"/v1/limits/{name}")
 
     async def editors(self) -> list[dict[str, Any]]:
-        """Return how each polled editor of agendas does: ``state``, ``sentence`` (French), places, phantoms of tried."""
+        """Return how each polled editor of agendas does: state, sentence (French), places, phantoms of tried."""
         found: list[dict[str, Any]] = (await self._http.call("GET", "/v1/editors"))["editors"]
         return found
 
