@@ -43,7 +43,7 @@ from sas_matcher.replay.history import KnownDays
 from sas_matcher.replay.reasons import Reasons
 from sas_matcher.replay.score import score
 from sas_matcher.replay.terms import terms_of
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.match import Matcher, Watch
 
 POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
 """Policies that the live matcher has."""
@@ -141,6 +141,7 @@ class Replay:
         stopwatch: Callable[[], float],
         advance: Callable[[int], object] = lambda _: None,
         journal: Publisher | None = None,
+        watch: Watch | None = None,
     ) -> None:
         if policy not in POLICIES:
             raise PolicyMissingError(policy)
@@ -166,6 +167,7 @@ class Replay:
             history=KnownDays(history, self._tiers),
             seed=seed,
             journal=journal,
+            watch=watch,
             radius_of=platform_radius_km,
         )
         self._slots = {event.slot.id: event.slot for event in day.slots}
@@ -427,6 +429,7 @@ def replay_day(
     crisis_from: Instant | None = None,
     stopwatch: Callable[[], float] = time.perf_counter,
     advance: Callable[[int], object] = lambda _: None,
+    watch: Watch | None = None,
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Play a day through the live matching.
 
@@ -438,6 +441,7 @@ def replay_day(
         crisis_from: When a crisis is declared, for ``auto``.
         stopwatch: Seconds of real time; it measures, and decides nothing.
         advance: Hears how many of the day's events have happened since it was last told.
+        watch: Hears of every batch.
 
     Returns:
         The lines of RESULT.jsonl without line feeds, and SUMMARY.json; ``wall_s`` and ``decision_ms`` of the latter
@@ -450,7 +454,16 @@ def replay_day(
         ScoreError: The result breaks a rule of the policy: a fault of the engine.
     """
     began = stopwatch()
-    run = Replay(day, policy, history=history, seed=seed, crisis_from=crisis_from, stopwatch=stopwatch, advance=advance)
+    run = Replay(
+        day,
+        policy,
+        history=history,
+        seed=seed,
+        crisis_from=crisis_from,
+        stopwatch=stopwatch,
+        advance=advance,
+        watch=watch,
+    )
     lines = asyncio.run(run.run())
     took = stopwatch() - began
     # under a crisis declared in the midst of the day two policies took turns: no rule book is for both
