@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
-from sas_matcher.matching.limits import Room, Under, limits_between
+from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
+from sas_matcher.matching.posing import Room, limits_between, overlapping
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
 from solver import (
@@ -36,6 +37,7 @@ SPREAD: Final = 16
 ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
 ALTERNATIVES: Final = 4
 HELPED: Final = 25  # requests of a batch for which help is looked for, 1 to 5 ms each: a surge must not wait for it
+_TIMES: Final = ("professional", "start", "until")
 BREATH: Final = 50  # requests looked at between two pauses: about 1 ms
 
 
@@ -87,6 +89,9 @@ class Candidates:
     left: Ints
     allowed: npt.NDArray[np.bool_]
     picked: npt.NDArray[np.intp]
+    # who receives, and until when he sees nobody else
+    professional: Ints
+    until: Ints
     # what limits of practices count this request, where there are any
     under: Under | None = None
 
@@ -193,7 +198,8 @@ def find_candidates(
             open_ones = (~under.reached()).nonzero()[0]
             fit, under = fit[open_ones], under.taken(open_ones)
     start, km, travel = start[fit], km[fit], travel[fit]
-    is_mt = column("professional")[fit] == mt
+    professional = column("professional")[fit]
+    is_mt = professional == mt
     # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
     allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
     wait_min = (start - request.created_at) / 60
@@ -210,6 +216,8 @@ def find_candidates(
         left=column("left")[fit].astype(np.int64),
         allowed=allowed,
         picked=_short_list(cost, allowed),
+        professional=professional,
+        until=column("until")[fit],
         under=under,
     )
 
@@ -234,7 +242,9 @@ def build_problem(
     keys = np.concatenate([c.key[c.picked] for c in found])
     arc_request, arcs_to = np.repeat(np.arange(len(requests), dtype=np.int32), counts), arc_slot.astype(np.int32)
     listed = [c.under.taken(c.picked) if c.under is not None else None for c in found]
-    limits, turns = limits_between(listed, arc_request, arcs_to, lefts[first])
+    times = [np.concatenate([getattr(c, name)[c.picked] for c in found])[first] for name in _TIMES]
+    cliques = overlapping(*times) if terms.exclusive_times and len(requests) > 1 else []
+    limits, turns = limits_between(listed, arc_request, arcs_to, lefts[first], cliques)
     problem = Problem(
         arc_request=arc_request,
         arc_slot=arcs_to,
@@ -297,7 +307,7 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
     if gap != 0:
         gained = yield from _fill(batch, found, terms, chosen)
         gap = -1 if gap < 0 else gap - gained
-    return (yield from _written(batch, found, chosen, method, gap))
+    return (yield from _written(batch, found, chosen, terms, method, gap))
 
 
 def _chosen_rows(plan: Plan, found: Sequence[Candidates]) -> list[int]:
@@ -396,7 +406,7 @@ def _fill(
     of a plan that is not proven optimal. Returns what it gained, in tenths of a minute.
     """
     taken = _taken(found, chosen)
-    room = _room(found, chosen)
+    room = _room(found, chosen, terms)
     gained = 0
     for tier in sorted(terms.tiers, key=TIER_RANK.__getitem__):
         value = terms.tiers[tier].value
@@ -410,9 +420,9 @@ def _fill(
         while queue:
             _, cost, key, number, row = heapq.heappop(queue)
             slot_id = int(found[number].slot_id[row])
-            if found[number].left[row] > taken.get(slot_id, 0) and room.fits(found[number].under, row):
+            if found[number].left[row] > taken.get(slot_id, 0) and room.fits(found[number], row):
                 chosen[number] = row
-                room.take(found[number].under, row)
+                room.take(found[number], row)
                 taken[slot_id] = taken.get(slot_id, 0) + 1
                 gained += value - cost
             else:
@@ -443,20 +453,25 @@ def _taken(found: Sequence[Candidates], chosen: Sequence[int]) -> Counter[int]:
     return Counter(int(c.slot_id[row]) for c, row in zip(found, chosen, strict=True) if row >= 0)
 
 
-def _room(found: Sequence[Candidates], chosen: Sequence[int]) -> Room:
-    """What limits of practices leave after these choices."""
-    room = Room()
+def _room(found: Sequence[Candidates], chosen: Sequence[int], terms: Terms) -> Room:
+    """What limits of practices and the times of professionals leave after these choices."""
+    room = Room(exclusive_times=terms.exclusive_times)
     for candidates, row in zip(found, chosen, strict=True):
         if row >= 0:
-            room.take(candidates.under, row)
+            room.take(candidates, row)
     return room
 
 
 def _written(
-    batch: Sequence[OpenRequest], found: Sequence[Candidates], chosen: Sequence[int], method: str, gap: int
+    batch: Sequence[OpenRequest],
+    found: Sequence[Candidates],
+    chosen: Sequence[int],
+    terms: Terms,
+    method: str,
+    gap: int,
 ) -> Generator[None, None, list[Pick]]:
     """Write down the choices, with the alternatives that all of them leave free and with reason codes."""
-    taken, room = _taken(found, chosen), _room(found, chosen)
+    taken, room = _taken(found, chosen), _room(found, chosen, terms)
     without = sorted(
         (n for n, row in enumerate(chosen) if row < 0), key=lambda n: (TIER_RANK[batch[n].tier], batch[n].key)
     )
@@ -472,7 +487,7 @@ def _written(
 
 def picked(pick: Pick, room: Room | None = None) -> Pick:
     """Complete a pick with the alternatives that the batch leaves free and with reason codes."""
-    pick.alternatives = _alternatives(pick, pick.taken, room or Room())
+    pick.alternatives = _alternatives(pick, pick.taken, room or Room(exclusive_times=False))
     pick.reasons = _reasons(pick)
     return pick
 
@@ -485,7 +500,9 @@ def _alternatives(pick: Pick, taken: Mapping[int, int], room: Room) -> list[int]
     free = (
         row
         for row in _in_order(found, mt_first=False)
-        if row != pick.row and found.left[row] > taken.get(int(found.slot_id[row]), 0) and room.fits(found.under, row)
+        if row != pick.row
+        and found.left[row] > taken.get(int(found.slot_id[row]), 0)
+        and room.fits(found, row, instead_of=pick.row)
     )
     return list(islice(free, ALTERNATIVES))
 

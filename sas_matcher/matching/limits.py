@@ -5,8 +5,7 @@ depends on the patient (children), or on how many one batch takes together, is l
 everywhere: the ledger judges each claim again.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,11 +16,10 @@ import numpy.typing as npt
 import orjson
 
 from sas_matcher.domain.limits import Counts, period_start
-from solver import Limits
 
 Ints = npt.NDArray[np.int64]
 NO_LIMITS: Final = 0  # the number of the empty combination
-_NOBODY: Final = 0  # the number of a turn that counts nobody
+NOBODY: Final = 0  # the number of a turn that counts nobody
 _PLENTY: Final = 1 << 30
 _PERIODS_KEPT: Final = 4_096  # quarters of an hour of six weeks
 
@@ -170,7 +168,7 @@ class LimitBook:
     def counting(self, combos: npt.NDArray[Any], *, child: bool) -> Ints:
         """Return the numbers of the turns that count a request on each of n places: int64[n, k], padded."""
         turns: Ints = self._table[combos]
-        return turns if child else np.where(self._child[turns], _NOBODY, turns)
+        return turns if child else np.where(self._child[turns], NOBODY, turns)
 
     def counting_one(self, combo: int, *, child: bool) -> Iterator[int]:
         """Yield the numbers of the turns that count a request on one place."""
@@ -221,130 +219,7 @@ class Under:
         return total
 
 
-class Room:
-    """What the limits leave while places are dealt out one by one."""
-
-    def __init__(self) -> None:
-        self._used: Counter[int] = Counter()
-
-    def fits(self, under: Under | None, row: int) -> bool:
-        """Tell whether one more may have a place."""
-        return under is None or all(under.book.left(turn) > self._used[turn] for turn in under.at(row))
-
-    def take(self, under: Under | None, row: int) -> None:
-        """Give somebody a place."""
-        if under is not None:
-            self._used.update(under.at(row))
-
-
 def owner_of(site: bytes) -> tuple[str | None, str | None]:
     """Return professional and structure of a site's JSON."""
     document = orjson.loads(site)
     return document["professional"], document["structure"]
-
-
-def limits_between(
-    listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32], arc_slot: npt.NDArray[np.int32], capacity: Ints
-) -> tuple[Limits | None, tuple[int, ...]]:
-    """Pose the limits over the arcs of a problem to the solver.
-
-    Limits on places nest as a rule (a professional's day in his centre's in the CPTS's) and become groups of the flow,
-    the largest first; one that crosses those, or counts some patients only, becomes a packing row.
-
-    Args:
-        listed: of each request, on the places listed for it, in the order of its arcs.
-        arc_request: row of the request of each arc (int32[A]), ascending.
-        arc_slot: row of the slot of each arc (int32[A]).
-        capacity: places left in each slot (int64[S]).
-
-    Returns:
-        The limits that can be reached here, or None; and the number of the turn that each of their groups is.
-    """
-    book = next((under.book for under in listed if under is not None), None)
-    if book is None:
-        return None, ()
-    arcs, turns = _pairs(listed, arc_request)
-    binding = _reachable(book, arcs, turns, arc_request, arc_slot, capacity)
-    if not binding:
-        return None, ()
-    arcs_of = _gathered(arcs, turns, binding)
-    slots_of = {turn: set(arc_slot[arcs_of[turn]].tolist()) for turn in binding if not book.turns[turn].child}
-    inside = [-1] * capacity.size
-    groups: list[tuple[int, int]] = []
-    for turn in sorted(slots_of, key=lambda turn: (-len(slots_of[turn]), book.turns[turn])):
-        around = {inside[slot] for slot in slots_of[turn]}
-        if len(around) == 1:
-            for slot in slots_of[turn]:
-                inside[slot] = len(groups)
-            groups.append((turn, around.pop()))
-            del arcs_of[turn]
-    # outer groups have higher rows
-    last = len(groups) - 1
-    of_group = tuple(turn for turn, _ in reversed(groups))
-    rows = sorted(arcs_of, key=lambda turn: book.turns[turn])
-    lefts = {turn: max(0, book.left(turn)) for turn in binding}
-    innermost = np.array(inside, np.int32)
-    limits = Limits(
-        slot_group=np.where(innermost >= 0, last - innermost, -1).astype(np.int32),
-        group_parent=np.array([last - parent if parent >= 0 else -1 for _, parent in reversed(groups)], np.int32),
-        group_capacity=np.array([lefts[turn] for turn in of_group], np.int64),
-        group_step=np.zeros(len(groups), np.int64),
-        group_load=np.zeros(len(groups), np.int64),
-        row_arc=np.concatenate([np.empty(0, np.int32), *(arcs_of[turn].astype(np.int32) for turn in rows)]),
-        row_of=np.repeat(np.arange(len(rows), dtype=np.int32), [arcs_of[turn].size for turn in rows]),
-        row_capacity=np.array([lefts[turn] for turn in rows], np.int64),
-    )
-    return limits, of_group
-
-
-def _pairs(listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
-    """Arcs and the turns that count on them, pair by pair."""
-    arcs, turns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    first = 0
-    for under, size in zip(listed, np.bincount(arc_request, minlength=len(listed)).tolist(), strict=True):
-        if under is not None:
-            counting = under.turns()
-            row, column = (counting != _NOBODY).nonzero()
-            arcs.append(first + row)
-            turns.append(counting[row, column])
-        first += size
-    return np.concatenate(arcs), np.concatenate(turns)
-
-
-def _gathered(arcs: Ints, turns: Ints, wanted: Collection[int]) -> dict[int, Ints]:
-    """The arcs of some turns."""
-    order = turns.argsort(kind="stable")
-    numbers = np.array(sorted(wanted), np.int64)
-    ordered = turns[order]
-    first, end = ordered.searchsorted(numbers), ordered.searchsorted(numbers, "right")
-    bounds = zip(numbers.tolist(), first.tolist(), end.tolist(), strict=True)
-    return {turn: arcs[order[low:high]] for turn, low, high in bounds}
-
-
-def _reachable(
-    book: LimitBook,
-    arcs: Ints,
-    turns: Ints,
-    arc_request: npt.NDArray[np.int32],
-    arc_slot: npt.NDArray[np.int32],
-    capacity: Ints,
-) -> Collection[int]:
-    """The turns that leave fewer than the requests, or the seats, that could come under them."""
-
-    def sums(of: npt.NDArray[np.int32], weight: Ints | None) -> Ints:
-        """Each turn's sum over what its arcs lead to, each counted once."""
-        base = np.int64(of.max(initial=0)) + 1
-        pairs = _distinct(turns * base + of[arcs])
-        weights = None if weight is None else weight[pairs % base]
-        return np.bincount(pairs // base, weights, minlength=len(book.turns)).astype(np.int64)
-
-    could = np.minimum(sums(arc_request, None), sums(arc_slot, capacity))
-    numbers = _distinct(turns)
-    binding: list[int] = numbers[book.lefts(numbers) < could[numbers]].tolist()
-    return binding
-
-
-def _distinct(values: Ints) -> Ints:
-    """Return the values, sorted, each once: ``np.unique`` loads a tenth of a second of numpy for it, the first time."""
-    ordered = np.sort(values)
-    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: ordered.size]]

@@ -46,6 +46,8 @@ class Loader:
         rows["offers"] = _numbered(list(map(tuple, offers)), self._offers_of, market.offers.number)
         rows["professional"] = _numbered(professional, self._professional_of, market.professionals.number)
         rows["specialty"] = _numbered(specialty, self._specialty_of, self._specialty)
+        alone = (rows["capacity"] == 1) & (rows["professional"] >= 0)
+        rows["until"] = np.where(alone, rows["end"], rows["start"])
         pro_name, structure, structure_name, source_kind, insee, label, phone, source = names
         rows["source"] = _numbered(source, self._source_of, market.sources.number)
         sites = zip(

@@ -35,6 +35,8 @@ ROW: Final = np.dtype(
         ("slot_id", np.int64),
         ("start", np.int64),
         ("end", np.int64),
+        # how long its professional sees nobody else; the start where he may (a plage, nobody named)
+        ("until", np.int64),
         ("lat", np.float64),
         ("lon", np.float64),
         ("offers", np.int32),
@@ -389,6 +391,7 @@ class Market:
             place.slot_id,
             place.start,
             place.end,
+            place.end if place.capacity == 1 and place.professional is not None else place.start,
             place.lat,
             place.lon,
             self.offers.number(place.offers),

@@ -43,6 +43,8 @@ class Terms:
         mt_first: a free place at the médecin traitant's wins whatever it costs.
         notice_min: minutes before the start at which who was promised a place is told at the latest.
         ageing_per_h: share of its tier's value by which leaving a request waiting weighs more for each hour waited.
+        exclusive_times: individual times of one professional that overlap are alternatives; not in a day log, whose
+            slots stand for themselves.
         tiers: value and wait weight of each tier.
     """
 
@@ -52,4 +54,5 @@ class Terms:
     mt_first: bool = False
     notice_min: float = 30.0
     ageing_per_h: float = 0.0
+    exclusive_times: bool = False
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)

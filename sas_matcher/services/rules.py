@@ -19,7 +19,7 @@ class Rules:
     """
 
     def __init__(self, terms: Terms | None = None, policy: str = "firm") -> None:
-        self._common = terms or Terms()
+        self._common = terms or Terms(exclusive_times=True)
         self._default = dict.fromkeys(Tier, effective(policy, crisis_allowed=True, crisis=False))
         self._terms: dict[str, Terms] = {}
         self._policies: dict[str, dict[Tier, str]] = {}

@@ -27,6 +27,7 @@ laws = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCh
 DOCTORS, CENTRES = ("10000000012", "10000000020"), ("690000001", "690000002")
 MEMBERS = [*(f"p:{rpps}" for rpps in DOCTORS), *(f"s:{finess}" for finess in CENTRES)]
 ZONE = "Europe/Paris"
+TERMS = Terms(exclusive_times=True)
 
 
 def row(slot_id: int, start_min: int, doctor: str, centre: str, **changes: Any) -> PlaceRow:
@@ -55,11 +56,12 @@ def cases(draw: st.DrawFn, *, children: bool = True) -> Case:
             draw(st.sampled_from(DOCTORS)),
             draw(st.sampled_from(CENTRES)),
             mode=draw(st.sampled_from(("cabinet", "visite"))),
-            left=draw(st.integers(1, 2)),
-            capacity=2,
+            # a plage, or one patient at a time, some longer than it is to the next place
+            **draw(st.sampled_from(({"left": 2, "capacity": 2}, {"left": 1, "capacity": 2}, {}, {"end": 75 * 60}))),
         )
         for number in range(1, draw(st.integers(1, 5)) + 1)
     ]
+    rows = [r._replace(end=r.start + r.end) if r.end == 75 * 60 else r for r in rows]
     market = market_of(rows)
     kinds = ("patients", "visits", "children") if children else ("patients", "visits")
     lefts: dict[Turn, int] = {}
@@ -96,15 +98,26 @@ def market_turns(under: Under) -> list[Turn]:
     return under.book.turns
 
 
+def overlaps(chosen: Sequence[tuple[Candidates, int]]) -> bool:
+    """Whether a doctor would see two patients at one time."""
+    times = [(int(c.professional[at]), int(c.start[at]), int(c.until[at])) for c, at in chosen]
+    times = [time for time in times if time[1] < time[2]]
+    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in itertools.combinations(times, 2))
+
+
 def least(batch: Sequence[OpenRequest], found: Sequence[Candidates], lefts: dict[Turn, int]) -> int:
     """The least total by trying every choice of everyone."""
-    tiers = Terms().tiers
+    tiers = TERMS.tiers
     best = sum(tiers[r.tier].value for r in batch)
     for choice in itertools.product(*(range(-1, len(c)) for c in found)):
         seats = Counter(int(c.slot_id[at]) for c, at in zip(found, choice, strict=True) if at >= 0)
         used = Counter(t for c, at in zip(found, choice, strict=True) if at >= 0 for t in counted(c, at))
         places = {int(s): int(n) for c in found for s, n in zip(c.slot_id, c.left, strict=True)}
-        if all(n <= places[s] for s, n in seats.items()) and all(n <= lefts[t] for t, n in used.items()):
+        if (
+            all(n <= places[s] for s, n in seats.items())
+            and all(n <= lefts[t] for t, n in used.items())
+            and not overlaps([(c, at) for c, at in zip(found, choice, strict=True) if at >= 0])
+        ):
             costs = (
                 int(c.cost[at]) if at >= 0 else tiers[r.tier].value
                 for r, c, at in zip(batch, found, choice, strict=True)
@@ -117,6 +130,7 @@ def kept(picks: Sequence[Pick], lefts: dict[Turn, int]) -> None:
     """No limit is exceeded by the picks."""
     used = Counter(t for p in picks if p.row >= 0 for t in counted(p.candidates, p.row))
     assert all(number <= lefts[turn] for turn, number in used.items()), used
+    assert not overlaps([(p.candidates, p.row) for p in picks if p.row >= 0])
 
 
 @laws
@@ -124,7 +138,7 @@ def kept(picks: Sequence[Pick], lefts: dict[Turn, int]) -> None:
 def test_nested_limits_stay_in_the_flow_and_are_proven_by_the_checker(case: Case) -> None:
     market, batch, lefts = case
     found = everywhere(all_candidates(market, batch))
-    problem, _, _ = build_problem(batch, found, Terms())
+    problem, _, _ = build_problem(batch, found, TERMS)
     if problem.limits is None:
         return
     plan = solve_flow(problem, problem.limits)
@@ -145,7 +159,7 @@ def test_a_batch_keeps_every_limit_and_states_its_gap(
         monkeypatch.setattr(engine, name, 1)
     market, batch, lefts = case
     found = all_candidates(market, batch)
-    picks = run(batch, found, answer=answer)
+    picks = run(batch, found, TERMS, answer=answer)
     kept(picks, lefts)
     best, gap = least(batch, found, lefts), picks[0].gap
     assert total(picks) - gap <= best <= total(picks)
@@ -160,12 +174,15 @@ def test_a_batch_keeps_every_limit_and_states_its_gap(
 def test_the_fallback_keeps_every_limit_and_offers_no_alternative_over_one(case: Case) -> None:
     market, batch, lefts = case
     found = all_candidates(market, batch)
-    picks = run(batch, found, answer=lambda _: None)
+    picks = run(batch, found, TERMS, answer=lambda _: None)
     kept(picks, lefts)
-    used = Counter(t for p in picks if p.row >= 0 for t in counted(p.candidates, p.row))
     for pick in picks:
+        others = [(p.candidates, p.row) for p in picks if p.row >= 0 and p is not pick]
+        used = Counter(t for c, at in others for t in counted(c, at))
         for other in pick.alternatives:
+            # in the place of one's own
             assert all(used[turn] < lefts[turn] for turn in counted(pick.candidates, other))
+            assert not overlaps([*others, (pick.candidates, other)])
 
 
 @laws
@@ -199,4 +216,4 @@ def test_a_quota_that_a_batch_cannot_reach_is_not_posed() -> None:
     market.limits.set_left(1, int(datetime(2026, 1, 11, 23, tzinfo=UTC).timestamp()), 2, 1)
     found = all_candidates(market, [request("a"), request("b")])
     assert isinstance(found[0].under, Under)
-    assert build_problem([request("a"), request("b")], found, Terms())[0].limits is None
+    assert build_problem([request("a"), request("b")], found, TERMS)[0].limits is None
