@@ -71,11 +71,18 @@ class MemoryLedger:
     Args:
         publisher: hears what each change announces.
         clock: what leases end by.
-        day_log: slots as a day log means them (see ``Tables``).
+        day_log, number_of: slots as a day log means them, and their numbers (see ``Tables``).
     """
 
-    def __init__(self, publisher: Publisher, clock: Clock, *, day_log: bool = False) -> None:
-        self.tables = Tables(day_log=day_log)
+    def __init__(
+        self,
+        publisher: Publisher,
+        clock: Clock,
+        *,
+        day_log: bool = False,
+        number_of: Callable[[str], int] | None = None,
+    ) -> None:
+        self.tables = Tables(day_log=day_log, number_of=number_of)
         self._publisher = publisher
         self._clock = clock
         self._keys: dict[str, KeyRecord] = {}

@@ -58,7 +58,7 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
 
 def _created(tables: Tables, now: datetime, source: str, name: str, values: dict[str, Any]) -> Slot:
     return Slot(
-        id=tables.new_slot_id(),
+        id=tables.new_slot_id(name),
         source=source,
         external_id=name,
         **values,

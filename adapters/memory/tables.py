@@ -5,7 +5,7 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,10 +27,12 @@ class Tables:
     Args:
         day_log: each slot stands for itself, as a day log wants it: overlapping times of one professional do not
             exclude each other, and a capacity may be any number from 0 on.
+        number_of: gives a new slot the number that its name stands for; without it they are counted.
     """
 
-    def __init__(self, *, day_log: bool) -> None:
+    def __init__(self, *, day_log: bool, number_of: Callable[[str], int] | None = None) -> None:
         self.day_log = day_log
+        self._number_of = number_of
         self.slots: dict[int, Slot] = {}
         self.slot_of: dict[tuple[str, str], Slot] = {}
         self.requests: dict[str, Request] = {}
@@ -55,9 +57,9 @@ class Tables:
 
     # -- slots ---------------------------------------------------------------------------------------------------
 
-    def new_slot_id(self) -> int:
-        """Return the id of a new slot."""
-        return next(self._slot_ids)
+    def new_slot_id(self, name: str) -> int:
+        """Return the id of a new slot of this name."""
+        return next(self._slot_ids) if self._number_of is None else self._number_of(name)
 
     def change(self) -> int:
         """Return the next number of the one counter of changes of places."""

@@ -6,6 +6,7 @@ Between the batches the day happens as in any replay. What was decided is compar
 import asyncio
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -17,8 +18,8 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.policy import LIVE_POLICIES
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports import Announcement, Claim, SettingChange
-from sas_matcher.replay.batches import Batch, Mark, Seats
-from sas_matcher.replay.daylog import DayLog, Event, RequestCreated
+from sas_matcher.replay.batches import Batch, Mark, Seats, base_name, slot_number
+from sas_matcher.replay.daylog import DayLog, Event, RequestCreated, SlotCapacity, SlotPublished, SlotWithdrawn
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
 
 
@@ -53,14 +54,19 @@ class Again(Replay):
     def __init__(self, day: DayLog, policy: str, marks: Sequence[Mark], **options: Any) -> None:
         self._journal = Inbox()
         self._losing: LosingLedger
-        super().__init__(day, policy, journal=self._journal, **options)
-        self._marks, self._policy = marks, policy
+        # a slot that came back under another name is the same slot: who was sent away from it is not sent there again
+        events = tuple(_renamed(event) for event in day.events)
+        super().__init__(DayLog(day.meta, events), policy, journal=self._journal, **options)
+        self._marks, self._policy = [_mark_renamed(mark) for mark in marks], policy
         self._mt_first = False
         self.decided = 0
         self.different: list[tuple[str, str | None, str | None]] = []
 
     def _new_ledger(self) -> MemoryLedger:
-        self._losing = LosingLedger(self._inbox, self._clock, day_log=True)
+        # equal choices go by numbers: those of the live ledger, which the names of recorded slots hold
+        numbered = all(slot_number(event.slot.id) is not None for event in self._day.slots)
+        number_of = (lambda name: slot_number(name) or 0) if numbered else None
+        self._losing = LosingLedger(self._inbox, self._clock, day_log=True, number_of=number_of)
         return self._losing
 
     async def _play(self) -> None:
@@ -80,6 +86,7 @@ class Again(Replay):
             # costs hang on the instant of the call; a practice's news is never older than the last
             self._clock.seconds = t if kind is RequestCreated else max(t, self._clock.seconds)
             happened = list(same)
+            self._slots |= {event.slot.id: event.slot for event in happened if isinstance(event, SlotPublished)}
             await self._happen(kind, happened)
             await self._hear()
             self._advance(len(happened))
@@ -129,6 +136,20 @@ class Again(Replay):
                 self.decided += 1
                 if chosen.get(name) != slot:
                     self.different.append((name, slot, chosen.get(name)))
+
+
+def _renamed(event: Event) -> Event:
+    if isinstance(event, SlotPublished):
+        return replace(event, slot=replace(event.slot, id=base_name(event.slot.id)))
+    if isinstance(event, SlotCapacity | SlotWithdrawn):
+        return replace(event, slot_id=base_name(event.slot_id))
+    return event
+
+
+def _mark_renamed(mark: Mark) -> Mark:
+    if isinstance(mark, Seats):
+        return replace(mark, slot_id=base_name(mark.slot_id))
+    return replace(mark, slots=tuple(None if name is None else base_name(name) for name in mark.slots))
 
 
 def decide_again(

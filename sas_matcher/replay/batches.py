@@ -58,6 +58,23 @@ class Seats:
 Mark: TypeAlias = Batch | Seats
 
 
+def base_name(slot_id: str) -> str:
+    """The name of a recorded slot without the number that it bears when it comes back: ``s0000000028.1``."""
+    return slot_id.partition(".")[0]
+
+
+def slot_name(number: int, times: int = 0) -> str:
+    """The name of a slot in a recorded log: its number in the ledger, and how often it has come back."""
+    # of one width, so that names sort as numbers do
+    return f"s{number:010d}" + (f".{times}" if times else "")
+
+
+def slot_number(slot_id: str) -> int | None:
+    """The number in the ledger that a recorded slot's name holds; None for a name that ``slot_name`` did not give."""
+    digits = base_name(slot_id).removeprefix("s")
+    return int(digits) if digits.isdecimal() and slot_name(int(digits)) == base_name(slot_id) else None
+
+
 def mark_line(mark: Meta | Mark) -> bytes:
     """The line that says this, with its line feed."""
     record: dict[str, Any] = asdict(mark)

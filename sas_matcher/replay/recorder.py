@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -221,6 +221,7 @@ class Recorder:
                 self._apply_places(self._places.popleft()[1], t)
             for files in self._open.values():
                 recording = files.recording
+                self._send_away(recording, [row[0] for row in batch["requests"]], t)
                 for slot_id, seats in recording.lacking(batch["requests"]).items():
                     row = await self._ledger.slot_record(slot_id)
                     if row is not None:
@@ -230,6 +231,19 @@ class Recorder:
                 if territory in self._open:
                     self._open[territory].recording.places(kind, items, t)
             self._batches.popleft()
+
+    def _send_away(self, recording: Recording, names: Iterable[str], t: float) -> None:
+        """Let a withdrawal come before a batch that decides again for whom it sent away.
+
+        That the request is open again is announced before the slot is gone: the matcher may decide between the two.
+        """
+        seats = {slot for name in names if (slot := recording.seat_of(name)) is not None}
+        if not seats:
+            return
+        for _, entry in self._places:
+            if entry.fields[b"kind"] == b"gone":
+                gone = [item for item in orjson.loads(entry.fields[b"data"]) if item[0] in seats]
+                recording.places("gone", gone, t)
 
     # -- what the ledger has -------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from sas_matcher.domain.vocabulary import matching_specialty
-from sas_matcher.replay.batches import Batch, Mark, Seats, mark_line
+from sas_matcher.replay.batches import Batch, Mark, Seats, mark_line, slot_name, slot_number
 from sas_matcher.replay.batches import Meta as BatchesMeta
 from sas_matcher.replay.daylog import (
     DayLog,
@@ -60,7 +60,8 @@ class _Place:
         taken: seats that requests of the log have in a replay.
         start: when it begins, epoch seconds.
         lent: it is another territory's, in the log for those who were given it.
-        left: seats left, as the matcher saw it; with ``version`` of the slot and ``seats_version`` of that number.
+        left: seats left, as the matcher saw it, 0 where more are given than offered; with ``version`` of the slot and
+            ``seats_version`` of that number.
     """
 
     slot_id: int
@@ -171,7 +172,7 @@ class Recording:
                 slot_id, left, version = item
                 place = self._places.get(slot_id)
                 if place is not None and place.seats_version < version:
-                    place.left, place.seats_version = left, version
+                    place.left, place.seats_version = max(0, left), version
             elif kind == "gone":
                 slot_id, version = item
                 place = self._places.get(slot_id)
@@ -185,7 +186,7 @@ class Recording:
         self.published(record, left, t, hidden=record["capacity"] - left if begins else 0)
         place = self._places.get(record["slot_id"])
         if place is not None:
-            place.left = left
+            place.left = max(0, left)
 
     def published(self, record: Json, left: int, t: float, *, hidden: int = 0) -> None:
         """Take in a slot that was published or changed; ``hidden`` of its seats are not for this log."""
@@ -207,7 +208,7 @@ class Recording:
             self._resize(place, total, t)
         place.version = version
         if place.seats_version <= version:
-            place.left, place.seats_version = left, version
+            place.left, place.seats_version = max(0, left), version
 
     def keep_only(self, slots: Container[int], t: float) -> None:
         """Withdraw what is still to come and is not among these slots any more."""
@@ -218,9 +219,8 @@ class Recording:
     def _publish(self, slot_id: int, slot: Slot, hidden: int, t: float) -> _Place:
         number = self._names.get(slot_id, 0)
         self._names[slot_id] = number + 1
-        # of one width: a replay numbers slots by their names, and equal choices go by number
-        name = f"s{slot_id:010d}" + (f".{number}" if number else "")
-        places = slot.capacity - hidden
+        name = slot_name(slot_id, number)
+        places = max(0, slot.capacity - hidden)
         # the format knows no slot without a place, only one that lost it
         self._write(SlotPublished(self._instant(t), replace(slot, id=name, capacity=max(1, places))))
         place = _Place(slot_id, name, _likeness(slot), hidden, max(1, places), max(1, places), places, start=slot.start)
@@ -301,6 +301,11 @@ class Recording:
         """The requests of the log that were not cancelled."""
         return set(self._open)
 
+    def seat_of(self, name: str) -> int | None:
+        """The slot on which a request has its seat in a replay."""
+        place = self._holds.get(name)
+        return None if place is None else place.slot_id
+
     def lacking(self, rows: Sequence[Sequence[Any]]) -> dict[int, int]:
         """How many seats a batch gave to requests of this log on slots that are not this territory's, by slot."""
         given = Counter(
@@ -375,7 +380,10 @@ class Recording:
 
 
 def _slot_id(name: str) -> int:
-    return int(name[1:].partition(".")[0])
+    number = slot_number(name)
+    if number is None:
+        raise ValueError(f"Expected the name of a recorded slot, got {name}.")
+    return number
 
 
 def _likeness(slot: Slot) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -162,6 +163,52 @@ async def test_a_recorded_day_decides_the_same(service: Running, tmp_path: Path)
     places = await scene.places()
     assert early not in again
     assert again == {name: place for name, place in places.items() if name != early}
+
+
+async def test_what_a_crowd_does_at_once_is_decided_the_same(service: Running, tmp_path: Path) -> None:
+    """Nobody waits for anybody: publications, changes, withdrawals and cancellations between and during batches."""
+    random = Random(5)
+    scene = await Scene.of(service)
+    slots = [
+        scene.slot(60 + 4 * n, km_north=random.uniform(-3, 3), capacity=random.choice((1, 1, 1, 3))) for n in range(40)
+    ]
+
+    async def caller() -> None:
+        for _ in range(12):
+            asked = wish(scene.spot, delay=random.choice(("1H", "4H", "24H", "48H")))
+            document = (await scene.regulator.post("/v1/requests", asked)).json()
+            name = document["request_id"]
+            if document["status"] == "held":
+                await scene.regulator.post(f"/v1/requests/{name}/confirm", {})
+                if random.random() < 0.3:
+                    await scene.regulator.post(f"/v1/requests/{name}/cancel", {"reason": "cancelled"})
+
+    async def practice() -> None:
+        for n in range(40):
+            await asyncio.sleep(0.1 * random.random())
+            # one after the other: some withdraw what another publishes again
+            if n % 3 == 0:
+                gone = {"external_ids": [random.choice(slots)["external_id"]]}
+                await scene.practice.post("/v1/slots/withdraw", gone)
+            elif n % 3 == 1:
+                wide = random.choice([one for one in slots if one["capacity"] > 1])
+                wide["capacity"] = random.choice((2, 3, 4))
+                await scene.publish(wide)
+            else:
+                slots.append(scene.slot(60 + 5 * n, km_north=random.uniform(-3, 3), capacity=1))
+                await scene.publish(slots[-1])
+
+    async with recording(service, tmp_path):
+        await scene.publish(*slots)
+        await asyncio.gather(*(caller() for _ in range(5)), practice(), practice())
+    day, marks = recorded(tmp_path)
+    assert len(day.requests) == 60 and len(batches(marks)) > 20
+    assert max(len(batch.requests) for batch in batches(marks)) > 2
+    # a slot that was withdrawn and published again is there twice
+    assert any("." in event.slot.id for event in day.slots)
+    _, summary, different = await asyncio.to_thread(decide_again, day, "firm", marks)
+    assert different == []
+    assert summary["batches"]["decided"] >= 60
 
 
 @pytest.mark.timeout(400)

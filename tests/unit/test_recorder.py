@@ -81,8 +81,15 @@ class Live:
         )
         await self.tell()
 
-    async def withdraw(self, name: str) -> None:
+    async def withdraw(self, name: str, *, unheard: bool = False) -> None:
+        """Withdraw a slot; ``unheard``: the matcher decides for whom it sends away before it hears of that."""
         await self.ledger.withdraw_slots(self.clock.now(), SOURCE, [name], None, None, "ill")
+        if unheard:
+            gone = [a for a in self.said if a.type == "gone"]
+            self.said = [a for a in self.said if a.type != "gone"]
+            await self.tell()
+            await self.decide()
+            self.said += gone
         await self.tell()
 
     async def ask(self, *rows: Json, confirm: bool = True) -> list[str]:
@@ -235,6 +242,33 @@ async def test_a_specialty_is_a_need_and_an_offer(tmp_path: Path) -> None:
     assert specialty_of(day.slots[1].slot.offers) == ("SM15", ())
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["served"]["T1"] == 1
+
+
+async def test_a_slot_that_comes_back_is_the_same_slot(tmp_path: Path) -> None:
+    """Whom it sent away never gets it again, also who was decided before the withdrawal was heard."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    near, far = slot("near", 60), slot("far", 150, lat=45.72)
+    await live.publish(near, far, slot("wide", 200, lat=45.70, capacity=5))
+    (name,) = await live.ask(request_row())
+    await live.withdraw("near", unheard=True)
+    await live.act("confirm", name, None)
+    await read_all(live, recorder)
+    await live.publish(near)
+    await live.withdraw("far", unheard=True)
+    await live.act("confirm", name, None)
+    await live.ask(request_row())
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert [event.slot.id for event in day.slots].count("s0000000002.1") == 1
+    decided = [(b.slots, b.requests == (name,)) for b in marks if isinstance(b, Batch)]
+    assert decided == [
+        *((("s0000000002",), True), (("s0000000001",), True)),
+        *((("s0000000003",), True), (("s0000000002.1",), False)),
+    ]
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] == 4
 
 
 async def test_seats_that_were_there_before_are_hidden_and_open_requests_known(tmp_path: Path) -> None:
