@@ -12,6 +12,7 @@ from sas_matcher.domain.policy import (
     DEFAULT_SETTING,
     LIVE_POLICIES,
     MOST_AGEING_PCT_PER_H,
+    MOST_FAIR_LOAD_MIN,
     needs_leave,
 )
 from sas_matcher.ports import SettingChange
@@ -57,6 +58,7 @@ def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> N
         and 15 <= setting["hold_seconds"] <= 1800
         and setting["mt_rule"] in ("bonus", "first")
         and 0 <= setting["ageing_pct_per_h"] <= MOST_AGEING_PCT_PER_H
+        and 0 <= setting["fair_load_min"] <= MOST_FAIR_LOAD_MIN
         and why != ""
     )
     if not right:

@@ -150,6 +150,10 @@ _SETTING: Final = {
         "type": "number",
         "description": "Of its tier's value, for each hour that a request waits",
     },
+    "fair_load_min": {
+        "type": "number",
+        "description": "Minutes that each patient of a professional adds to the cost of his places",
+    },
 }
 SETTING_SCHEMA: Final = {
     "type": "object",

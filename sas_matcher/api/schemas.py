@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.limits import Counts, Period
-from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
+from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H, MOST_FAIR_LOAD_MIN
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -347,6 +347,9 @@ class SettingIn(Strict):
     crisis: bool | None = Field(default=None, description="La crise est déclarée")
     ageing_pct_per_h: Annotated[float, Field(ge=0, le=MOST_AGEING_PCT_PER_H)] | None = Field(
         default=None, description="Gain de valeur par heure d'attente, en % de celle du palier"
+    )
+    fair_load_min: Annotated[float, Field(ge=0, le=MOST_FAIR_LOAD_MIN)] | None = Field(
+        default=None, description="Minutes ajoutées au coût d'une place par patient déjà pris chez ce professionnel"
     )
     why: Annotated[Text, Field(description="Motif, gardé au journal ; aucune identité de patient")]
     version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(

@@ -8,7 +8,7 @@ import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
 from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PCT_PER_H
+from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PCT_PER_H, MOST_FAIR_LOAD_MIN
 from sas_matcher.domain.vocabulary import Tier
 
 settings = typer.Typer(
@@ -64,6 +64,15 @@ def settings_set(
             help="Gain de valeur par heure d'attente, en % du palier.",
         ),
     ] = None,
+    fair: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=MOST_FAIR_LOAD_MIN,
+            metavar="MINUTES",
+            help="Répartition : minutes ajoutées à une place par patient déjà pris chez ce professionnel.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change ce qui est donné, laisse le reste, et affiche les réglages."""
@@ -76,6 +85,7 @@ def settings_set(
         "hold_seconds": hold,
         "mt_rule": mt,
         "ageing_pct_per_h": ageing,
+        "fair_load_min": fair,
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:

@@ -163,6 +163,7 @@ def setting_lines(setting: Setting) -> Iterator[str]:
     rule = {"bonus": "bonus de distance", "first": "d'abord lui"}.get(setting.mt_rule, setting.mt_rule)
     yield f"  Méd. traitant  {rule}"
     yield f"  Vieillissement {_number(setting.ageing_pct_per_h)} % de la valeur du palier par heure d'attente"
+    yield f"  Répartition    {_number(setting.fair_load_min)} min par patient déjà pris chez le même professionnel"
 
 
 def _policies(setting: Setting) -> Iterator[str]:

@@ -308,8 +308,8 @@ class SasClient:
 
         Args:
             territory: Code of the département.
-            changes: ``policy``, ``crisis``, ``crisis_allowed``, ``hold_seconds``, ``mt_rule`` and
-                ``ageing_pct_per_h``.
+            changes: ``policy``, ``crisis``, ``crisis_allowed``, ``hold_seconds``, ``mt_rule``,
+                ``ageing_pct_per_h`` and ``fair_load_min``.
             why: Kept in the trace; no patient's identity.
             version: The one that was read; the service refuses the change (``conflict``) when there is another since.
             idempotency_key: Of this change; made when missing.

@@ -19,6 +19,7 @@ class Setting:
         hold_seconds: How long a hold lasts.
         mt_rule: The médecin traitant's place is worth a ``bonus``, or goes ``first``.
         ageing_pct_per_h: What a request gains for each hour that it waits, in percent of its tier's value.
+        fair_load_min: Minutes that each patient of a professional adds to the cost of his places.
         version: Counts changes; 0 while nothing was changed, and ``changed_at`` is ``None``.
     """
 
@@ -30,6 +31,7 @@ class Setting:
     hold_seconds: int
     mt_rule: str
     ageing_pct_per_h: float
+    fair_load_min: float
     version: int
     changed_at: datetime | None
     raw: Json
@@ -46,6 +48,7 @@ class Setting:
             document["hold_seconds"],
             document["mt_rule"],
             document["ageing_pct_per_h"],
+            document["fair_load_min"],
             document["version"],
             _instant(document["changed_at"]),
             document,

@@ -36,6 +36,9 @@ DEFAULT_HOLD_S: Final = 180
 # that an aged request never outweighs a fresh one of a higher tier.
 MOST_AGEING_PCT_PER_H: Final = 2.0
 
+# Half an hour for each patient would send people across a département to spare a colleague one: our guess of enough.
+MOST_FAIR_LOAD_MIN: Final = 30.0
+
 DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "hold_seconds": DEFAULT_HOLD_S,
     "mt_rule": "bonus",
@@ -43,6 +46,7 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "crisis_allowed": False,
     "crisis": False,
     "ageing_pct_per_h": 0.0,
+    "fair_load_min": 0.0,
     "version": 0,
     "changed_at": None,
 }
@@ -51,6 +55,7 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
 ``hold_seconds``: how long a hold lasts. ``mt_rule``: the médecin traitant's place is worth a ``bonus``, or goes
 ``first``. ``policy``: by tier. ``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
 ``ageing_pct_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
+``fair_load_min``: minutes that each patient whom a professional already has adds to the cost of his places.
 """
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
-from sas_matcher.matching.posing import Room, limits_between, overlapping
+from sas_matcher.matching.posing import Fair, Room, limits_between, overlapping
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
 from solver import (
@@ -94,6 +94,8 @@ class Candidates:
     until: Ints
     # what limits of practices count this request, where there are any
     under: Under | None = None
+    # patients whom each one's professional has already, where loads are spread
+    load: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.slot_id)
@@ -204,6 +206,10 @@ def find_candidates(
     allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
     wait_min = (start - request.created_at) / 60
     minutes = travel + tier.wait_weight * wait_min - terms.mt_bonus_min * is_mt
+    load = None
+    if terms.fair_load_min and not full:
+        load = market.loads([part for part, _ in parts], now)[professional]
+        minutes = minutes + terms.fair_load_min * load
     cost = np.rint(UNITS_PER_MIN * minutes).astype(np.int64)
     return Candidates(
         slot_id=column("slot_id")[fit],
@@ -219,6 +225,7 @@ def find_candidates(
         professional=professional,
         until=column("until")[fit],
         under=under,
+        load=load,
     )
 
 
@@ -244,7 +251,8 @@ def build_problem(
     listed = [c.under.taken(c.picked) if c.under is not None else None for c in found]
     times = [np.concatenate([getattr(c, name)[c.picked] for c in found])[first] for name in _TIMES]
     cliques = overlapping(*times) if terms.exclusive_times and len(requests) > 1 else []
-    limits, turns = limits_between(listed, arc_request, arcs_to, lefts[first], cliques)
+    fair = Fair(times[0], round(UNITS_PER_MIN * terms.fair_load_min)) if terms.fair_load_min else None
+    limits, turns = limits_between(listed, arc_request, arcs_to, lefts[first], cliques, fair)
     problem = Problem(
         arc_request=arc_request,
         arc_slot=arcs_to,
@@ -306,7 +314,8 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
             break
     if gap != 0:
         gained = yield from _fill(batch, found, terms, chosen)
-        gap = -1 if gap < 0 else gap - gained
+        # what a fair load adds to the places filled in was not counted
+        gap = -1 if gap < 0 or (gained and terms.fair_load_min) else gap - gained
     return (yield from _written(batch, found, chosen, terms, method, gap))
 
 
@@ -348,7 +357,7 @@ class Bids:
         else:
             prices, of_group = plan.prices
             to_pay = prices + prices_around(problem.limits, of_group)
-            limit_price = {turn: price for turn, price in zip(turns, of_group.tolist(), strict=True) if price}
+            limit_price = {turn: price for turn, price in zip(turns, of_group.tolist(), strict=True) if price and turn}
         utilities = request_utilities(problem, to_pay).tolist()
         reach = plan.slack if plan.method == "cp-sat" else 0
         return cls(slot_ids, prices, utilities, (plan.arc < 0).tolist(), limit_price, reach)

@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 CELL_DEGREES: Final = 0.5  # 55 km north-south: a radius of 50 km touches 3 × 4 squares in France
 KM_PER_DEGREE: Final = math.pi * EARTH_RADIUS_KM / 180
 SLACK: Final = 1 + 1e-9  # boxes around a circle must not lose its rim to rounding
+DAY_S: Final = 86_400
 TRACES: Final = 10_000  # slots remembered only to refuse older news: minutes at 33 publications a second
 NEEDS_KEPT: Final = 1_000  # combinations of needs whose answers are kept: a surge asks for a few dozen
 
@@ -87,6 +88,11 @@ class Names:
     def name(self, number: int) -> str:
         """Return the name that a number was given out for."""
         return self._names[number]
+
+    @property
+    def count(self) -> int:
+        """How many names have a number."""
+        return len(self._names)
 
     def known(self, name: str) -> int:
         """Return the number of a name, or −2 if no place ever bore it (−1 in a row says that it bears none)."""
@@ -473,6 +479,19 @@ class Market:
                 del self._where[slot_id]
                 dropped += 1
         return dropped
+
+    def loads(self, parts: Iterable[Partition], now: float) -> Ints:
+        """Return how many patients each professional has in some partitions within a day, by his number; last: nobody.
+
+        A slot that is closed by another one, or by a limit, counts as taken.
+        """
+        counts = np.zeros(self.professionals.count + 1, np.int64)
+        for part in parts:
+            window = part.window(math.ceil(now), math.floor(now) + DAY_S)
+            taken = np.maximum(0, part.column("capacity")[window] - part.column("left")[window])
+            np.add.at(counts, part.column("professional")[window], taken)
+        counts[-1] = 0
+        return counts
 
     def left_of(self, slot_id: int) -> int:
         """Return the seats left of a slot as known here (0 if unknown)."""

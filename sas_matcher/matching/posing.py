@@ -2,14 +2,20 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.limits import NOBODY, Ints, LimitBook, Under
 from solver import Limits, overlap_cliques
+
+
+class Fair(NamedTuple):
+    """Loads to be spread: the professional of each slot (int[S], −1 for nobody), and what one patient more costs."""
+
+    professional: Ints
+    step: int
 
 
 class Places(Protocol):
@@ -82,6 +88,7 @@ def limits_between(
     arc_slot: npt.NDArray[np.int32],
     capacity: Ints,
     cliques: Sequence[npt.NDArray[np.intp]] = (),
+    fair: Fair | None = None,
 ) -> tuple[Limits | None, tuple[int, ...]]:
     """Pose the limits over the arcs of a problem to the solver.
 
@@ -94,64 +101,78 @@ def limits_between(
         arc_slot: row of the slot of each arc (int32[A]).
         capacity: places left in each slot (int64[S]).
         cliques: sets of slots of which one can be given at the most, each a packing row (see ``overlapping``).
+        fair: makes each further patient of one professional dearer, where his places nest with the limits.
 
     Returns:
-        The limits that can be reached here, or None; and the number of the turn that each of their groups is.
+        The limits that can be reached here, or None; and the number of the turn that each of their groups is, 0 for one
+        that only spreads loads.
     """
     book = next((under.book for under in listed if under is not None), None)
-    clique_arcs = [np.isin(arc_slot, clique).nonzero()[0] for clique in cliques]
-    if book is None:
-        return _packed(capacity.size, clique_arcs, np.ones(len(clique_arcs), np.int64)), ()
-    arcs, turns = _pairs(listed, arc_request)
-    binding = _reachable(book, arcs, turns, arc_request, arc_slot, capacity)
-    if not binding and not clique_arcs:
+    arcs_of: dict[int, Ints] = {}
+    wanted: list[_Group] = []
+    if book is not None:
+        arcs, turns = _pairs(listed, arc_request)
+        binding = _reachable(book, arcs, turns, arc_request, arc_slot, capacity)
+        arcs_of = _gathered(arcs, turns, sorted(binding, key=book.turns.__getitem__))
+        for turn in arcs_of:
+            if not book.turns[turn].child:
+                slots = set(arc_slot[arcs_of[turn]].tolist())
+                wanted.append(_Group(slots, max(0, book.left(turn)), 0, turn))
+    groups, inside = _nested([*wanted, *([] if fair is None else _loads(fair, capacity))], capacity.size)
+    in_flow = {group.turn for group, _ in groups}
+    rows = [turn for turn in arcs_of if turn not in in_flow]
+    row_arcs = [*(arcs_of[turn] for turn in rows), *(np.isin(arc_slot, clique).nonzero()[0] for clique in cliques)]
+    if not groups and not row_arcs:
         return None, ()
-    arcs_of = _gathered(arcs, turns, binding)
-    slots_of = {turn: set(arc_slot[arcs_of[turn]].tolist()) for turn in binding if not book.turns[turn].child}
-    inside = [-1] * capacity.size
-    groups: list[tuple[int, int]] = []
-    for turn in sorted(slots_of, key=lambda turn: (-len(slots_of[turn]), book.turns[turn])):
-        around = {inside[slot] for slot in slots_of[turn]}
-        if len(around) == 1:
-            for slot in slots_of[turn]:
-                inside[slot] = len(groups)
-            groups.append((turn, around.pop()))
-            del arcs_of[turn]
+    most = [*(max(0, book.left(turn)) for turn in rows if book is not None), *([1] * len(cliques))]
     # outer groups have higher rows
-    last = len(groups) - 1
-    of_group = tuple(turn for turn, _ in reversed(groups))
-    rows = sorted(arcs_of, key=lambda turn: book.turns[turn])
-    lefts = {turn: max(0, book.left(turn)) for turn in binding}
-    innermost = np.array(inside, np.int32)
-    row_arcs = [*(arcs_of[turn] for turn in rows), *clique_arcs]
-    most = np.array([*(lefts[turn] for turn in rows), *([1] * len(clique_arcs))], np.int64)
-    limits = replace(
-        _packed(capacity.size, row_arcs, most) or _no_limits(capacity.size),
-        slot_group=np.where(innermost >= 0, last - innermost, -1).astype(np.int32),
-        group_parent=np.array([last - parent if parent >= 0 else -1 for _, parent in reversed(groups)], np.int32),
-        group_capacity=np.array([lefts[turn] for turn in of_group], np.int64),
-        group_step=np.zeros(len(groups), np.int64),
+    last, ordered = len(groups) - 1, groups[::-1]
+    limits = Limits(
+        slot_group=np.where(inside >= 0, last - inside, -1).astype(np.int32),
+        group_parent=np.array([last - parent if parent >= 0 else -1 for _, parent in ordered], np.int32),
+        group_capacity=np.array([group.most for group, _ in ordered], np.int64),
+        group_step=np.array([group.step for group, _ in ordered], np.int64),
         group_load=np.zeros(len(groups), np.int64),
-    )
-    return limits, of_group
-
-
-def _no_limits(slots: int) -> Limits:
-    """Return the limits that limit nothing."""
-    numbers, rows = np.empty(0, np.int64), np.empty(0, np.int32)
-    return Limits(np.full(slots, -1, np.int32), rows, numbers, numbers, numbers, rows, rows, numbers)
-
-
-def _packed(slots: int, row_arcs: Sequence[npt.NDArray[Any]], most: Ints) -> Limits | None:
-    """Packing rows alone; None where there is none."""
-    if not row_arcs:
-        return None
-    return replace(
-        _no_limits(slots),
-        row_arc=np.concatenate(row_arcs).astype(np.int32),
+        row_arc=np.concatenate([np.empty(0, np.int32), *row_arcs]).astype(np.int32),
         row_of=np.repeat(np.arange(len(row_arcs), dtype=np.int32), [arcs.size for arcs in row_arcs]),
-        row_capacity=most,
+        row_capacity=np.array(most, np.int64),
     )
+    return limits, tuple(group.turn for group, _ in ordered)
+
+
+class _Group(NamedTuple):
+    """Slots that take ``most`` patients together, each one ``step`` dearer than the one before; ``turn`` says why."""
+
+    slots: set[int]
+    most: int
+    step: int
+    turn: int
+
+
+def _loads(fair: Fair, capacity: Ints) -> list[_Group]:
+    """The slots of each professional who could take two patients."""
+    slots_of: dict[int, set[int]] = {}
+    for slot, professional in enumerate(fair.professional.tolist()):
+        if professional >= 0:
+            slots_of.setdefault(professional, set()).add(slot)
+    places = {professional: int(capacity[list(slots)].sum()) for professional, slots in slots_of.items()}
+    return [_Group(slots_of[p], places[p], fair.step, NOBODY) for p in sorted(slots_of) if places[p] > 1]
+
+
+def _nested(wanted: Sequence[_Group], slots: int) -> tuple[list[tuple[_Group, int]], npt.NDArray[np.int32]]:
+    """Return those of the groups that nest, the largest first, each with the one around it, and each slot's innermost.
+
+    −1 stands for none.
+    """
+    inside = [-1] * slots
+    groups: list[tuple[_Group, int]] = []
+    for group in sorted(wanted, key=lambda group: -len(group.slots)):
+        around = {inside[slot] for slot in group.slots}
+        if len(around) == 1:
+            for slot in group.slots:
+                inside[slot] = len(groups)
+            groups.append((group, around.pop()))
+    return groups, np.array(inside, np.int32)
 
 
 def _pairs(listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
@@ -168,10 +189,10 @@ def _pairs(listed: Sequence[Under | None], arc_request: npt.NDArray[np.int32]) -
     return np.concatenate(arcs), np.concatenate(turns)
 
 
-def _gathered(arcs: Ints, turns: Ints, wanted: Collection[int]) -> dict[int, Ints]:
-    """The arcs of some turns."""
+def _gathered(arcs: Ints, turns: Ints, wanted: Sequence[int]) -> dict[int, Ints]:
+    """The arcs of some turns, in their order."""
     order = turns.argsort(kind="stable")
-    numbers = np.array(sorted(wanted), np.int64)
+    numbers = np.array(wanted, np.int64)
     ordered = turns[order]
     first, end = ordered.searchsorted(numbers), ordered.searchsorted(numbers, "right")
     bounds = zip(numbers.tolist(), first.tolist(), end.tolist(), strict=True)

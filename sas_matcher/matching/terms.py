@@ -45,6 +45,7 @@ class Terms:
         ageing_per_h: share of its tier's value by which leaving a request waiting weighs more for each hour waited.
         exclusive_times: individual times of one professional that overlap are alternatives; not in a day log, whose
             slots stand for themselves.
+        fair_load_min: minutes that each patient whom a professional has within a day adds to the cost of his places.
         tiers: value and wait weight of each tier.
     """
 
@@ -55,4 +56,5 @@ class Terms:
     notice_min: float = 30.0
     ageing_per_h: float = 0.0
     exclusive_times: bool = False
+    fair_load_min: float = 0.0
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)

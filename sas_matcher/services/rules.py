@@ -32,6 +32,7 @@ class Rules:
                 self._common,
                 mt_first=setting["mt_rule"] == "first",
                 ageing_per_h=setting["ageing_pct_per_h"] / 100,
+                fair_load_min=setting["fair_load_min"],
             )
             self._hold[territory] = setting["hold_seconds"]
             self._policies[territory] = {

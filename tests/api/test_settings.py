@@ -170,6 +170,7 @@ async def test_who_may_change_what(service: Running, place: Territory, nothing_w
         ({"crisis_allowed": "yes", "why": WHY}, "crisis_allowed"),
         ({"ageing_pct_per_h": -0.1, "why": WHY}, "ageing_pct_per_h"),
         ({"ageing_pct_per_h": 2.01, "why": WHY}, "ageing_pct_per_h"),
+        ({"fair_load_min": 30.5, "why": WHY}, "fair_load_min"),
         ({"hold_seconds": 60, "why": WHY, "version": -1}, "version"),
         ({"hold_seconds": 60, "why": WHY, "version": 2**31}, "version"),
         ({"hold_seconds": 60, "why": WHY, "patient": "Dupont"}, "patient"),

@@ -142,6 +142,8 @@ async def test_a_change_is_made_once_for_its_key(desk: Desk, recorder: Recorder)
         {"policy": {"T9": "firm"}},
         {"ageing_pct_per_h": -0.1},
         {"ageing_pct_per_h": 2.1},
+        {"fair_load_min": -1},
+        {"fair_load_min": 30.1},
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ from sas_matcher.domain.limits import Counts, period_start
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching import engine
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem
+from sas_matcher.matching.explain import explain
 from sas_matcher.matching.limits import Turn, Under
 from sas_matcher.matching.market import Market, PlaceRow, site_json
 from sas_matcher.matching.terms import Terms
@@ -27,6 +29,7 @@ laws = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCh
 DOCTORS, CENTRES = ("10000000012", "10000000020"), ("690000001", "690000002")
 MEMBERS = [*(f"p:{rpps}" for rpps in DOCTORS), *(f"s:{finess}" for finess in CENTRES)]
 ZONE = "Europe/Paris"
+PARIS = ZoneInfo(ZONE)
 TERMS = Terms(exclusive_times=True)
 
 
@@ -217,3 +220,53 @@ def test_a_quota_that_a_batch_cannot_reach_is_not_posed() -> None:
     found = all_candidates(market, [request("a"), request("b")])
     assert isinstance(found[0].under, Under)
     assert build_problem([request("a"), request("b")], found, TERMS)[0].limits is None
+
+
+# -- fair loads ----------------------------------------------------------------------------------------------------
+
+FAIR = Terms(fair_load_min=20.0)
+
+
+def fair_total(batch: Sequence[OpenRequest], found: Sequence[Candidates], choice: Sequence[int]) -> int:
+    """What a choice costs when each further patient of a doctor costs 20 minutes more."""
+    chosen = [(c, at) for c, at in zip(found, choice, strict=True) if at >= 0]
+    patients = Counter(int(c.professional[at]) for c, at in chosen)
+    unserved = sum(FAIR.tiers[r.tier].value for r, at in zip(batch, choice, strict=True) if at < 0)
+    costs = sum(int(c.cost[at]) for c, at in chosen)
+    return unserved + costs + sum(200 * n * (n - 1) // 2 for n in patients.values())
+
+
+@laws
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.sampled_from((60, 120, 200)), st.integers(0, 2)), min_size=1, max_size=5)
+)
+def test_loads_are_spread_as_brute_force_would(drawn: list[tuple[int, int, int]]) -> None:
+    """What a doctor has already makes his places dearer, and so does each patient of the batch."""
+    market = market_of(
+        row(n, minutes, DOCTORS[doctor], CENTRES[0], capacity=3, left=left)
+        for n, (doctor, minutes, left) in enumerate(drawn, 1)
+    )
+    batch = [request(f"r{n}", deadline=NOW + 8 * 3600) for n in range(3)]
+    found = all_candidates(market, batch, terms=FAIR)
+    picks = run(batch, found, FAIR)
+    best = int(1e9)
+    for choice in itertools.product(*(range(-1, len(c)) for c in found)):
+        seats = Counter(int(c.slot_id[at]) for c, at in zip(found, choice, strict=True) if at >= 0)
+        if all(n <= market.left_of(slot) for slot, n in seats.items()):
+            best = min(best, fair_total(batch, found, choice))
+    assert fair_total(batch, found, [p.row for p in picks]) == best
+    assert {p.gap for p in picks} == {0}
+
+
+def test_one_request_goes_to_who_has_fewer_patients() -> None:
+    """Next door or ten minutes on: without the setting next door, with it to the doctor who has nobody yet."""
+    busy = row(1, 60, DOCTORS[0], CENTRES[0], capacity=3, left=1)
+    free = row(2, 70, DOCTORS[1], CENTRES[1])
+    market, asks = market_of([busy, free]), [request("r")]
+    assert run(asks, all_candidates(market, asks), Terms())[0].slot_id == 1
+    (pick,) = run(asks, all_candidates(market, asks, terms=FAIR), FAIR)
+    assert pick.slot_id == 2
+    other = explain(market, pick, NOW, PARIS, FAIR)["alternatives"][0]["cost"]
+    assert other["load_min"] == 40.0
+    parts = other["travel_min"] + other["wait_weighted_min"] + other["load_min"] - other["mt_bonus_min"]
+    assert parts == pytest.approx(other["total_min"])

@@ -461,6 +461,7 @@ def test_settings_read_as_what_is_in_force(run: Any, service: Any) -> None:
     assert "Réglages du territoire 69, version 2, depuis le " in out
     assert "T0 firm · T1 firm · T2 firm · T3 auto (crisis en ce moment)" in out
     assert "permise, déclarée" in out and "180 s" in out and "0,5 % de la valeur" in out
+    assert "2,5 min par patient" in out
     assert run("settings", "show", "69", "--key", "k", "--json")[1] == fake.answers[0].text + "\n"
 
 
@@ -474,13 +475,14 @@ def test_only_what_is_given_is_changed(run: Any, service: Any) -> None:
         "crisis": False,
         "why": "fin de l'afflux",
     }
-    others = ["--crisis-allowed", "on", "--hold", "60", "--mt", "first", "--ageing", "0", "--why", "w"]
+    others = ["--crisis-allowed", "on", "--hold", "60", "--mt", "first", "--ageing", "0", "--fair", "5", "--why", "w"]
     assert run("settings", "set", "69", "--key", "k", *others)[0] == 0
     assert json.loads(fake.calls[1].content) == {
         "crisis_allowed": True,
         "hold_seconds": 60,
         "mt_rule": "first",
         "ageing_pct_per_h": 0.0,
+        "fair_load_min": 5.0,
         "why": "w",
     }
 

@@ -85,6 +85,7 @@ SETTING: dict[str, Any] = {
     "crisis_allowed": True,
     "crisis": True,
     "ageing_pct_per_h": 0.5,
+    "fair_load_min": 2.5,
 }
 SETTING_CHANGE: dict[str, Any] = {
     "territory": "69",

@@ -34,6 +34,8 @@ create table territory_setting (
     crisis        boolean not null default false,
     -- percent of its tier's value that a request gains for each hour that it waits
     ageing_pct_per_h double precision not null default 0 check (ageing_pct_per_h between 0 and 2),
+    -- minutes that each patient whom a professional already has adds to the cost of his places: loads are spread
+    fair_load_min double precision not null default 0 check (fair_load_min between 0 and 30),
     version       int not null default 0,
     changed_at    timestamptz,
     constraint crisis_needs_leave check (

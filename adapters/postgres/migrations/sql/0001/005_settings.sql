@@ -4,6 +4,7 @@ create function setting_json(s territory_setting) returns json language sql immu
     select json_build_object(
         'territory', s.territory, 'hold_seconds', s.hold_seconds, 'mt_rule', s.mt_rule, 'policy', s.policy,
         'crisis_allowed', s.crisis_allowed, 'crisis', s.crisis, 'ageing_pct_per_h', s.ageing_pct_per_h,
+        'fair_load_min', s.fair_load_min,
         'version', s.version, 'changed_at', s.changed_at)
 $$;
 
@@ -42,6 +43,7 @@ begin
     after.changed_at := p_now;
     update territory_setting set hold_seconds = after.hold_seconds, mt_rule = after.mt_rule, policy = after.policy,
         crisis_allowed = after.crisis_allowed, crisis = after.crisis, ageing_pct_per_h = after.ageing_pct_per_h,
+        fair_load_min = after.fair_load_min,
         version = after.version, changed_at = after.changed_at
     where territory = p_territory;
     insert into territory_setting_log (territory, version, at, key_id, before, after, why)
