@@ -76,9 +76,11 @@ History = Annotated[
 @days.command(cls=FrenchCommand)
 def replay(
     file: Annotated[Path, typer.Argument(metavar="JOURNAL", help="Journal d'activité, .jsonl ou .jsonl.gz.")],
-    policy: Annotated[str, typer.Option(metavar="NOM", help="Politique à appliquer (docs/replay.md).")],
     out: Annotated[Path, typer.Option(metavar="FICHIER", help="Résultat à écrire : une ligne par demande.")],
     summary: Annotated[Path, typer.Option(metavar="FICHIER", help="Résumé à écrire, en JSON.")],
+    policy: Annotated[
+        str | None, typer.Option(metavar="NOM", help="Politique à appliquer (docs/replay.md) ; sinon celle des lots.")
+    ] = None,
     history: History = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Graine du rejeu ; la même donne le même résultat.")
@@ -96,12 +98,14 @@ def replay(
     """
     from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
 
-    name = laboratory.policy_of(policy)
+    name = None if policy is None else laboratory.policy_of(policy)
     if batches is not None:
         if history is not None:
             raise InputError("--batches redécide ce qui fut décidé, sans prévisions ; retirez --history")
         laboratory.replay_recorded(file, batches, name, seed=seed, out=out, summary=summary, say=typer.echo)
         return
+    if name is None:
+        raise InputError(f"donnez --policy ; valeurs possibles : {', '.join(laboratory.POLICIES)}")
     laboratory.replay_file(file, name, history=history, seed=seed, out=out, summary=summary, say=typer.echo)
 
 

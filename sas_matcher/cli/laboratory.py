@@ -14,7 +14,7 @@ from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.cli.output import progress, whole_file, whole_folder
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.replay.again import decide_again
-from sas_matcher.replay.batches import read_batches
+from sas_matcher.replay.batches import Batch, read_batches
 from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
@@ -200,8 +200,12 @@ def replay_file(
     say(f"{out} : {asked} demandes, {served} servies ({policy}). Résumé : {summary}.")
 
 
-def replay_recorded(path: Path, batches: Path, policy: str, *, seed: int, out: Path, summary: Path, say: Say) -> None:
+def replay_recorded(
+    path: Path, batches: Path, policy: str | None, *, seed: int, out: Path, summary: Path, say: Say
+) -> None:
     """Decide a recorded day again with its batches; write result and summary, and say what came out differently.
+
+    Without a policy it is that of the batches.
 
     Raises:
         InputError: The day log, the batches, a name or a file is wrong.
@@ -213,6 +217,7 @@ def replay_recorded(path: Path, batches: Path, policy: str, *, seed: int, out: P
         raise InputError(f"le fichier {batches} n'existe pas") from None
     except DayLogError as wrong:
         raise InputError(f"{batches}, ligne {wrong.line} : {wrong.problem.rstrip('.')}") from wrong
+    policy = policy or next((mark.policy for mark in marks if isinstance(mark, Batch)), "firm")
     with _both_files(out, summary) as write:
         with progress(len(day.events), f"{path.name} : {policy}") as advance:
             try:

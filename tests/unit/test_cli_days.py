@@ -443,6 +443,16 @@ def test_a_recorded_day_is_decided_again_with_its_batches(run: Any, tmp_path: Pa
     assert orjson.loads((tmp_path / "s.json").read_bytes())["batches"] == {"decided": 2, "different": 0}
 
 
+def test_the_policy_is_that_of_the_batches_unless_told_otherwise(run: Any, tmp_path: Path) -> None:
+    wish = list(_recorded(tmp_path))
+    at_policy = wish.index("--policy")
+    del wish[at_policy : at_policy + 2]
+    assert run(*wish)[0] == 0
+    assert orjson.loads((tmp_path / "s.json").read_bytes())["policy"] == "firm"
+    code, _, err = run(*wish[: wish.index("--batches")])
+    assert code == 2 and "donnez --policy ; valeurs possibles : fcfs-nearest, official, firm" in err
+
+
 def test_what_comes_out_differently_is_said(run: Any, tmp_path: Path) -> None:
     code, out, _ = run(*_recorded(tmp_path, slots=("near", None)))
     assert code == 0 and "2 décisions reprises, 1 différentes" in out
