@@ -19,6 +19,7 @@ import uvloop
 
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
+from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
@@ -36,6 +37,8 @@ from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
 from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
+from sas_matcher.services.agenda import Agendas
+from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
@@ -194,6 +197,8 @@ def api(settings: Settings) -> "FastAPI":
             hub = Hub(reader, stores.ledger, stores.clock)
             gate = Gate(stores.ledger, stores.clock, rate=settings.rate, burst=settings.burst)
             tickets = Tickets(stores.bus, gate, stores.clock, ids.secret)
+            publishing = Publishing(stores.ledger, stores.clock, geography)
+            agendas = PostgresAgendas(stores.ledger)
             wire = Wire(
                 ledger=stores.ledger,
                 bus=stores.bus,
@@ -202,7 +207,8 @@ def api(settings: Settings) -> "FastAPI":
                 gate=gate,
                 tickets=tickets,
                 hub=hub,
-                publishing=Publishing(stores.ledger, stores.clock, geography),
+                publishing=publishing,
+                agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 steering=Steering(stores.ledger, stores.clock),
@@ -301,12 +307,14 @@ async def core(settings: Settings, holder: str) -> None:
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
+        showing = AgendaShow(PostgresAgendas(stores.ledger), publishing, stores.clock, geography)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (matcher.run(), keeper.run(), ingest.run(), _once_loaded(matcher.ready, solver)):
+                for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever()):
                     group.create_task(work)
+                group.create_task(_once_loaded(matcher.ready, solver))
                 if sending is not None:
                     group.create_task(sending.run())
         finally:

@@ -99,6 +99,42 @@ class PracticeLimit(NamedTuple):
     members: tuple[str, ...]
 
 
+class AgendaRecord(NamedTuple):
+    """An agenda as stored.
+
+    Attributes:
+        source: whose it is; ``name`` is unique among its agendas.
+        professional, structure: whose places they are.
+        document: JSON in the shape of the API's agenda, and ``quick`` (what the quick actions added).
+        version: 1, 2, …
+        shown_version, shown_until, shown_at: which version is published, until when it was cut into slots, since when.
+        report: JSON, what publishing it changed.
+        failed: why the newest version could not be published; None when it is.
+    """
+
+    source: str
+    name: str
+    professional: str | None
+    structure: str | None
+    document: str
+    version: int
+    changed_at: datetime
+    shown_version: int
+    shown_until: datetime | None
+    shown_at: datetime | None
+    report: str | None
+    failed: str | None
+
+
+class TakenPlage(NamedTuple):
+    """A range of an agenda that has patients, and how many seats they take."""
+
+    external_id: str
+    starts: datetime
+    ends: datetime
+    seats: int
+
+
 class KeyRecord(NamedTuple):
     """An API key as stored: the secret only as a hash."""
 

@@ -221,6 +221,14 @@ class PostgresLedger:
         rows: list[Any] = await self._retry(lambda c: c.fetch(sql, *args))
         return rows
 
+    async def change(self, sql: str, *args: Any) -> Any:
+        """Run one changing function of a sibling of this package, in bulk, and publish what it announced.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
+        return await self._change(sql, *args, bulk=True)
+
     async def _value(self, name: str, *args: Any) -> Any:
         return await self._retry(lambda c: c.fetchval(QUERIES[name], *args))
 

@@ -15,6 +15,7 @@ from sas_matcher.api.hub import Hub
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
+from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.national import NationalView
@@ -40,6 +41,7 @@ class Wire:
     hub: Hub
     publishing: Publishing
     limiting: Limiting
+    agendas: Agendas
     regulating: Regulating
     steering: Steering
     territories: Sequence[str]

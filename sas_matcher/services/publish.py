@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sas_matcher.domain.agenda import LONGEST_INDIVIDUAL
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import SPECIALTIES
 from sas_matcher.matching.market import KM_PER_DEGREE
@@ -16,7 +17,7 @@ from sas_matcher.ports import Clock, Geography, Ledger
 
 HORIZON: Final = timedelta(days=92)  # agendas open a quarter ahead; further is a typing error
 LONGEST: Final = timedelta(hours=24)  # the index of overlapping slots relies on it
-LONGEST_INDIVIDUAL: Final = timedelta(hours=4)  # one patient for longer is a plage that was given capacity 1
+OF_AGENDAS: Final = "agenda/"  # how the external ids of slots begin that the service itself cuts out of an agenda
 ASTRAY_KM: Final = 60.0  # the largest commune of France (Maripasoula) apart, none reaches 40 km from its town hall
 
 
@@ -60,6 +61,23 @@ class Publishing:
             InvalidInputError: names each wrong slot and field; nothing was published.
         """
         now = self._clock.now()
+        for number, slot in enumerate(slots):
+            if slot["external_id"].startswith(OF_AGENDAS):
+                message = f"« {OF_AGENDAS} » est réservé aux agendas tenus ici ; choisissez un autre début"
+                raise InvalidInputError.of(f"slots.{number}.external_id", message)
+        rows = self.checked(publisher, slots, now)
+        verdicts = await self._ledger.upsert_slots(now, publisher.source, rows)
+        return [
+            {"external_id": row["external_id"], "outcome": verdict["outcome"], "slot_id": verdict["slot_id"]}
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ]
+
+    def checked(self, publisher: Publisher, slots: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+        """Return slots as the ledger's rows; arguments as for ``publish``.
+
+        Raises:
+            InvalidInputError: names each wrong slot and field.
+        """
         rows: list[dict[str, Any]] = []
         problems: list[dict[str, str]] = []
         seen: set[str] = set()
@@ -74,11 +92,7 @@ class Publishing:
                 rows.append(self._row(slot, now))
         if problems:
             raise InvalidInputError(_summary(problems), errors=problems[:100])
-        verdicts = await self._ledger.upsert_slots(now, publisher.source, rows)
-        return [
-            {"external_id": row["external_id"], "outcome": verdict["outcome"], "slot_id": verdict["slot_id"]}
-            for row, verdict in zip(rows, verdicts, strict=True)
-        ]
+        return rows
 
     async def withdraw(
         self,

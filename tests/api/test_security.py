@@ -19,6 +19,8 @@ OPEN: Final = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json"}
 UUID: Final = "00000000-0000-7000-8000-000000000000"
 REGULATOR: Final = frozenset({Scope.REGULATOR})
 PRACTICE: Final = frozenset({Scope.PRACTICE})
+KEEPERS: Final = frozenset({Scope.PRACTICE, Scope.COORDINATOR})
+"""Of agendas: a gestionnaire runs those of its structures."""
 EVERYONE: Final = frozenset(Scope)
 SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("POST", "/v1/requests"): REGULATOR,
@@ -37,6 +39,15 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("GET", "/v1/limits/{name}"): PRACTICE,
     ("PUT", "/v1/limits/{name}"): PRACTICE,
     ("DELETE", "/v1/limits/{name}"): PRACTICE,
+    ("GET", "/v1/agendas"): KEEPERS,
+    ("POST", "/v1/agendas/stop"): KEEPERS,
+    ("POST", "/v1/agendas/go-on"): KEEPERS,
+    ("GET", "/v1/agendas/{name}"): KEEPERS,
+    ("PUT", "/v1/agendas/{name}"): KEEPERS,
+    ("DELETE", "/v1/agendas/{name}"): KEEPERS,
+    ("POST", "/v1/agendas/{name}/preview"): KEEPERS,
+    ("POST", "/v1/agendas/{name}/places"): KEEPERS,
+    ("DELETE", "/v1/agendas/{name}/places/{places_id}"): KEEPERS,
     ("GET", "/v1/bookings"): PRACTICE,
     ("GET", "/v1/bookings/{booking_id}"): PRACTICE,
     ("POST", "/v1/bookings/{booking_id}/refuse"): PRACTICE,

@@ -1,0 +1,33 @@
+-- name: agenda
+-- What is known of an agenda.
+select source, name, professional, structure, document::text, version, changed_at, shown_version,
+    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed
+from agenda where source = $1 and name = $2
+
+-- name: agendas
+select source, name, professional, structure, document::text, version, changed_at, shown_version,
+    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed
+from agenda
+where source = $1 and ($2::text[] is null or professional = any($2) or structure = any($3))
+order by name limit $4
+
+-- name: due
+-- Agendas whose newest version is not published, or not far enough ahead; oldest first.
+select source, name from agenda
+where again_at <= $1 and (shown_version <> version or shown_until < $2)
+order by shown_until, source, name limit $3
+
+-- name: failed
+-- Nothing was changed of what is published; it is tried again from then on.
+update agenda set failed = $4, again_at = $5 where source = $1 and name = $2 and version = $3 returning name
+
+-- name: forget
+-- An agenda of which nothing is published any more.
+delete from agenda where source = $1 and name = $2 and version = $3 and shown_version = $3 returning name
+
+-- name: taken
+-- Seats of its coming plages that somebody has.
+select s.external_id, s.starts, s.ends, count(*) as seats
+from agenda_slot k join slot s on s.id = k.slot_id join booking b on b.slot_id = s.id and b.ended_at is null
+where k.source = $1 and k.name = $2 and k.starts > $3 and s.capacity > 1
+group by s.id

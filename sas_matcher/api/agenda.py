@@ -1,0 +1,138 @@
+"""Routes of agendas kept here: the week said once, more places, stop. A key sees those of the people it is bound to."""
+
+import re
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.agenda_schemas import AgendaIn, GoOnIn, PlacesIn, StopIn
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.reading import parse
+from sas_matcher.api.wire import caller, json, once, wire
+from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.vocabulary import Scope
+
+router = APIRouter(prefix="/v1/agendas", tags=["cabinets et centres"])
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,40}")
+
+
+async def _keeper(request: Request) -> Caller:
+    """Return who calls: a practice, or whoever runs structures (bound to them like a practice)."""
+    return await caller(request, Scope.PRACTICE, Scope.COORDINATOR)
+
+
+def _name(text: str, field: str = "name") -> str:
+    if _NAME.fullmatch(text) is None:
+        raise InvalidInputError.of(field, "1 à 40 caractères parmi a-z, 0-9, - et _")
+    return text
+
+
+@router.get("", summary="My agendas", responses=problems(401, 403, 429, 503))
+async def agendas(request: Request) -> Response:
+    """Return the agendas that this key may change, by name, and what of each is published."""
+    who = await _keeper(request)
+    return json({"agendas": await wire(request).agendas.all(who.publisher)})
+
+
+@router.post(
+    "/stop",
+    summary="Stop everything now",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(StopIn),
+)
+async def stop(request: Request) -> Response:
+    """Take every free place of all agendas of the key (or of those named) off, until midnight there or an instant.
+
+    Who has a place keeps it (`keep`), or is matched again (`refuse`). Again does no harm.
+    """
+    who = await _keeper(request)
+    asked = parse(StopIn, await request.body() or b"{}")
+    done = await wire(request).agendas.stop(who.publisher, who.key_id, asked.names, asked.until, asked.booked)
+    return json({"agendas": done})
+
+
+@router.post(
+    "/go-on",
+    summary="End a stop",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(GoOnIn),
+)
+async def go_on(request: Request) -> Response:
+    """End the stops of all agendas of the key, or of those named; their places are back at once."""
+    who = await _keeper(request)
+    asked = parse(GoOnIn, await request.body() or b"{}")
+    return json({"agendas": await wire(request).agendas.go_on(who.publisher, who.key_id, asked.names)})
+
+
+@router.get("/{name}", summary="One agenda", responses=problems(401, 403, 404, 422, 429, 503))
+async def agenda(request: Request, name: str) -> Response:
+    """Return an agenda, what the quick actions added, and what of it is published."""
+    who = await _keeper(request)
+    return json(await wire(request).agendas.one(who.publisher, _name(name)))
+
+
+@router.put(
+    "/{name}",
+    summary="Set or change an agenda",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(AgendaIn),
+)
+async def put(request: Request, name: str) -> Response:
+    """Say the week once: it is cut into slots and published for the next seven days, rolling.
+
+    Times are on the wall clock of the place. In force when the call returns; `report` counts what that changed. Free
+    places that are no longer said go; who has one keeps it, but within a closure that says `refuse`. What the quick
+    actions added stays.
+    """
+    who = await _keeper(request)
+    wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
+    return json(await wire(request).agendas.put(who.publisher, who.key_id, _name(name), wish))
+
+
+@router.delete("/{name}", summary="Take an agenda back", responses=problems(401, 403, 404, 409, 422, 429, 503))
+async def remove(request: Request, name: str) -> Response:
+    """Take an agenda back: its free places go, who has one keeps it."""
+    who = await _keeper(request)
+    return json(await wire(request).agendas.remove(who.publisher, who.key_id, _name(name)))
+
+
+@router.post(
+    "/{name}/preview",
+    summary="What an agenda would publish",
+    responses=problems(401, 403, 413, 422, 429, 503),
+    openapi_extra=takes(AgendaIn),
+)
+async def preview(request: Request, name: str) -> Response:
+    """Return the slots that an agenda would have in the next seven days; nothing is written."""
+    who = await _keeper(request)
+    wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
+    return json({"slots": wire(request).agendas.preview(who.publisher, _name(name), wish)})
+
+
+@router.post(
+    "/{name}/places",
+    summary="More places today",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(PlacesIn, once=True),
+)
+async def add_places(request: Request, name: str) -> Response:
+    """Add so many places in a range of one day (“+2 places between 14 h and 16 h”), published when the call returns."""
+    who = await _keeper(request)
+    body = await request.body()
+    key = once(request, who, body).key
+    wish = parse(PlacesIn, body).model_dump()
+    return json(await wire(request).agendas.add_places(who.publisher, who.key_id, _name(name), wish, key))
+
+
+@router.delete(
+    "/{name}/places/{places_id}",
+    summary="Take added places back",
+    responses=problems(401, 403, 404, 409, 422, 429, 503),
+)
+async def remove_places(request: Request, name: str, places_id: str) -> Response:
+    """Take places back that a quick action added: free ones go, who has one keeps it."""
+    who = await _keeper(request)
+    agendas = wire(request).agendas
+    return json(await agendas.remove_places(who.publisher, who.key_id, _name(name), _name(places_id, "places_id")))
