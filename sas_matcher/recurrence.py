@@ -62,7 +62,11 @@ def _argument(frequency: str, key: str, value: str) -> tuple[str, Any]:
         case "WKST" if value in _DAYS:
             return "wkst", _DAYS[value]
         case "BYDAY" if frequency != "DAILY":
-            return "byweekday", [_weekday(day, frequency) for day in value.split(",")]
+            named = [_weekday(day, frequency) for day in value.split(",")]
+            if len({day.n is None for day in named}) > 1:
+                # dateutil would ask for both at once
+                raise ValueError("BYDAY : tous les jours avec un rang (1MO), ou aucun ; faites deux plages")
+            return "byweekday", named
         case "BYMONTHDAY" if frequency == "MONTHLY":
             numbers = [_number(key, day, -31, 31) for day in value.split(",")]
             if 0 in numbers:

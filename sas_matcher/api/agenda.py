@@ -48,7 +48,7 @@ async def stop(request: Request) -> Response:
     Who has a place keeps it (`keep`), or is matched again (`refuse`). Again does no harm.
     """
     who = await _keeper(request)
-    asked = parse(StopIn, await request.body() or b"{}")
+    asked = parse(StopIn, await request.body())
     done = await wire(request).agendas.stop(who.publisher, who.key_id, asked.names, asked.until, asked.booked)
     return json({"agendas": done})
 
@@ -62,7 +62,7 @@ async def stop(request: Request) -> Response:
 async def go_on(request: Request) -> Response:
     """End the stops of all agendas of the key, or of those named; their places are back at once."""
     who = await _keeper(request)
-    asked = parse(GoOnIn, await request.body() or b"{}")
+    asked = parse(GoOnIn, await request.body())
     return json({"agendas": await wire(request).agendas.go_on(who.publisher, who.key_id, asked.names)})
 
 
