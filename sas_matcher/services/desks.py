@@ -19,7 +19,7 @@ from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
 
 INLINE_PAIRS: Final = 4_000
-"""Pairs up to which a plan without a forecast is made at once: about 4 ms (as ``match.INLINE_ARCS``)."""
+"""Pairs up to which a plan without a forecast is made at once: about 4 ms (as ``deciding.INLINE_ARCS``)."""
 
 RETRY_S: Final = 5.0
 """After a plan that did not come, the calls are answered at the old prices for so long."""
@@ -62,7 +62,7 @@ class Desks:
         self._ready: dict[str, tuple[Task, list[FieldPlan]]] = {}
         self._not_before: dict[str, float] = {}
 
-    def __contains__(self, territory: str) -> bool:
+    def __contains__(self, territory: object) -> bool:
         return territory in self._desks
 
     def __getitem__(self, territory: str) -> TerritoryDesk:

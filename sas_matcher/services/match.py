@@ -9,31 +9,29 @@ deciding goes on with what is known.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, time, tzinfo
 from functools import partial
 from typing import Any, Final, Protocol
 
-import numpy as np
 import orjson
 import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.limits import is_child
-from sas_matcher.domain.vocabulary import Mode, Tier, matching_specialty
+from sas_matcher.domain.vocabulary import Tier, matching_specialty
 from sas_matcher.matching.commitment import Policy
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide, find_candidates
+from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.explain import (
     PlaceGoneError,
 )
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, PlaceRow, Spot, place_row, stable_key
+from sas_matcher.matching.market import Market, PlaceRow, Spot, place_row, stable_key
 from sas_matcher.matching.pairs import Codes
-from sas_matcher.matching.peers import OFFICIAL, PEERS, Search, choose
-from sas_matcher.matching.terms import TIER_RANK, Terms
-from sas_matcher.matching.territory import Decision, TerritoryDesk
+from sas_matcher.matching.peers import OFFICIAL
+from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.territory import TerritoryDesk
 from sas_matcher.ports import (
     LIMIT_NEWS,
     PLACES_STREAM,
@@ -47,31 +45,21 @@ from sas_matcher.ports import (
     Publisher,
 )
 from sas_matcher.services.claiming import Line, Scribe
+from sas_matcher.services.deciding import Decider, SolverProcess, Watch
 from sas_matcher.services.desks import Desks, PlannerProcess
 from sas_matcher.services.journal import batch_news
+from sas_matcher.services.open_requests import OpenRequests
 from sas_matcher.services.rules import Rules
-from solver import Plan, Problem, solve
 
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
 RENEW_S: Final = 3.0
-INLINE_ARCS: Final = 4_000  # about 4 ms of solving; more goes to a process of its own (the solver holds the GIL)
-SOLVE_S: Final = 0.25  # for one solve; then the plan before it, or tier-greedy on all candidates, marked as such
-DECIDE_S: Final = (
-    0.45  # for a batch: 1 000 requests on 10 000 places are proven optimal in 0.3 s; then as far as it got
-)
-BATCH: Final = 1_000
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
 BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bulk comes in entries of 200 places, 5 ms
 LOADED: Final = 1_000  # places loaded between two breaths: about 10 ms
-LOSSES: Final = 5  # lost seats in a row before a request waits for the next change
 HOUR_S: Final = 3600.0  # the longest sleep when no plan is due
 EPOCH_S: Final = 0.2  # how often a wipe of Redis is looked for
 PAUSE_S: Final = 2.0  # longer between two looks means that this process or Redis stood still
 _log = structlog.get_logger(__name__)
-
-
-class SolveTimeoutError(Exception):
-    """The exact solve did not end in time."""
 
 
 class History(Protocol):
@@ -86,40 +74,8 @@ class History(Protocol):
         ...
 
 
-class SolverProcess(PlannerProcess, Protocol):
-    """Solves a large problem, or makes a plan, elsewhere and within a deadline."""
-
-    async def solve(self, problem: Problem, seconds: float) -> Plan:
-        """Return the exact plan.
-
-        Raises:
-            SolveTimeoutError: no answer in time; the work was stopped.
-        """
-        ...
-
-    async def search(self, problem: Problem, seconds: float) -> Plan:
-        """Return a plan of a problem with packing rows that is searched for (CP-SAT), with its proven gap.
-
-        Raises:
-            SolveTimeoutError: no answer in time.
-        """
-        ...
-
-
-class Watch(Protocol):
-    """Counts what the matcher does (metrics)."""
-
-    def batch(self, size: int, arcs: int, seconds: float, method: str, gap: int) -> None:
-        """One batch was solved; ``gap`` as in ``Pick``: 0 proven optimal, else a bound, −1 when unknown."""
-        ...
-
-    def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
-        """One request got its verdict, so long after it was created."""
-        ...
-
-    def state(self, places: int, waiting: int) -> None:
-        """How much is in memory."""
-        ...
+class Elsewhere(SolverProcess, PlannerProcess, Protocol):
+    """Solves large problems, and makes plans, in processes of their own."""
 
 
 def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
@@ -163,7 +119,7 @@ class Matcher:
         territories: Sequence[str],
         zone_of: Callable[[str], tzinfo],
         landmass_of: Callable[[str], int],
-        solver: SolverProcess | None = None,
+        solver: Elsewhere | None = None,
         watch: Watch | None = None,
         terms: Terms | None = None,
         policy: str = "firm",
@@ -180,8 +136,6 @@ class Matcher:
         self._territories = list(territories)
         self._zone_of = zone_of
         self._landmass_of = landmass_of
-        self._radius_of = radius_of  # the national platform's circle, for the policy that imitates it
-        self._solver = solver
         self._watch = watch
         self._journal = journal  # hears what was decided together (stream ``batches``)
         self._heard = "0-0"  # the last entry of the log of places that is in the market
@@ -189,13 +143,6 @@ class Matcher:
         self.market = Market()
         self.ready = asyncio.Event()
         self._fences: dict[str, int] = {}
-        self._new: dict[str, OpenRequest] = {}
-        self._waiting: dict[str, OpenRequest] = {}
-        # the batch being decided, without those that were closed or changed meanwhile; and places freed meanwhile
-        self._batch: dict[str, OpenRequest] = {}
-        self._freed: list[Spot] = []
-        self._told: set[str] = set()
-        self._losses: dict[str, int] = {}
         self._positions: dict[str, str] = {}
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None
@@ -204,7 +151,16 @@ class Matcher:
         self._scribe = Scribe(self._rules, zone_of, ids)
         self._history, self._seed = history, seed
         self._desks = Desks(solver, self._work.set)
-        self._at_desk: dict[str, OpenRequest] = {}  # those that a desk decides: they wait, or are promised
+        self._open = OpenRequests(self._work)
+        self._decider = Decider(
+            clock=clock,
+            rules=self._rules,
+            zone_of=zone_of,
+            radius_of=radius_of,
+            solver=solver,
+            watch=watch,
+            seed=seed,
+        )
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -290,16 +246,13 @@ class Matcher:
         """Close a desk; whom it had goes round again."""
         if territory in self._desks:
             self._desks.shut(territory)
-            for request in [r for r in self._at_desk.values() if r.territory == territory]:
-                self._new[request.id] = self._at_desk.pop(request.id)
-            self._work.set()
+            self._open.move_to_new(self._open.at_desk, territory)
 
     def _wants_desk(self, territory: str) -> bool:
         """Whether something is promised there, or may be, or prices can be learned."""
         if not self._rules.only_firm(territory):
             return True
-        open_ones = (*self._new.values(), *self._at_desk.values())
-        promised = any(r.promised is not None for r in open_ones if r.territory == territory)
+        promised = any(r.promised is not None for r in self._open if r.territory == territory)
         return promised or (self._history is not None and self._history.has(territory))
 
     async def _open_desk(self, territory: str, midnight: float, weekday: int, terms: Terms, policy: Policy) -> None:
@@ -317,9 +270,7 @@ class Matcher:
             desk.place(now.timestamp(), _place_row(record, row["left"]))
             if number % LOADED == LOADED - 1:
                 await asyncio.sleep(0)
-        for request in [r for r in self._waiting.values() if r.territory == territory]:
-            self._new[request.id] = self._waiting.pop(request.id)
-        self._work.set()
+        self._open.move_to_new(self._open.waiting, territory)
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -333,7 +284,7 @@ class Matcher:
                 if self._desks.has_work(self._clock.now().timestamp()):
                     self._work.set()  # the clock was put forward while it waited for a plan to be due
                 if self._watch:
-                    self._watch.state(len(self.market), len(self._waiting) + len(self._new) + len(self._at_desk))
+                    self._watch.state(len(self.market), len(self._open))
             except UnavailableError as away:
                 _log.warning("matcher.store_away", detail=away.detail)
 
@@ -355,7 +306,7 @@ class Matcher:
         """Forget the places that have started and the requests that nobody can serve any more."""
         now = self._clock.now().timestamp()
         self.market.drop_before(int(now))
-        for request in [r for r in (*self._waiting.values(), *self._at_desk.values()) if r.deadline <= now]:
+        for request in [r for r in self._open if r.deadline <= now]:
             self._forget(request.id)  # that it was closed may have been said while we reloaded
 
     # -- the streams ---------------------------------------------------------------------------------------------
@@ -427,7 +378,7 @@ class Matcher:
                 freed += self._apply_places(fields[b"kind"].decode(), orjson.loads(fields[b"data"]))
                 self._heard = entry.id
         if freed:
-            self._wake(freed)
+            self._open.wake(freed)
         if self._desks.has_work(self._clock.now().timestamp()):
             self._work.set()
 
@@ -449,7 +400,7 @@ class Matcher:
             elif a.stream == "places":
                 freed += self._apply_places(a.type, orjson.loads(a.data))
         if freed:
-            self._wake(freed)
+            self._open.wake(freed)
 
     def _apply_places(self, kind: str, items: Sequence[Any]) -> list[Spot]:
         """Apply one change of places; returns where there now is a seat left."""
@@ -479,51 +430,17 @@ class Matcher:
 
     def _take_in(self, document: Mapping[str, Any]) -> None:
         request_id = document["request_id"]
-        places = (self._new, self._waiting, self._batch, self._at_desk)
-        known = next((request for place in places if (request := place.get(request_id)) is not None), None)
-        if known is not None and known.version >= document["version"]:
+        if self._open.version(request_id) >= document["version"]:
             return
-        self._drop(request_id)
+        self._open.drop(request_id)
         if document["status"] not in (RequestStatus.WAITING, RequestStatus.PROMISED):
             return  # it has its seat; only what waits asks for one, and what is promised may move
-        self._new[request_id] = open_request(document, self._landmass_of(document["insee"]))
-        self._work.set()
+        self._open.add(open_request(document, self._landmass_of(document["insee"])))
 
     def _forget(self, request_id: str) -> None:
         """A request is closed."""
-        self._drop(request_id)
+        self._open.drop(request_id)
         self._desks.close(request_id)
-
-    def _drop(self, request_id: str) -> None:
-        """What is known of a request is out of date."""
-        for place in (self._new, self._waiting, self._batch, self._at_desk):
-            place.pop(request_id, None)
-        self._told.discard(request_id)
-        self._losses.pop(request_id, None)
-
-    def _wake(self, spots: Sequence[Spot]) -> None:
-        """Let the waiting requests that one of these places might help go round again."""
-        if self._batch:
-            # whoever turns out to find no place has not seen these
-            self._freed += spots
-        if not self._waiting:
-            return
-        by_kind: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
-        for spot in spots:
-            by_kind.setdefault((spot.profession, spot.mode), []).append((spot.lat, spot.lon, spot.start))
-        arrays = {kind: np.array(places) for kind, places in by_kind.items()}
-        for request_id, request in list(self._waiting.items()):
-            for mode in request.modes:
-                places = arrays.get((request.profession, mode))
-                if places is None:
-                    continue
-                might = places[:, 2] <= request.deadline
-                if mode != Mode.TELE:
-                    might &= np.abs(places[:, 0] - request.lat) <= request.radius_km / KM_PER_DEGREE
-                if might.any():
-                    self._new[request_id] = self._waiting.pop(request_id)
-                    self._work.set()
-                    break
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
@@ -563,46 +480,21 @@ class Matcher:
                     # another matcher decides now; what we may still decide shows at the next renewal
                     _log.warning("matcher.fenced", batch=len(batch))
                     self._fences = {}
-                    for known in (self._new, self._waiting, self._at_desk):
-                        known.clear()
+                    self._open.clear()
                     for territory in self._territories:
                         self._desks.shut(territory)
                     await self._until_there(self._renew)
 
     def _next_batch(self) -> list[OpenRequest]:
-        """Take the open requests, the most urgent first when there are too many for one batch."""
+        """Take the open requests that can still be served."""
         now = self._clock.now().timestamp()
-        for late in [r.id for r in self._new.values() if r.deadline <= now]:
+        for late in [r.id for r in self._open.new.values() if r.deadline <= now]:
             self._forget(late)
-        # a promise is a desk's: it waits for it to open
-        ready = [
-            r
-            for r in self._new.values()
-            if r.territory in self._fences and (r.promised is None or r.territory in self._desks)
-        ]
-        if len(ready) > BATCH:
-            ready = sorted(ready, key=lambda r: (TIER_RANK[r.tier], r.created_at, r.id))[:BATCH]
-        for request in ready:
-            del self._new[request.id]
-        return ready
+        return self._open.next_batch(self._fences, self._desks)
 
     def batch_of(self, request_ids: Iterable[str]) -> list[OpenRequest]:
         """Take these of the open requests to be decided together, whatever else is open (a recorded batch)."""
-        found = (self._new.pop(name, None) or self._waiting.pop(name, None) for name in request_ids)
-        return [request for request in found if request is not None]
-
-    def _again(self, requests: Iterable[OpenRequest]) -> None:
-        """Let requests of the batch go round again, unless they were closed or changed meanwhile."""
-        for request in requests:
-            if request.id in self._batch:
-                self._new[request.id] = request
-                self._work.set()
-
-    def _park(self, request: OpenRequest) -> None:
-        """Let a request of the batch wait for a change of places, unless it was closed or changed meanwhile."""
-        # the national engine has no waiting list: who found nothing comes back only when he asks again
-        if request.id in self._batch and self._rules.policies(request.territory)[request.tier] != OFFICIAL:
-            self._waiting[request.id] = request
+        return self._open.take(request_ids)
 
     async def decide_batch(self, batch: Sequence[OpenRequest]) -> None:
         """Decide a batch and commit it: picks, claims in one transaction, losers go round again.
@@ -611,15 +503,14 @@ class Matcher:
             UnavailableError: the ledger is away; the batch goes round again.
             FencedError: another matcher decides now; nothing was written.
         """
-        self._batch = {request.id: request for request in batch}
+        self._open.begin(batch)
         try:
             await self._decide_and_commit(batch)
         except UnavailableError:
-            self._again([request for request in batch if request.id not in self._at_desk])
+            self._open.again([request for request in batch if request.id not in self._open.at_desk])
             raise
         finally:
-            freed, self._freed, self._batch = self._freed, [], {}
-            self._wake(freed)
+            self._open.end()
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
         began, heard = self._clock.now(), self._heard
@@ -650,16 +541,17 @@ class Matcher:
                 found.append(find_candidates(self.market, request, now, self._rules.terms(request.territory)))
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        picks = await self._picks(batch, found, began)
+        picks = await self._decider.picks(self.market, batch, found, began)
         lines: list[Line] = []
         for number, pick in enumerate(picks):
-            if pick.row < 0 and pick.request.id in self._told:
-                self._park(pick.request)  # the same was told already
+            if pick.row < 0 and pick.request.id in self._open.told:
+                if self._comes_back(pick.request):
+                    self._open.park(pick.request)  # the same was told already
             else:
                 try:
                     lines.append(self._scribe.of_pick(self.market, pick, began))
                 except PlaceGoneError:
-                    self._again([pick.request])
+                    self._open.again([pick.request])
             # what would help who has no place may take 5 ms to find
             if pick.row < 0 or number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
@@ -671,7 +563,7 @@ class Matcher:
         found: dict[str, Candidates] = {}
         async with self._still:
             for number, request in enumerate(batch):
-                self._at_desk[request.id] = request
+                self._open.at_desk[request.id] = request
                 found[request.id] = self._all_places(request, now)
                 self._desks.take_in(now, request, found[request.id])
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
@@ -682,11 +574,11 @@ class Matcher:
                 self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
         lines: list[Line] = []
         for number, (territory, decision) in enumerate(done.decisions):
-            open_one = self._at_desk.get(decision.request_id)
+            open_one = self._open.at_desk.get(decision.request_id)
             if open_one is None:
                 self._desks[territory].close(decision.request_id)
                 continue
-            if decision.what == "none" and open_one.id in self._told:
+            if decision.what == "none" and open_one.id in self._open.told:
                 continue  # the same was told already
             desk = self._desks[territory]
             places = found.get(open_one.id) or self._all_places(open_one, now)
@@ -702,61 +594,9 @@ class Matcher:
     def _all_places(self, request: OpenRequest, now: float) -> Candidates:
         return find_candidates(self.market, request, now, self._rules.terms(request.territory), full=True)
 
-    async def _picks(self, batch: Sequence[OpenRequest], found: Sequence[Candidates], began: datetime) -> list[Pick]:
-        """Decide requests together; those of a territory that is matched by a peer, for comparison, by its rules."""
-        groups: dict[tuple[str, str] | None, list[int]] = {}
-        for number, request in enumerate(batch):
-            policy = self._rules.policies(request.territory)[request.tier]
-            groups.setdefault((policy, request.territory) if policy in PEERS else None, []).append(number)
-        picks: list[Pick] = []
-        for group, members in groups.items():
-            asked, places = [batch[n] for n in members], [found[n] for n in members]
-            if group is None:
-                picks += await self._optimum(asked, places, began)
-            else:
-                policy, territory = group
-                radius = self._radius_of(territory) if policy == OFFICIAL else 0.0
-                search = Search(self.market, began.timestamp(), self._zone_of(territory), radius, self._seed)
-                picks += choose(policy, asked, places, search)
-        return picks
-
-    async def _optimum(self, batch: Sequence[OpenRequest], found: list[Candidates], began: datetime) -> list[Pick]:
-        """Run the decision of a batch, letting others in where it pauses; large problems are solved elsewhere."""
-
-        def spent() -> float:
-            return (self._clock.now() - began).total_seconds()
-
-        work = decide(batch, found, self._rules.terms(batch[0].territory), lambda: spent() > DECIDE_S)
-        arcs, plan = 0, None
-        while True:
-            try:
-                problem = work.send(plan)
-            except StopIteration as done:
-                picks: list[Pick] = done.value
-                break
-            plan = None
-            if problem is None:
-                await asyncio.sleep(0)
-            else:
-                arcs = len(problem.arc_cost)
-                plan = await self._solve(problem)
-        if self._watch:
-            self._watch.batch(len(batch), arcs, spent(), picks[0].method, picks[0].gap)
-        return picks
-
-    async def _solve(self, problem: Problem) -> Plan | None:
-        if len(problem.arc_cost) <= INLINE_ARCS or self._solver is None:
-            plan = solve(problem)
-            if plan.gap and self._solver is not None:
-                # limits that the flow cannot keep, and repairing it may have cost something
-                with suppress(SolveTimeoutError):
-                    plan = await self._solver.search(problem, SOLVE_S)
-            return plan
-        try:
-            return await self._solver.solve(problem, SOLVE_S)
-        except SolveTimeoutError:
-            _log.warning("matcher.solver_late", requests=len(problem.penalty), arcs=len(problem.arc_cost))
-            return None
+    def _comes_back(self, request: OpenRequest) -> bool:
+        """Whether who found no place waits for one: the national engine has no waiting list."""
+        return self._rules.policies(request.territory)[request.tier] != OFFICIAL
 
     def _settle(self, lines: Sequence[Line], verdicts: Sequence[str], announced: Sequence[Announcement]) -> None:
         """Bring memory in line with what the ledger said."""
@@ -769,53 +609,17 @@ class Matcher:
             request = line.request
             # a limit of the practice that is reached is a seat lost: what it leaves was told with the answer
             verdict = "seat_lost" if said == "limit_reached" else said
-            if line.decision is not None:
-                self._settle_at_desk(line, line.decision, verdict)
-            elif verdict == "seat_lost":
-                lost = self._losses.get(request.id, 0) + 1
-                self._losses[request.id] = lost
-                if lost < LOSSES:
-                    self._again([request])
-                else:
-                    self._park(request)
-            elif verdict == "told":
-                # the ledger counted this as a version of its own
-                if request.id in self._batch:
-                    self._told.add(request.id)
-                self._park(replace(request, version=request.version + 1))
-                self._losses.pop(request.id, None)
+            if line.decision is None:
+                self._open.settle(request, verdict, comes_back=self._comes_back(request))
             else:
-                self._told.discard(request.id)
-                self._losses.pop(request.id, None)
+                self._desks[request.territory].settle(line.decision, verdict)
+                self._open.settle_at_desk(request, verdict, line.claim.slot_id)
             if self._watch:
                 self._watch.decided(request, said, done - request.created_at)
         claimed = {line.claim.slot_id for line in lines}
         lapsed = [spot for spot in freed if spot.slot_id not in claimed]
         if lapsed:
-            self._wake(lapsed)
-
-    def _settle_at_desk(self, line: Line, decision: Decision, verdict: str) -> None:
-        """Bring a desk in line with what the ledger said."""
-        request = line.request
-        self._desks[request.territory].settle(decision, verdict)
-        self._losses.pop(request.id, None)
-        if verdict == "told" and request.id in self._at_desk:
-            self._told.add(request.id)
-        else:
-            self._told.discard(request.id)
-        if verdict in ("held", "told_firm", "not_waiting"):
-            self._at_desk.pop(request.id, None)
-        elif verdict != "seat_lost" and request.id in self._at_desk:
-            # the ledger counted this as a version of its own
-            behind = line.claim.slot_id if verdict in ("promised", "moved") else None
-            self._at_desk[request.id] = replace(
-                request,
-                version=request.version + 1,
-                promised=behind,
-                was_promised=request.was_promised or behind is not None,
-            )
-        if verdict == "seat_lost":
-            self._work.set()
+            self._open.wake(lapsed)
 
 
 def _place_row(record: Mapping[str, Any], left: int) -> PlaceRow:

@@ -17,9 +17,10 @@ from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
-from sas_matcher.services import match
+from sas_matcher.services import deciding, match, open_requests
+from sas_matcher.services.deciding import SolveTimeoutError
 from sas_matcher.services.desks import PlanLateError
-from sas_matcher.services.match import Matcher, SolveTimeoutError
+from sas_matcher.services.match import Matcher
 from solver import Plan, Problem, solve
 from tests.matching_cases import LYON, NOW
 
@@ -383,7 +384,7 @@ async def test_requests_that_come_while_a_batch_is_claimed_form_the_next_one(sta
         await until(lambda: ledger.batches == [["first"]])
         for n in range(5):
             ledger.ask(f"r{n}")
-        await until(lambda: len(stage.matcher._new) == 5)
+        await until(lambda: len(stage.matcher._open.new) == 5)
         assert len(ledger.batches) == 1
         ledger.gate.set()
         await until(lambda: all(d["status"] == "held" for d in ledger.requests.values()))
@@ -434,9 +435,9 @@ async def test_a_seat_lost_again_and_again_waits_for_a_change(stage: Stage, monk
     monkeypatch.setattr(stage.ledger, "claim", always_lost)
     async with stage.running() as ledger:
         ledger.ask("r")
-        await until(lambda: len(ledger.batches) == match.LOSSES)
+        await until(lambda: len(ledger.batches) == open_requests.LOSSES)
         await settled()
-        assert len(ledger.batches) == match.LOSSES
+        assert len(ledger.batches) == open_requests.LOSSES
         monkeypatch.setattr(ledger, "claim", real)
         ledger.rivals = set()
         ledger.publish_place(2, 5)
@@ -444,7 +445,7 @@ async def test_a_seat_lost_again_and_again_waits_for_a_change(stage: Stage, monk
 
 
 async def test_the_batch_limit_keeps_the_most_urgent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match, "BATCH", 3)
+    monkeypatch.setattr(open_requests, "BATCH", 3)
     for n, tier in enumerate(("T3", "T2", "T0", "T1", "T3", "T0")):
         stage.ledger.ask(f"{tier}-{n}", quiet=True, tier=tier)
     async with stage.running() as ledger:
@@ -455,7 +456,7 @@ async def test_the_batch_limit_keeps_the_most_urgent(stage: Stage, monkeypatch: 
 async def test_a_request_past_its_deadline_is_dropped_and_does_not_hold_up_others(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "BATCH", 2)
+    monkeypatch.setattr(open_requests, "BATCH", 2)
     for n in range(4):
         stage.ledger.ask(f"late{n}", quiet=True, tier="T0", minutes=-1)
     stage.ledger.ask("r", quiet=True)
@@ -559,10 +560,10 @@ async def test_a_closed_request_is_forgotten(stage: Stage) -> None:
         ledger.ask("r")
         await until(lambda: ledger.told == ["r"])
         ledger.close("r")
-        await until(lambda: not stage.matcher._waiting)
+        await until(lambda: not stage.matcher._open.waiting)
         ledger.publish_place(1)
         await settled()
-        assert ledger.batches == [["r"]] and not stage.matcher._waiting and not stage.matcher._told
+        assert ledger.batches == [["r"]] and not stage.matcher._open.waiting and not stage.matcher._open.told
 
 
 async def test_a_request_closed_while_it_is_decided_is_forgotten(stage: Stage) -> None:
@@ -573,10 +574,10 @@ async def test_a_request_closed_while_it_is_decided_is_forgotten(stage: Stage) -
         ledger.ask("s")
         await until(lambda: len(ledger.batches) == 2)
         ledger.announce(("requests", "closed", "s", ""))
-        await until(lambda: not stage.matcher._batch)
+        await until(lambda: not stage.matcher._open.batch)
         ledger.gate.set()
         await until(lambda: "s" in ledger.told)
-        assert set(stage.matcher._waiting) == stage.matcher._told == {"r"}
+        assert set(stage.matcher._open.waiting) == stage.matcher._open.told == {"r"}
 
 
 async def test_a_request_changed_while_it_is_decided_is_decided_as_it_is_now(stage: Stage) -> None:
@@ -586,10 +587,10 @@ async def test_a_request_changed_while_it_is_decided_is_decided_as_it_is_now(sta
         await until(lambda: len(ledger.batches) == 1)
         ledger.requests["r"] |= {"version": 5, "modes": ["tele"]}
         ledger.announce(("requests", "open", "r", ledger.requests["r"]))
-        await until(lambda: "r" in stage.matcher._new)
+        await until(lambda: "r" in stage.matcher._open.new)
         ledger.gate.set()
         await until(lambda: len(ledger.told) == 2)
-        assert stage.matcher._waiting["r"].modes == ("tele",)
+        assert stage.matcher._open.waiting["r"].modes == ("tele",)
         ledger.publish_place(1, mode="tele")
         await until(lambda: ledger.held("r") == 1)
 
@@ -623,7 +624,7 @@ class Withdrawing(OtherProcess):
 async def test_a_place_withdrawn_while_the_batch_is_solved_goes_to_nobody(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "INLINE_ARCS", 0)
+    monkeypatch.setattr(deciding, "INLINE_ARCS", 0)
     stage.matcher = stage.new_matcher(Withdrawing(stage))
     for slot_id in range(1, 5):
         stage.ledger.publish_place(slot_id, 10 * slot_id, quiet=True)
@@ -647,7 +648,7 @@ async def test_a_place_withdrawn_unheard_is_lost_and_forgotten(stage: Stage) -> 
 
 
 async def test_a_late_solver_means_tier_greedy_and_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match, "INLINE_ARCS", 0)
+    monkeypatch.setattr(deciding, "INLINE_ARCS", 0)
     solver = LateSolver()
     stage.matcher = stage.new_matcher(solver)
     stage.ledger.publish_place(1, 10, quiet=True)
@@ -664,7 +665,7 @@ async def test_a_late_solver_means_tier_greedy_and_says_so(stage: Stage, monkeyp
 async def test_a_batch_out_of_time_keeps_what_it_has_and_says_what_that_may_miss(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "DECIDE_S", 0.0)
+    monkeypatch.setattr(deciding, "DECIDE_S", 0.0)
     for slot_id in range(1, 101):
         stage.ledger.publish_place(slot_id, 20 + slot_id, quiet=True)
     for n in range(60):
@@ -678,7 +679,7 @@ async def test_a_batch_out_of_time_keeps_what_it_has_and_says_what_that_may_miss
 async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "INLINE_ARCS", 4)
+    monkeypatch.setattr(deciding, "INLINE_ARCS", 4)
     solver = OtherProcess()
     stage.matcher = stage.new_matcher(solver)
     for slot_id in range(1, 4):
@@ -692,7 +693,7 @@ async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
         await until(lambda: len(ledger.batches) == 2)
         for name in "abc":
             ledger.ask(name)
-        await until(lambda: len(stage.matcher._new) == 3)
+        await until(lambda: len(stage.matcher._open.new) == 3)
         ledger.gate.set()
         await until(lambda: len(ledger.decisions) == 5)
         assert solver.asked == 1 and ledger.decisions["a"]["method"] == "flow"
@@ -701,7 +702,7 @@ async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
         await until(lambda: ledger.batches[-1] == ["second"])
         for name in "de":
             ledger.ask(name, profession="PED")
-        await until(lambda: len(stage.matcher._new) == 2)
+        await until(lambda: len(stage.matcher._open.new) == 2)
         ledger.gate.set()
         await until(lambda: len(ledger.decisions) == 8)
         assert ledger.decisions["d"]["batch_size"] == 2 and solver.asked == 1

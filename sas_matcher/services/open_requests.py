@@ -1,0 +1,186 @@
+"""The open requests of a matcher, each in the one place that says what happens to it next."""
+
+import asyncio
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from sas_matcher.domain.vocabulary import Mode
+from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.market import KM_PER_DEGREE, Spot
+from sas_matcher.matching.terms import TIER_RANK
+
+BATCH: Final = 1_000
+LOSSES: Final = 5  # lost seats in a row before a request waits for the next change
+
+
+class OpenRequests:
+    """Open requests by what they wait for.
+
+    Attributes:
+        new: the next batch.
+        batch: the batch being decided, without those that were closed or changed meanwhile.
+        waiting: those that found no place; a change of places that may help brings them back.
+        at_desk: those that a desk decides: they wait there, or are promised.
+        told: those that know that there is no place now.
+    """
+
+    def __init__(self, work: asyncio.Event) -> None:
+        self._work = work
+        self.new: dict[str, OpenRequest] = {}
+        self.batch: dict[str, OpenRequest] = {}
+        self.waiting: dict[str, OpenRequest] = {}
+        self.at_desk: dict[str, OpenRequest] = {}
+        self.told: set[str] = set()
+        self._losses: dict[str, int] = {}
+        self._freed: list[Spot] = []  # places freed while a batch is decided
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.waiting) + len(self.at_desk)
+
+    def __iter__(self) -> Iterator[OpenRequest]:
+        """All but those of the batch."""
+        return iter([*self.new.values(), *self.waiting.values(), *self.at_desk.values()])
+
+    def version(self, request_id: str) -> int:
+        """The version that is known of a request, 0 for none."""
+        places = (self.new, self.waiting, self.batch, self.at_desk)
+        return next((request.version for place in places if (request := place.get(request_id)) is not None), 0)
+
+    def add(self, request: OpenRequest) -> None:
+        """A request wants to be decided."""
+        self.new[request.id] = request
+        self._work.set()
+
+    def drop(self, request_id: str) -> None:
+        """What is known of a request is out of date."""
+        for place in (self.new, self.waiting, self.batch, self.at_desk):
+            place.pop(request_id, None)
+        self.told.discard(request_id)
+        self._losses.pop(request_id, None)
+
+    def clear(self) -> None:
+        """Forget all but the batch being decided."""
+        for place in (self.new, self.waiting, self.at_desk):
+            place.clear()
+
+    def move_to_new(self, place: dict[str, OpenRequest], territory: str) -> None:
+        """Let those of a territory go round again."""
+        for request in [r for r in place.values() if r.territory == territory]:
+            self.add(place.pop(request.id))
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    def next_batch(self, territories: Container[str], with_desk: Container[str]) -> list[OpenRequest]:
+        """Take the new ones of some territories, the most urgent first when there are too many for one batch.
+
+        A promise is a desk's: it waits until its territory has one.
+        """
+        ready = [
+            request
+            for request in self.new.values()
+            if request.territory in territories and (request.promised is None or request.territory in with_desk)
+        ]
+        if len(ready) > BATCH:
+            ready = sorted(ready, key=lambda r: (TIER_RANK[r.tier], r.created_at, r.id))[:BATCH]
+        for request in ready:
+            del self.new[request.id]
+        return ready
+
+    def take(self, request_ids: Iterable[str]) -> list[OpenRequest]:
+        """Take these, wherever they wait."""
+        found = (self.new.pop(name, None) or self.waiting.pop(name, None) for name in request_ids)
+        return [request for request in found if request is not None]
+
+    def begin(self, batch: Sequence[OpenRequest]) -> None:
+        """These are being decided."""
+        self.batch = {request.id: request for request in batch}
+
+    def end(self) -> None:
+        """They are: what was freed meanwhile, whoever found no place has not seen."""
+        freed, self._freed, self.batch = self._freed, [], {}
+        self.wake(freed)
+
+    def again(self, requests: Iterable[OpenRequest]) -> None:
+        """Let requests of the batch go round again, unless they were closed or changed meanwhile."""
+        for request in requests:
+            if request.id in self.batch:
+                self.add(request)
+
+    def park(self, request: OpenRequest) -> None:
+        """Let a request of the batch wait for a change of places, unless it was closed or changed meanwhile."""
+        if request.id in self.batch:
+            self.waiting[request.id] = request
+
+    def settle(self, request: OpenRequest, verdict: str, *, comes_back: bool) -> None:
+        """Put a request of the batch where the ledger's verdict wants it; some policies have no waiting list."""
+        if verdict == "seat_lost":
+            lost = self._losses.get(request.id, 0) + 1
+            self._losses[request.id] = lost
+            if lost < LOSSES:
+                self.again([request])
+            elif comes_back:
+                self.park(request)
+            return
+        self._losses.pop(request.id, None)
+        if verdict != "told":
+            self.told.discard(request.id)
+            return
+        if request.id in self.batch:
+            self.told.add(request.id)
+        if comes_back:
+            # the ledger counted this as a version of its own
+            self.park(replace(request, version=request.version + 1))
+
+    def settle_at_desk(self, request: OpenRequest, verdict: str, slot_id: int | None) -> None:
+        """Note what the ledger said of a desk's decision; ``slot_id``: the seat that was asked for."""
+        self._losses.pop(request.id, None)
+        here = request.id in self.at_desk
+        if verdict == "told" and here:
+            self.told.add(request.id)
+        else:
+            self.told.discard(request.id)
+        if verdict in ("held", "told_firm", "not_waiting"):
+            self.at_desk.pop(request.id, None)
+        elif verdict == "seat_lost":
+            self._work.set()
+        elif here:
+            behind = slot_id if verdict in ("promised", "moved") else None
+            self.at_desk[request.id] = replace(
+                request,
+                version=request.version + 1,
+                promised=behind,
+                was_promised=request.was_promised or behind is not None,
+            )
+
+    # -- places --------------------------------------------------------------------------------------------------
+
+    def wake(self, spots: Sequence[Spot]) -> None:
+        """Let the waiting requests that one of these places might help go round again."""
+        if self.batch:
+            self._freed += spots
+        if not (self.waiting and spots):
+            return
+        by_kind: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
+        for spot in spots:
+            by_kind.setdefault((spot.profession, spot.mode), []).append((spot.lat, spot.lon, spot.start))
+        arrays = {kind: np.array(places) for kind, places in by_kind.items()}
+        for request in [r for r in self.waiting.values() if _may_help(arrays, r)]:
+            self.add(self.waiting.pop(request.id))
+
+
+def _may_help(
+    arrays: Mapping[tuple[str, str], np.ndarray[tuple[int, int], np.dtype[np.float64]]], r: OpenRequest
+) -> bool:
+    for mode in r.modes:
+        places = arrays.get((r.profession, mode))
+        if places is None:
+            continue
+        might = places[:, 2] <= r.deadline
+        if mode != Mode.TELE:
+            might &= np.abs(places[:, 0] - r.lat) <= r.radius_km / KM_PER_DEGREE
+        if might.any():
+            return True
+    return False
