@@ -20,6 +20,7 @@ import uvloop
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.agenda import PostgresAgendas
+from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
@@ -181,11 +182,12 @@ def api(settings: Settings) -> "FastAPI":
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
     from sas_matcher.api.wire import Wire  # noqa: PLC0415
     from sas_matcher.api.ws import Sockets  # noqa: PLC0415
-    from sas_matcher.polling import editors_view  # noqa: PLC0415
+    from sas_matcher.polling import appointment_server, editors_view  # noqa: PLC0415
 
     geography = Gazetteer.load()
     ids = SystemIds()
     fhir = FhirServer(f"{settings.public_url}/fhir" if settings.public_url else "")
+    appointments = appointment_server(settings, fhir)
     sign_in = Client(settings.psc_authorize, settings.psc_client, settings.psc_redirect)
     booking = BookingEntry(frozenset(settings.sso_origins), sign_in, ids.secret)
 
@@ -218,6 +220,7 @@ def api(settings: Settings) -> "FastAPI":
             )
             booking.keep = stores.bus.keep_once
             fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)
+            appointments.store = PostgresEditors(stores.ledger)
             following = _vital(hub.run())
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -230,7 +233,9 @@ def api(settings: Settings) -> "FastAPI":
                 await asyncio.gather(following, return_exceptions=True)
                 await reader.close()
 
-    return create_app(open_wire, ids.uuid, [*booking.routes(), *fhir.routes()], {"/fhir": error_response})
+    return create_app(
+        open_wire, ids.uuid, [*booking.routes(), *appointments.routes(), *fhir.routes()], {"/fhir": error_response}
+    )
 
 
 class Meter:

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from adapters.fhir.editors import EditorsError, FhirEditor, ReadEditor, read_editors
+from adapters.fhir.inbound import AppointmentServer
 from adapters.fhir.placing import Placing
+from adapters.fhir.server import FhirServer
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.editors import PostgresEditors
@@ -16,7 +18,7 @@ from sas_matcher.config import ConfigError, Settings
 from sas_matcher.linking import directory_of
 from sas_matcher.ports import Clock
 from sas_matcher.services.aggregate import Polling
-from sas_matcher.services.editors import Editors, Named
+from sas_matcher.services.editors import SOURCE_PREFIX, Editors, Named
 from sas_matcher.services.publish import Publishing
 
 
@@ -67,6 +69,19 @@ async def editor_polling(
         await reader.close()
         for editor in editors:
             await editor.close()
+
+
+def appointment_server(settings: Settings, server: FhirServer) -> AppointmentServer:
+    """Return the routes through which editors tell us of bookings (INT_R03).
+
+    Raises:
+        ConfigError: the file of editors cannot be used.
+    """
+    sources: dict[str, list[str]] = {}
+    for read in editors_of(settings):
+        for client in read.config.clients:
+            sources.setdefault(client, []).append(SOURCE_PREFIX + read.config.name)
+    return AppointmentServer(server, sources)
 
 
 def editors_view(settings: Settings, ledger: PostgresLedger, bus: RedisBus, clock: Clock) -> Editors:

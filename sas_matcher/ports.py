@@ -616,17 +616,15 @@ class EditorBatch(NamedTuple):
     owners: tuple[str, ...]
 
 
-class EditorPlace(NamedTuple):
-    """A free place of an editor, in the shape of the API's slot; ``url``: where its regulator books it."""
-
-    slot: Mapping[str, Any]
-    url: str | None
-
-
 class EditorAnswer(NamedTuple):
-    """What an editor answered: places, and how many were dropped for which reason."""
+    """What an editor answered.
 
-    places: Sequence[EditorPlace]
+    Attributes:
+        slots: free places in the shape of the API's slot; ``link``: where a regulator books it.
+        dropped: how many slots could not be used, by reason.
+    """
+
+    slots: Sequence[Mapping[str, Any]]
     dropped: Mapping[str, int]
 
 

@@ -14,7 +14,7 @@ from adapters.fhir.asking import Flow, booking_page
 from adapters.fhir.identifiers import Kind
 from adapters.fhir.reading import Offered, Searchset
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SPECIALTIES, Profession
-from sas_matcher.ports import CommuneRecord, Directory, EditorAnswer, EditorPlace, Geography
+from sas_matcher.ports import CommuneRecord, Directory, EditorAnswer, Geography
 
 _NARROWEST: Final = ("snp", "cpts", "pro", "public")  # a slot has one visibility here; regulators see all four
 _PROFESSION_OF: Final = {label.casefold(): code for code, label in PROFESSION_LABELS.items()}
@@ -32,14 +32,14 @@ class Placing:
     def answer(self, read: Searchset, flow: Flow, origin: str) -> EditorAnswer:
         """Return the places of an answer; a slot of several consultation types is one place for each."""
         dropped = Counter(read.dropped)
-        places: list[EditorPlace] = []
+        slots: list[Mapping[str, Any]] = []
         for offered in read.offered:
             wrong = self._unplaceable(offered)
             if wrong is not None:
                 dropped[wrong] += 1
             else:
-                places += self._places(offered, flow, origin)
-        return EditorAnswer(places, dropped)
+                slots += self._slots(offered, flow, origin)
+        return EditorAnswer(slots, dropped)
 
     def _unplaceable(self, offered: Offered) -> str | None:
         if self._commune(offered) is None:
@@ -49,7 +49,7 @@ class Placing:
         # a visit or a consultation takes no five hours: a plage, which this contract has no way to say
         return "too_long" if (offered.end - offered.start).total_seconds() > 4 * 3600 else None
 
-    def _places(self, offered: Offered, flow: Flow, origin: str) -> Iterator[EditorPlace]:
+    def _slots(self, offered: Offered, flow: Flow, origin: str) -> Iterator[Mapping[str, Any]]:
         commune, profession = self._commune(offered), self._profession(offered)
         if commune is None or profession is None:  # pragma: no cover - asked before
             raise LookupError(offered.slot_id)
@@ -75,12 +75,12 @@ class Placing:
             "profession": profession,
             "specialty": specialty,
             "offers": [],
+            "link": booking_page(url, origin) if url else None,
             "visibility": next(name for name in _NARROWEST if name in seen),
         }
         for mode in offered.modes:
             name = offered.slot_id if mode == offered.modes[0] else f"{offered.slot_id}|{mode}"
-            slot: Mapping[str, Any] = {**common, "external_id": name, "mode": mode}
-            yield EditorPlace(slot, booking_page(url, origin) if url else None)
+            yield {**common, "external_id": name, "mode": mode}
 
     def _professional(self, offered: Offered) -> dict[str, str] | None:
         if offered.practitioner is None:

@@ -91,7 +91,7 @@ class FhirServer:
             "/fhir": {},
             "/fhir/{rest:path}": {},
         }
-        return [Route(path, _Endpoint(self, path, answers)) for path, answers in table.items()]
+        return [Route(path, Endpoint(self, path, answers)) for path, answers in table.items()]
 
     @property
     def running(self) -> Services:
@@ -111,13 +111,13 @@ class FhirServer:
         asked = slot_search(request.query_params.multi_items(), strict=_strict(request))
         places = await self.running.agenda.of_practitioners(asked.rpps, asked.window, for_cpts=asked.for_cpts)
         build = cpts_bundle if asked.for_cpts else practitioners_bundle
-        return _answer(build(places, self._frame(request)))
+        return answer_of(build(places, self._frame(request)))
 
     async def search_schedules(self, request: Request) -> Response:
         """Answer the search for sites of SOS Médecins."""
         asked = sos_search(request.query_params.multi_items(), strict=_strict(request))
         places = await self.running.agenda.of_sos(asked.sirets, asked.window)
-        return _answer(sos_bundle(places, self._frame(request)))
+        return answer_of(sos_bundle(places, self._frame(request)))
 
     async def read_slot(self, request: Request) -> Response:
         """Return one free slot."""
@@ -127,7 +127,7 @@ class FhirServer:
         place = await self.running.agenda.slot(int(number)) if known else None
         if place is None:
             raise NotFoundError("Créneau inconnu, ou qui n'est plus libre.")
-        return _answer(resource_of(place, "Slot"))
+        return answer_of(resource_of(place, "Slot"))
 
     async def read_schedule(self, request: Request) -> Response:
         """Return the agenda of a practitioner who shows a place there."""
@@ -143,7 +143,7 @@ class FhirServer:
         place = await self.running.agenda.any_of(rpps, wanted) if _RPPS.fullmatch(rpps) and site else None
         if place is None:
             raise NotFoundError("Agenda inconnu, ou qui ne montre rien en ce moment.")
-        return _answer(resource_of(place, kind))
+        return answer_of(resource_of(place, kind))
 
     def _frame(self, request: Request) -> Frame:
         base = self.base(request)
@@ -165,7 +165,7 @@ class FhirServer:
         return await self._save(request, read_identifier(found[0]))
 
     async def _save(self, request: Request, search: tuple[str | None, str | None] | None) -> Response:
-        account = read_account(await _document(request))
+        account = read_account(await document_of(request))
         services = self.running
         outcome, account_id = await services.accounts.save_account(
             services.clock.now(), services.ids.uuid(), search, account
@@ -175,7 +175,7 @@ class FhirServer:
             where = "Practitioner.telecom.value" if outcome == "duplicate_email" else "Practitioner.identifier"
             raise FhirRuleError(Issue("duplicate", f"{what} déjà celle ou celui d'un compte actif", (where,)))
         place = {"Location": f"{self.base(request)}/Practitioner/{account_id}"}
-        return _answer(account_resource(account_id, account), 201 if outcome == "created" else 200, place)
+        return answer_of(account_resource(account_id, account), 201 if outcome == "created" else 200, place)
 
     async def search_practitioners(self, request: Request) -> Response:
         """Return the regulator's account, else the practitioner showing places, that an identifier is of."""
@@ -196,7 +196,7 @@ class FhirServer:
         if resource is not None:
             full_url = f"{frame.base}/Practitioner/{resource['id']}"
             bundle["entry"] = [{"fullUrl": full_url, "resource": resource, "search": {"mode": "match"}}]
-        return _answer(bundle)
+        return answer_of(bundle)
 
     async def read_practitioner(self, request: Request) -> Response:
         """Return a regulator's account, or a practitioner who shows places."""
@@ -208,7 +208,7 @@ class FhirServer:
             resource = await self._practitioner(wanted)
         if resource is None:
             raise NotFoundError("Compte inconnu, ou professionnel qui ne montre rien en ce moment.")
-        return _answer(resource)
+        return answer_of(resource)
 
     async def _practitioner(self, number: str) -> dict[str, Any] | None:
         """Return a practitioner by RPPS, prefixed or not."""
@@ -218,10 +218,10 @@ class FhirServer:
 
     async def metadata(self, request: Request) -> Response:
         """Return the CapabilityStatement."""
-        return _answer(capability_statement(self.base(request), __version__, self.running.clock.now()))
+        return answer_of(capability_statement(self.base(request), __version__, self.running.clock.now()))
 
 
-class _Endpoint:
+class Endpoint:
     """One address: authentication first, then the method, then the answer; every error an OperationOutcome."""
 
     def __init__(self, server: FhirServer, path: str, answers: Mapping[str, Answer]) -> None:
@@ -230,12 +230,13 @@ class _Endpoint:
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call."""
         # the template is the label of the metrics
         scope["route"] = SimpleNamespace(path=self._path)
         request = Request(scope, receive)
         try:
             peer = request.client.host if request.client is not None else None
-            await self._server.running.access.admit(peer, request.headers)
+            request.state.client = await self._server.running.access.admit(peer, request.headers)
             method = "GET" if request.method == "HEAD" else request.method
             if not self._answers:
                 raise NotFoundError("Cette adresse n'existe pas.")
@@ -262,10 +263,11 @@ def error_response(error: SasError) -> Response:
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="sas-matcher"'
-    return _answer(outcome_of(error), error.status, headers)
+    return answer_of(outcome_of(error), error.status, headers)
 
 
-def _answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def answer_of(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a FHIR answer."""
     return Response(orjson.dumps(document), status, dict(headers or {}), names.JSON)
 
 
@@ -273,7 +275,12 @@ def _strict(request: Request) -> bool:
     return "handling=strict" in request.headers.get("prefer", "").replace(" ", "").lower()
 
 
-async def _document(request: Request) -> Any:
+async def document_of(request: Request) -> Any:
+    """Return the JSON document of a call.
+
+    Raises:
+        FhirError: another type of content, no JSON, or nested too deep.
+    """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind not in _BODY_TYPES:
         raise FhirError(Issue("not-supported", "Content-Type : application/fhir+json ou application/json"))

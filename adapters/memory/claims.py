@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from adapters.memory.requests import lapse_holds
-from adapters.memory.rows import Booking, Request, Slot, earliest
+from adapters.memory.rows import Booking, Request, Slot, booked_elsewhere, earliest
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Claim
@@ -109,7 +109,9 @@ def _stay(tables: Tables, now: datetime, claims: Sequence[Claim], batch: _Batch)
         if slot.status != "open" or slot.starts <= now:
             continue
         booking.version += 1
-        if claim.kind == ClaimKind.TELL:
+        if claim.kind == ClaimKind.TELL and booked_elsewhere(slot):
+            tables.hold(booking, tables.hold_end(now, request))
+        elif claim.kind == ClaimKind.TELL:
             booking.state, booking.firm_at = "firm", now
             batch.firm.append(booking)
         request.decision = claim.decision
@@ -205,6 +207,8 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
     """Write the bookings of those who won a seat."""
     for won in planned:
         claim, request, slot, seat = won
+        there = claim.kind == ClaimKind.TELL and booked_elsewhere(slot)
+        until = claim.hold_until if claim.kind == ClaimKind.HOLD else tables.hold_end(now, request) if there else None
         booking = Booking(
             id=claim.booking_id,
             request_id=request.id,
@@ -213,11 +217,11 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
             territory=slot.territory,
             professional=slot.professional,
             during=tables.during(slot),
-            state=_STATES[claim.kind],
+            state="held" if there else _STATES[claim.kind],
             slot_version=slot.version,
             held_at=now,
-            hold_until=claim.hold_until if claim.kind == ClaimKind.HOLD else None,
-            firm_at=now if claim.kind == ClaimKind.TELL else None,
+            hold_until=until,
+            firm_at=now if claim.kind == ClaimKind.TELL and not there else None,
         )
         tables.insert(booking)
         request.decision = claim.decision
@@ -240,7 +244,7 @@ def _verdict(tables: Tables, claim: Claim, batch: _Batch) -> str:
         return "displaced" if name in batch.displaced else "not_waiting"
     if name in batch.stayed or name in batch.won:
         if kind in (ClaimKind.TELL, ClaimKind.HOLD):
-            return "told_firm" if kind == ClaimKind.TELL else "held"
+            return "told_firm" if status == "firm" else "held"
         return "moved" if name in batch.movers else "promised"
     if name in batch.told:
         return "told"
@@ -255,7 +259,8 @@ def _verdict(tables: Tables, claim: Claim, batch: _Batch) -> str:
 def _announce(tables: Tables, now: datetime, batch: _Batch) -> None:
     """Tell regulators and practices what the batch decided; what the matcher decided, it knows."""
     kinds = {name: won.claim.kind for name, won in batch.won.items()}
-    tables.tell_regulators(now, [n for n, kind in kinds.items() if kind == ClaimKind.HOLD], "request.held")
+    held = [name for name in (*batch.stayed, *kinds) if tables.requests[name].status == "held"]
+    tables.tell_regulators(now, held, "request.held")
     tables.tell_regulators(now, batch.told, "request.waiting")
     # a move is silent: the regulator was promised a time, not a place
     given = [n for n, kind in kinds.items() if kind == ClaimKind.PROMISE and n not in batch.movers]

@@ -44,6 +44,8 @@ def request_json(request: Request, booking: Booking | None) -> str:
         "held_at": booking.held_at,
         "hold_until": booking.hold_until if booking.state == "held" else None,
         "firm_at": booking.firm_at,
+        # replays poll no editors
+        "link": None,
     }
     document["promise"] = None
     if request.promised_at is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, taken_in
+from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, booked_elsewhere, taken_in
 from adapters.memory.tables import Tables
 from sas_matcher.ports import Idempotency
 
@@ -166,7 +166,7 @@ def release_booking(
 def decline_hold(
     tables: Tables, now: datetime, key_id: str, request_id: str, booking_id: str | None, scope: str
 ) -> Answer:
-    """Decline a hold: the next one, never the same again; scope is slot or professional."""
+    """Decline a hold: the next one, never the same again; scope is slot, professional or gone (a phantom)."""
     request, booking = _of_key(tables, key_id, request_id, booking_id)
     if request is None:
         return "not_found", None
@@ -177,7 +177,13 @@ def decline_hold(
     exclude = [f"s{slot.id}"]
     if scope == "professional" and slot.professional is not None:
         exclude.append(f"p{slot.professional}")
-    release_booking(tables, now, booking, "declined", "declined", "waiting", exclude)
+    if scope == "gone" and booked_elsewhere(slot):
+        release_booking(tables, now, booking, "refused", "phantom", "waiting", exclude)
+        if slot.status == "open":
+            tables.withdraw(now, slot)
+            tables.announce_gone(now, [slot])
+    else:
+        release_booking(tables, now, booking, "declined", "declined", "waiting", exclude)
     tables.announce_requests(now, [request], "request.reopened")
     return "declined", tables.request_json(request)
 

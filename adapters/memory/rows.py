@@ -99,6 +99,11 @@ class Booking:
     version: int = 1
 
 
+def booked_elsewhere(slot: Slot) -> bool:
+    """Tell whether a place is another editor's: that editor or the regulator says when it is firm."""
+    return slot.source.startswith("fhir:")
+
+
 def earliest(*instants: datetime | None) -> datetime | None:
     """Return the earliest of those that are known, as SQL's ``least``."""
     return min((instant for instant in instants if instant is not None), default=None)

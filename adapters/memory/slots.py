@@ -133,7 +133,7 @@ def withdraw_slots(
         and (owners is None or slot.professional in owners[0] or slot.structure in owners[1])
     ]
     for slot in gone:
-        _withdraw(tables, now, slot)
+        tables.withdraw(now, slot)
     _refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)
     tables.announce_gone(now, gone)
     done = {slot.external_id for slot in gone}
@@ -141,12 +141,6 @@ def withdraw_slots(
         {"external_id": name, "outcome": "withdrawn" if name in done else "not_found"}
         for name in dict.fromkeys([*(only or ()), *done])
     ]
-
-
-def _withdraw(tables: Tables, now: datetime, slot: Slot) -> None:
-    slot.status, slot.changed_at, slot.valid_at = "withdrawn", now, max(slot.valid_at, now)
-    slot.version = tables.change()
-    tables.file(slot)
 
 
 def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, keep: bool) -> Answer:
@@ -163,7 +157,7 @@ def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, 
         _refuse_bookings(tables, now, [booking], "refused", reason)
         slot = tables.slots[booking.slot_id]
         if not keep and slot.status == "open":
-            _withdraw(tables, now, slot)
+            tables.withdraw(now, slot)
             tables.announce_gone(now, [slot])
         word = "refused"
     return word, tables.booking_json(booking)

@@ -6,7 +6,7 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ import orjson
 from adapters.memory import documents
 from adapters.memory.limits import LimitTable, Over
 from adapters.memory.rows import Booking, Request, Slot
+from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.ports import Announcement
 
 PAGE: Final = 200  # places a message (``announce_places``)
@@ -172,6 +173,22 @@ class Tables:
         self.holds.pop(booking.id, None)
         if booking.during is not None:
             del self.busy[booking.professional or ""][booking.id]
+
+    def withdraw(self, now: datetime, slot: Slot) -> None:
+        """Take an open slot off the market."""
+        slot.status, slot.changed_at, slot.valid_at = "withdrawn", now, max(slot.valid_at, now)
+        slot.version = self.change()
+        self.file(slot)
+
+    def hold(self, booking: Booking, until: datetime) -> None:
+        """Turn the seat behind a promise into a hold."""
+        booking.state, booking.hold_until = "held", until
+        self.holds[booking.id] = booking
+
+    def hold_end(self, now: datetime, request: Request) -> datetime:
+        """Return until when the territory of a request holds a place."""
+        setting = self.settings.get(request.territory, DEFAULT_SETTING)
+        return now + timedelta(seconds=setting["hold_seconds"])
 
     def active(self, request: Request) -> Booking | None:
         """Return the booking that a request has."""

@@ -56,10 +56,16 @@ class PostgresEditors:
             found.setdefault(row["source"], []).append(row["external_id"])
         return found
 
-    async def keep_links(self, source: str, links: Mapping[str, str | None]) -> None:
-        """Keep where places are booked."""
-        if links:
-            await self._run("keep_links", source, list(links), list(links.values()))
+    async def take_appointment(self, now: datetime, sources: Sequence[str], new_id: str, told: Sequence[Any]) -> Any:
+        """Take in what an editor tells of a booking (INT_R03); returns outcome and id of our record of it.
+
+        Args:
+            now: when.
+            sources: of the editor that speaks.
+            new_id: UUID if it is new.
+            told: identifier's system and value, status, bare professional, start, end.
+        """
+        return await self._ledger.change(_QUERIES["take_appointment"], now, list(sources), new_id, *told)
 
     async def figures(self, sources: Sequence[str], since: datetime, now: datetime) -> dict[str, EditorFigures]:
         """Return what the ledger says of editors."""

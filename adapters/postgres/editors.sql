@@ -34,12 +34,6 @@ where s.source like 'fhir:%' and s.status = 'open' and s.checked_at < $1 and s.s
   and not exists (select from booking b where b.slot_id = s.id and b.ended_at is null and b.state <> 'promised')
 order by s.id limit 5000
 
--- name: keep_links
-insert into editor_link (slot_id, url)
-select s.id, d.url from unnest($2::text[], $3::text[]) d(external_id, url)
-join slot s on s.source = $1 and s.external_id = d.external_id where d.url is not null
-on conflict (slot_id) do update set url = excluded.url where editor_link.url is distinct from excluded.url
-
 -- name: figures
 -- A booking was tried when it was held and then confirmed, or found to be a phantom.
 select w.source,
@@ -50,3 +44,6 @@ from unnest($1::text[]) w(source) cross join lateral (
     select count(*) filter (where b.firm_at is not null or b.end_reason = 'phantom') as tried,
         count(*) filter (where b.end_reason = 'phantom') as phantoms
     from booking b join slot s on s.id = b.slot_id where s.source = w.source and b.held_at > $2) b
+
+-- name: take_appointment
+select * from take_appointment($1, $2, $3, $4, $5, $6, $7, $8, $9)

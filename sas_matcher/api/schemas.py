@@ -252,10 +252,13 @@ class ConfirmIn(Strict):
 
 
 class DeclineIn(Strict):
-    """Decline the hold: this slot, or this professional, is never proposed again for the request."""
+    """Decline the hold: this slot, or this professional, is never proposed again for the request.
+
+    ``gone``: the editor whose booking page it was has the place no more (a phantom): nobody is offered it.
+    """
 
     booking_id: Uuid | None = None
-    scope: Literal["slot", "professional"] = "slot"
+    scope: Literal["slot", "professional", "gone"] = "slot"
 
 
 class CancelIn(Strict):

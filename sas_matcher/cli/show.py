@@ -98,6 +98,8 @@ def request_lines(request: Request) -> Iterator[str]:
         # on the clock of the place, as its start is: this machine may keep another
         until = request.booking.hold_until.astimezone(_zone_of(request))
         yield f"  Gardée      jusqu'à {until.hour} h {until.minute:02d} min {until.second:02d} s"
+    if request.booking and request.booking.link:
+        yield f"  À réserver  {request.booking.link}"
     yield from _other_lines(decision.alternatives)
 
 

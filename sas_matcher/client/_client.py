@@ -244,7 +244,10 @@ class SasClient:
         scope: str = "slot",
         idempotency_key: str | None = None,
     ) -> Request:
-        """Decline the hold: this ``slot``, or this ``professional``, is never proposed again for the request."""
+        """Decline the hold: this ``slot``, or this ``professional``, is never proposed again for the request.
+
+        ``gone``: the editor whose page it was has the place no more; nobody is offered it.
+        """
         body = {"scope": scope} | ({} if booking_id is None else {"booking_id": booking_id})
         return Request.of(await self._act(f"/v1/requests/{request_id}/decline", body, idempotency_key))
 

@@ -172,19 +172,24 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The seat kept for a request; ``hold_until`` is set while its state is ``held``."""
+    """The seat kept for a request; ``hold_until`` is set while its state is ``held``.
+
+    ``link``: page of another editor where the regulator books the place himself.
+    """
 
     booking_id: str
     slot_id: int
     state: str
     hold_until: datetime | None
+    link: str | None
     raw: Json
 
     @classmethod
     def of(cls, document: Json) -> "Hold":
         """Read a document."""
         until = _instant(document.get("hold_until"))
-        return cls(document["booking_id"], document["slot_id"], document["state"], until, document)
+        link = document.get("link")
+        return cls(document["booking_id"], document["slot_id"], document["state"], until, link, document)
 
 
 @dataclass(frozen=True, slots=True)

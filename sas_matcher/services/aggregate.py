@@ -9,9 +9,9 @@ import asyncio
 import heapq
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -25,7 +25,6 @@ from sas_matcher.ports import (
     EditorAnswer,
     EditorBatch,
     EditorFailedError,
-    EditorPlace,
     Geography,
 )
 from sas_matcher.services.editors import SOURCE_PREFIX, TOO_OLD, Board, EditorStore, mute_s
@@ -165,8 +164,8 @@ class Polling:
         done = self._clock.now()
         self._watch.asked(editor.name, "ok", (done - now).total_seconds())
         await self._board.succeeded(editor.name, done, answer.dropped)
-        changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.places, window)
-        self._learn(editor, batch, answer.places, changed=changed)
+        changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.slots, window)
+        self._learn(editor, batch, answer.slots, changed=changed)
         return pause
 
     def _interval(self, editor: Editor, batch: EditorBatch, now: datetime) -> float:
@@ -177,31 +176,29 @@ class Polling:
         looks = self._looks.count(now.timestamp(), territories)
         return interval_s(local.hour + local.minute / 60, self._moving.get(key, 1.0), looks)
 
-    def _learn(self, editor: Editor, batch: EditorBatch, places: Iterable[EditorPlace], *, changed: bool) -> None:
+    def _learn(self, editor: Editor, batch: EditorBatch, slots: Iterable[Mapping[str, Any]], *, changed: bool) -> None:
         key = (editor.name, batch.key)
         self._moving[key] = _MEMORY * self._moving.get(key, 1.0) + (1 - _MEMORY) * changed
-        communes = {place.slot["location"]["insee"] for place in places}
+        communes = {slot["location"]["insee"] for slot in slots}
         found = (self._geography.by_code(code) for code in communes)
         self._territories[key] = frozenset(commune.territory for commune in found if commune is not None)
 
     # -- merging -------------------------------------------------------------------------------------------------
 
     async def _merge(
-        self, source: str, batch: EditorBatch, places: Sequence[EditorPlace], window: tuple[datetime, datetime]
+        self, source: str, batch: EditorBatch, slots: Sequence[Mapping[str, Any]], window: tuple[datetime, datetime]
     ) -> bool:
         """Publish what is new or changed, note what is as it was, withdraw what is gone; tells whether any changed."""
         asked_at = window[0]
-        hidden = await self._store.hidden(source, [place.slot for place in places], asked_at)
-        shown = {place.slot["external_id"]: place for place in places if place.slot["external_id"] not in hidden}
-        print_of = {name: orjson.dumps([place.slot, place.url]) for name, place in shown.items()}
-        same = [name for name, text in print_of.items() if self._known.get((source, name)) == text]
+        hidden = await self._store.hidden(source, slots, asked_at)
+        shown = {slot["external_id"]: slot for slot in slots if slot["external_id"] not in hidden}
+        text_of = {name: orjson.dumps(slot) for name, slot in shown.items()}
+        same = [name for name, text in text_of.items() if self._known.get((source, name)) == text]
         # one that was withdrawn meanwhile is published again
         live = await self._store.touch(source, same, asked_at) if same else set()
-        news = [place for name, place in shown.items() if name not in live]
-        published = await self._publish(source, news, asked_at)
-        await self._store.keep_links(source, {name: shown[name].url for name in published})
+        published = await self._publish(source, [slot for name, slot in shown.items() if name not in live], asked_at)
         for name in published:
-            self._known[source, name] = print_of[name]
+            self._known[source, name] = text_of[name]
         gone = await self._store.vanished(source, batch.owners, window, list(shown))
         if gone:
             await self._publishing.withdraw(_publisher(source), gone, None, "editor")
@@ -209,9 +206,9 @@ class Polling:
             self._known.pop((source, name), None)
         return bool(published or gone)
 
-    async def _publish(self, source: str, places: Sequence[EditorPlace], asked_at: datetime) -> list[str]:
-        """Publish places; those that cannot be are left out alone. Returns the external ids that were."""
-        rest = [{**place.slot, "valid_at": asked_at} for place in places if place.slot["start"] > self._clock.now()]
+    async def _publish(self, source: str, slots: Sequence[Mapping[str, Any]], asked_at: datetime) -> list[str]:
+        """Publish slots; those that cannot be are left out alone. Returns the external ids that were."""
+        rest = [{**slot, "valid_at": asked_at} for slot in slots if slot["start"] > self._clock.now()]
         while rest:
             try:
                 verdicts = await self._publishing.publish(_publisher(source), rest)

@@ -61,10 +61,6 @@ class EditorStore(Protocol):
         """Return {source: external ids} of editors' live places that nobody holds and nobody checked since a time."""
         ...
 
-    async def keep_links(self, source: str, links: Mapping[str, str | None]) -> None:
-        """Keep where places are booked."""
-        ...
-
     async def figures(self, sources: Sequence[str], since: datetime, now: datetime) -> dict[str, EditorFigures]:
         """Return what the ledger says of editors."""
         ...

@@ -175,6 +175,8 @@ class Publishing:
             "offers": sorted(set(slot["offers"])),
             "visibility": slot["visibility"],
             "valid_at": slot.get("valid_at") or now,
+            # of another editor's places
+            "link": slot.get("link"),
         }
 
 

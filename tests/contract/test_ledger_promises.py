@@ -93,6 +93,37 @@ async def test_a_told_promise_is_firm_and_the_practice_hears_of_it(
     assert (await desk.left(one), await desk.left(two)) == ((1, 0) if elsewhere else (0, 1))
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same slot", "another slot"])
+async def test_a_told_promise_on_another_editors_place_is_held_not_firm(
+    desk: Desk, recorder: Recorder, elsewhere: bool
+) -> None:
+    one, two = await desk.publish(slot_row("a"), slot_row("b"), source="fhir:agenda")
+    request = await desk.promise(one)
+    recorder.take()
+    target = two if elsewhere else one
+    assert (await desk.claim_kinds([(TELL, request, target)]))[0] == ["held"]
+    assert _events(recorder) == ["request.held"]
+    document = await desk.document(request)
+    assert (document["status"], document["booking"]["state"]) == ("held", "held")
+    assert document["booking"]["slot_id"] == target and document["booking"]["firm_at"] is None
+    # held for as long as the territory holds, then given back: the regulator did not book it there
+    until = datetime.fromisoformat(document["booking"]["hold_until"])
+    assert until == NOW + timedelta(seconds=180)
+    await desk.ledger.lapse_holds(until)
+    assert await desk.status(request) == "lapsed" and await desk.left(target) == 1
+
+
+async def test_a_place_that_its_editor_has_no_more_is_nobodys(desk: Desk) -> None:
+    (there,) = await desk.publish(slot_row("a"), source="fhir:agenda")
+    (ours,) = await desk.publish(slot_row("b"))
+    for slot, state, left in ((there, "refused", 0), (ours, "declined", 1)):
+        request, booking = await desk.hold(slot)
+        assert await desk.decline(request, "gone") == "declined"
+        assert await desk.status(request) == "waiting"
+        assert (await desk.booking(booking))["state"] == state
+        assert await desk.left(slot) == left
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_seats_change_round_in_one_batch(desk: Desk, order: tuple[int, ...]) -> None:
     slots = await desk.publish(*(slot_row(name) for name in "abc"))

@@ -205,3 +205,9 @@ create table lease (
     unique (territory, fence)
 );
 create sequence fence_seq;
+
+-- Where a regulator books a place of another editor of agendas (source 'fhir:…'): that editor's page.
+create table editor_link (
+    slot_id bigint primary key references slot (id),
+    url     text not null
+);

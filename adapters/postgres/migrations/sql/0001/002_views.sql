@@ -38,7 +38,8 @@ create function request_json(r request) returns json language sql stable as $$
         'lat', r.lat, 'lon', r.lon, 'insee', r.insee,
         'booking', (select json_build_object(
                 'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
-                'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at)
+                'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at,
+                'link', (select l.url from editor_link l where l.slot_id = b.slot_id))
             from booking b where b.id = r.booking_id),
         'promise', case when r.promised_at is not null then json_build_object(
             'since', r.promised_at, 'seen_before', r.deadline, 'told_by', r.told_by, 'moves', r.moves,

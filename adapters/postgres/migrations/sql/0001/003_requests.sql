@@ -118,6 +118,18 @@ begin
     return query select * from announce_requests(p_now, untold, 'request.displaced');
 end $$;
 
+-- What a seat becomes when it is told: firm, but on another editor's place only that editor (INT_R03) or the regulator can
+-- say so: there it is held.
+create function told_state(p_source text) returns text language sql immutable as $$
+    select case when p_source like 'fhir:%' then 'held' else 'firm' end
+$$;
+
+-- How long the territory of a request holds a place.
+create function hold_end(p_now timestamptz, p_request uuid) returns timestamptz language sql stable as $$
+    select p_now + make_interval(secs => coalesce(t.hold_seconds, 180))
+    from request r left join territory_setting t on t.territory = r.territory where r.id = p_request
+$$;
+
 -- A seat that a claim won.
 create type claimed_seat as (booking_id uuid, request_id uuid, state text);
 
@@ -141,7 +153,7 @@ begin
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
     ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version,
+        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version, told_state(s.source) as told,
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
@@ -159,8 +171,9 @@ begin
                 where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
                 order by g offset ranked.rank - 1 limit 1),
                territory, professional, during,
-               case kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end, slot_version, p_now,
-               case when kind = 'hold' then hold_until end, case when kind = 'tell' then p_now end
+               case kind when 'hold' then 'held' when 'tell' then told else 'promised' end, slot_version, p_now,
+               case when kind = 'hold' then hold_until when kind = 'tell' and told = 'held' then hold_end(p_now, request_id) end,
+               case when kind = 'tell' and told = 'firm' then p_now end
         from ranked where taken + rank <= capacity and n <> all(over_limit)
         order by n
         on conflict do nothing
@@ -188,6 +201,8 @@ declare
     -- promises whose seat may change; those that stay on their slot; those that the crisis displaces
     movers uuid[] := '{}'; stayed uuid[] := '{}'; displaced uuid[] := '{}';
     won claimed_seat[]; firm uuid[];
+    -- told on another editor's place
+    booked_there uuid[] := '{}';
     plain constant boolean := p_kinds <@ array['hold', 'none'];
 begin
     if (select count(*) from (
@@ -227,8 +242,9 @@ begin
                 as c(request_id, slot_id, told_by, decision, kind)
         ), stays as (
             update booking b set version = b.version + 1,
-                state = case when c.kind = 'tell' then 'firm' else 'promised' end,
-                firm_at = case when c.kind = 'tell' then p_now end
+                state = case when c.kind = 'tell' then told_state(s.source) else 'promised' end,
+                firm_at = case when c.kind = 'tell' and told_state(s.source) = 'firm' then p_now end,
+                hold_until = case when c.kind = 'tell' and told_state(s.source) = 'held' then hold_end(p_now, c.request_id) end
             from claim c join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
             where c.kind in ('promise', 'tell') and b.request_id = c.request_id and b.slot_id = c.slot_id
               and b.state = 'promised' and b.ended_at is null
@@ -238,8 +254,9 @@ begin
                 told_by = least(r.told_by, c.told_by)
             from stays t join claim c on c.request_id = t.request_id and c.kind in ('promise', 'tell')
             where r.id = t.request_id
-        ) select coalesce(array_agg(request_id), '{}'), array_agg(id) filter (where state = 'firm')
-        from stays into stayed, firm;
+        ) select coalesce(array_agg(request_id), '{}'), array_agg(id) filter (where state = 'firm'),
+            coalesce(array_agg(request_id) filter (where state = 'held'), '{}')
+        from stays into stayed, firm, booked_there;
         movers := array(select distinct r.id from unnest(p_requests, p_slots, p_kinds) c(request_id, slot_id, kind)
             join request r on r.id = c.request_id and r.status = 'promised'
             where c.kind in ('promise', 'tell') and c.slot_id is not null and r.id <> all(stayed));
@@ -267,7 +284,7 @@ begin
             as c(request_id, slot_id, booking_id, hold_until, decision, kind)
     ), seated as (
         update request r set
-            status = case c.kind when 'hold' then 'held' when 'tell' then 'firm' else 'promised' end,
+            status = w.state,
             version = r.version + 1, booking_id = c.booking_id, decision = c.decision::json,
             promised_at = case when c.kind = 'promise' then coalesce(r.promised_at, p_now) else r.promised_at end,
             -- what was said stands: a later seat does not put it off
@@ -282,9 +299,11 @@ begin
     select array_agg(id) from none into told;
     select array_agg(case
             when c.kind = 'displace' then case when c.id = any(displaced) then 'displaced' else 'not_waiting' end
+            when c.id = any(booked_there) then 'held'
             when c.id = any(stayed) then case when c.kind = 'tell' then 'told_firm' else 'promised' end
+            when exists (select from unnest(won) w where w.request_id = c.id and w.state = 'held') then 'held'
             when exists (select from unnest(won) w where w.request_id = c.id) then case
-                when c.kind = 'tell' then 'told_firm' when c.kind = 'hold' then 'held'
+                when c.kind = 'tell' then 'told_firm'
                 when c.id = any(movers) then 'moved' else 'promised' end
             when c.id = any(told) then 'told'
             when (r.status = 'waiting' and c.kind <> 'tell') or (r.status = 'promised' and c.kind in ('promise', 'tell'))
@@ -299,7 +318,7 @@ begin
     end if;
     published := coalesce(published, '{}')
         || coalesce((select array_agg(o) from tell_regulators(
-               p_now, array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
+               p_now, booked_there || array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
         || coalesce((select array_agg(o) from tell_regulators(p_now, told, 'request.waiting') o), '{}');
     if not plain then
         firm := firm || array(select w.booking_id from unnest(won) w where w.state = 'firm');
@@ -370,6 +389,7 @@ end $$;
 
 -- Decline a hold: the next one, never the same again. p_scope: 'slot' or 'professional'. Whoever declines the place that
 -- he had chosen in the stead of a promise gives up its seat: the request waits and is decided anew at once.
+-- p_scope 'gone': its editor has it no more (a phantom, counted as such): nobody is offered it until the editor proves it free.
 create function decline_hold(p_now timestamptz, p_key_id text, p_request uuid, p_booking uuid, p_scope text,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -383,9 +403,20 @@ begin
                         then 'hold_ended' else 'conflict' end;
     else
         select * from slot where id = b.slot_id into s;
-        published := (select array_agg(o) from release_booking(p_now, b.id, 'declined', 'declined', 'waiting',
-            case when p_scope = 'professional' and s.professional is not null
-                 then array['s' || s.id, 'p' || s.professional] else array['s' || s.id] end) o);
+        if p_scope = 'gone' and told_state(s.source) = 'held' then
+            published := (select array_agg(o) from release_booking(
+                p_now, b.id, 'refused', 'phantom', 'waiting', array['s' || s.id]) o);
+            update slot set status = 'withdrawn', changed_at = p_now, valid_at = greatest(valid_at, p_now),
+                version = nextval('change_seq')
+            where id = s.id and status = 'open';
+            if found then
+                published := published || (select array_agg(o) from announce_gone(p_now, array[s.id]) o);
+            end if;
+        else
+            published := (select array_agg(o) from release_booking(p_now, b.id, 'declined', 'declined', 'waiting',
+                case when p_scope = 'professional' and s.professional is not null
+                     then array['s' || s.id, 'p' || s.professional] else array['s' || s.id] end) o);
+        end if;
         published := published || (select array_agg(o) from announce_requests(p_now, array[r.id], 'request.reopened') o);
         outcome := 'declined';
     end if;

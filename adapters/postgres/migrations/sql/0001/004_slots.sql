@@ -1,7 +1,7 @@
 -- The practice's side: publish, withdraw, refuse, say what became of a booking.
 
 -- Publish or change slots of one source. p_rows: array of objects with the columns of `slot`, at most once each
--- external_id. An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
+-- external_id (of another editor's places also ``link``, where they are booked). An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
 -- ('booked': withdraw it first), nor the territory of an open one ('other_territory': withdraw it first); an equal row is
 -- 'unchanged' (only checked_at and valid_at move).
 -- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked|other_territory, "slot_id"}].
@@ -97,6 +97,12 @@ begin
     into changed, lost, verdicts;
     if lost > 0 then
         raise exception 'another writer created the same slot' using errcode = 'serialization_failure';
+    end if;
+    if p_source like 'fhir:%' then
+        insert into editor_link (slot_id, url)
+        select s.id, d.link from json_to_recordset(p_rows) as d(external_id text, link text)
+        join slot s on s.source = p_source and s.external_id = d.external_id where d.link is not null
+        on conflict (slot_id) do update set url = excluded.url where editor_link.url <> excluded.url;
     end if;
     select array_agg(o) from announce_places(p_now, changed) o into published;
     -- a share counts the places of the period
