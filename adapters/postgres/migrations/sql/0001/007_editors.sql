@@ -39,7 +39,9 @@ begin
     if a.source <> all(p_sources) then outcome := 'other_editor'; return; end if;
     -- a slot of several consultation types is several places
     places := array(select s.id from slot s
-        where s.source = any(p_sources) and s.starts = p_starts and s.professional is not distinct from p_professional
+        where s.source = any(p_sources) and s.professional is not distinct from p_professional
+        -- bookings are told to the second, slots to the millisecond
+          and s.starts >= date_trunc('second', p_starts) and s.starts < date_trunc('second', p_starts) + interval '1 second'
         -- a site without a named doctor has many places at an hour: only the one that is held can be meant
           and (p_professional is not null or exists (
               select from booking k where k.slot_id = s.id and k.ended_at is null and k.state = 'held')));
