@@ -89,6 +89,8 @@ class Candidates:
     left: Ints
     allowed: npt.NDArray[np.bool_]
     picked: npt.NDArray[np.intp]
+    # what serving the request is worth now, tenths of a minute
+    worth: int
     # who receives, and until when he sees nobody else
     professional: Ints
     until: Ints
@@ -222,6 +224,7 @@ def find_candidates(
         left=column("left")[fit].astype(np.int64),
         allowed=allowed,
         picked=_short_list(cost, allowed),
+        worth=terms.worth(request.tier, now - request.created_at),
         professional=professional,
         until=column("until")[fit],
         under=under,
@@ -257,7 +260,7 @@ def build_problem(
         arc_request=arc_request,
         arc_slot=arcs_to,
         arc_cost=np.concatenate([c.cost[c.picked] for c in found]),
-        penalty=np.array([terms.tiers[r.tier].value for r in requests], np.int64),
+        penalty=np.array([c.worth for c in found], np.int64),
         rank=np.array([TIER_RANK[r.tier] for r in requests], np.int64),
         capacity=lefts[first],
         request_key=np.array([r.key for r in requests], np.uint64),
@@ -288,7 +291,7 @@ def decide(batch: Sequence[OpenRequest], found: Sequence[Candidates], terms: Ter
     if len(batch) == 1:
         # the live path when it is quiet: nobody to share with, so the head of the short list is the optimum
         best = found[0].picked[:1].tolist()
-        if best and found[0].cost[best[0]] < terms.tiers[batch[0].tier].value:
+        if best and found[0].cost[best[0]] < found[0].worth:
             chosen = best
         method, gap = "single", 0
     while len(batch) > 1:
@@ -418,9 +421,8 @@ def _fill(
     room = _room(found, chosen, terms)
     gained = 0
     for tier in sorted(terms.tiers, key=TIER_RANK.__getitem__):
-        value = terms.tiers[tier].value
         members = [n for n, request in enumerate(batch) if request.tier == tier and chosen[n] < 0]
-        free = {n: _free_rows(found[n], value, taken) for n in members}
+        free = {n: _free_rows(found[n], taken) for n in members}
         queue: list[tuple[bool, int, int, int, int]] = []
         for turn, number in enumerate(members):
             _queue_next(queue, free[number], found[number], batch[number].key, number)
@@ -433,7 +435,7 @@ def _fill(
                 chosen[number] = row
                 room.take(found[number], row)
                 taken[slot_id] = taken.get(slot_id, 0) + 1
-                gained += value - cost
+                gained += found[number].worth - cost
             else:
                 _queue_next(queue, free[number], found[number], key, number)
             if len(queue) % BREATH == 0:
@@ -441,10 +443,12 @@ def _fill(
     return gained
 
 
-def _free_rows(candidates: Candidates, value: int, taken: Mapping[int, int]) -> Iterator[int]:
+def _free_rows(candidates: Candidates, taken: Mapping[int, int]) -> Iterator[int]:
     """Rows in order that are worth it and still free when they are asked for."""
     for row in _in_order(candidates, mt_first=True):
-        if candidates.cost[row] < value and candidates.left[row] > taken.get(int(candidates.slot_id[row]), 0):
+        if candidates.cost[row] < candidates.worth and candidates.left[row] > taken.get(
+            int(candidates.slot_id[row]), 0
+        ):
             yield row
 
 

@@ -58,3 +58,7 @@ class Terms:
     exclusive_times: bool = False
     fair_load_min: float = 0.0
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)
+
+    def worth(self, tier: Tier, waited_s: float) -> int:
+        """What serving a request is worth that has waited so long, tenths of a minute (rule of ageing)."""
+        return round(self.tiers[tier].value * (1.0 + self.ageing_per_h * max(0.0, waited_s) / 3600.0))

@@ -200,7 +200,8 @@ def exact_cost(row: PlaceRow, wanting: OpenRequest, now: float, terms: Terms) ->
         and wanting.created_at <= row.start <= wanting.deadline
         and row.left > 0
         and row.start - now >= 60 * travel_min
-        # beyond the day log: the sea, the specialty, what was declined
+        # beyond the day log: a seat that begins in this very instant, the sea, the specialty, what was declined
+        and row.start > now
         and (tele or row.landmass == wanting.landmass)
         and wanting.specialty in (None, row.specialty)
         and row.slot_id not in wanting.not_slots

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching import engine
 from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, decide, find_candidates
@@ -356,3 +357,22 @@ def test_no_place_has_no_reasons_and_no_alternatives() -> None:
         (False, []),
     ]
     assert run(batch, all_candidates(market, batch))[1].reasons == []
+
+
+# -- ageing -------------------------------------------------------------------------------------------------------
+
+
+def test_who_has_waited_long_comes_first_only_where_a_rule_says_so() -> None:
+    """One place for two of the same tier: the nearer fresh one costs less, the old one has aged 2 % an hour."""
+    market = market_of([place(1, 60)])
+    old = request("old", tier=Tier.T3, created_at=NOW - 40 * 3600, deadline=NOW + 8 * 3600)
+    fresh = request("fresh", tier=Tier.T3, deadline=NOW + 48 * 3600)
+    assert chosen(market, [old, fresh]) == {"old": None, "fresh": 1}
+    assert chosen(market, [old, fresh], Terms(ageing_per_h=0.02)) == {"old": 1, "fresh": None}
+
+
+def test_the_oldest_of_a_tier_never_outweighs_a_fresh_one_of_the_next() -> None:
+    market = market_of([place(1, 60)])
+    old = request("old", tier=Tier.T3, created_at=NOW - 46 * 3600, deadline=NOW + 2 * 3600)
+    fresh = request("fresh", tier=Tier.T2, deadline=NOW + 24 * 3600)
+    assert chosen(market, [old, fresh], Terms(ageing_per_h=MOST_AGEING_PCT_PER_H / 100)) == {"old": None, "fresh": 1}
