@@ -33,6 +33,7 @@ from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.linking import fhir_services, national_sender
+from sas_matcher.matching.doubts import doubt_min
 from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
@@ -40,6 +41,7 @@ from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.agenda_show import AgendaShow
+from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
 _AGAIN_S: Final = 0.1
+_DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then
 _GC: Final = gc.get_threshold()
 LOADING_GC: Final = 100_000  # objects between two collections while places load: twenty pages of the ledger's rows
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -259,6 +262,22 @@ class Meter:
         metrics.WAITING.set(waiting)
 
 
+async def _doubt_editors(settings: Settings, stores: Stores, matcher: Matcher) -> None:
+    """Tell the matcher what places of editors are worth less for their phantoms, again and again until cancelled."""
+    from sas_matcher.polling import editors_of  # noqa: PLC0415 - as in ``poll_editors``
+
+    sources = [SOURCE_PREFIX + read.config.name for read in editors_of(settings)]
+    store = PostgresEditors(stores.ledger)
+    while True:
+        try:
+            now = stores.clock.now()
+            figures = await store.figures(sources, now - FIGURES_SPAN, now)
+            matcher.market.doubt({source: doubt_min(f.tried, f.phantoms) for source, f in figures.items()})
+        except UnavailableError as away:
+            structlog.get_logger(__name__).warning("editors.store_away", detail=away.detail)
+        await asyncio.sleep(_DOUBT_S)
+
+
 async def poll_editors(settings: Settings) -> None:
     """Poll the editors of agendas until cancelled; a process of its own, so that reading long answers delays nobody.
 
@@ -322,6 +341,8 @@ async def core(settings: Settings, holder: str) -> None:
                 group.create_task(_once_loaded(matcher.ready, solver))
                 if sending is not None:
                     group.create_task(sending.run())
+                if settings.editors:
+                    group.create_task(_doubt_editors(settings, stores, matcher))
         finally:
             gc.set_threshold(*_GC)
             solver.close()

@@ -73,6 +73,14 @@ def capability_statement(base: str, version: str, at: datetime) -> dict[str, Any
                         "conditionalUpdate": True,
                         "searchParam": [_param("identifier", "token", "national ou technique")],
                     },
+                    {
+                        "type": "Appointment",
+                        "supportedProfile": [names.APPOINTMENT_PS, names.APPOINTMENT_SOS],
+                        "interaction": [{"code": "create"}, {"code": "update"}],
+                        "updateCreate": True,
+                        "conditionalUpdate": True,
+                        "searchParam": [_param("identifier", "token", "du rendez-vous, chez son éditeur")],
+                    },
                 ],
             }
         ],

@@ -98,6 +98,8 @@ class Candidates:
     under: Under | None = None
     # patients whom each one's professional has already, where loads are spread
     load: Ints | None = None
+    # minutes in ``cost`` for places that their source shows and may not have, where any source is doubted
+    doubt_min: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.slot_id)
@@ -212,6 +214,10 @@ def find_candidates(
     if terms.fair_load_min and not full:
         load = market.loads([part for part, _ in parts], now)[professional]
         minutes = minutes + terms.fair_load_min * load
+    by_source = market.doubts()
+    doubt = None if by_source is None else by_source[column("source")[fit]]
+    if doubt is not None:
+        minutes = minutes + doubt
     cost = np.rint(UNITS_PER_MIN * minutes).astype(np.int64)
     return Candidates(
         slot_id=column("slot_id")[fit],
@@ -229,6 +235,7 @@ def find_candidates(
         until=column("until")[fit],
         under=under,
         load=load,
+        doubt_min=doubt,
     )
 
 

@@ -116,17 +116,20 @@ def _range(km: float) -> list[float]:
 def _cost(found: Candidates, row: int, terms: Terms) -> dict[str, Any]:
     """The parts of a cost in minutes: what travel, waiting and the médecin traitant weigh; they add up to the total.
 
-    Where the territory spreads loads, what the professional has already is a part as well.
+    Where the territory spreads loads, what the professional has already is a part as well; so is ``doubt_min`` of a
+    place whose source shows some that it has not.
     """
     bonus = UNITS_PER_MIN * terms.mt_bonus_min if found.is_mt[row] else 0.0
     total = int(found.cost[row])
     load = UNITS_PER_MIN * terms.fair_load_min * int(found.load[row]) if found.load is not None else 0.0
-    travel = min(round(UNITS_PER_MIN * float(found.travel_min[row])), round(total + bonus - load))
+    doubt = UNITS_PER_MIN * round(float(found.doubt_min[row]), 2) if found.doubt_min is not None else 0.0
+    travel = min(round(UNITS_PER_MIN * float(found.travel_min[row])), round(total + bonus - load - doubt))
     parts = {
         "travel_min": travel / UNITS_PER_MIN,
-        "wait_weighted_min": round((total + bonus - load - travel) / UNITS_PER_MIN, 2),
+        "wait_weighted_min": round((total + bonus - load - doubt - travel) / UNITS_PER_MIN, 2),
         "mt_bonus_min": bonus / UNITS_PER_MIN,
         "total_min": total / UNITS_PER_MIN,
+        **({"doubt_min": round(doubt / UNITS_PER_MIN, 2)} if doubt else {}),
     }
     # where loads are spread: what the patients that the professional has already weigh
     return parts if found.load is None else {**parts, "load_min": load / UNITS_PER_MIN}

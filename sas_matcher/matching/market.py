@@ -85,6 +85,9 @@ class Names:
             self._names.append(name)
         return number
 
+    def __len__(self) -> int:
+        return len(self._names)
+
     def name(self, number: int) -> str:
         """Return the name that a number was given out for."""
         return self._names[number]
@@ -309,6 +312,7 @@ class Market:
         self.specialties = Names()
         self.sources = Names()
         self.limits = LimitBook()
+        self._doubts: dict[str, float] = {}
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
         self._where: dict[int, tuple[str, str, int, int]] = {}
         self._sites: list[bytes] = []
@@ -322,6 +326,21 @@ class Market:
 
     def __contains__(self, slot_id: int) -> bool:
         return slot_id in self._where
+
+    def doubt(self, minutes: Mapping[str, float]) -> None:
+        """Set by how many minutes a place of some sources is worth less (see ``doubts``)."""
+        self._doubts = {name: value for name, value in minutes.items() if value}
+
+    def doubts(self) -> npt.NDArray[np.float64] | None:
+        """Return these minutes by number of source; None where nobody is doubted."""
+        if not self._doubts:
+            return None
+        by_number = np.zeros(len(self.sources))
+        for name, minutes in self._doubts.items():
+            number = self.sources.known(name)
+            if number >= 0:
+                by_number[number] = minutes
+        return by_number
 
     @staticmethod
     def _cell(mode: str, lat: float, lon: float) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.doubts import USUAL_SHARE, doubt_min, phantom_share
 from sas_matcher.matching.engine import OpenRequest, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, at_text, explain, hour_text, wait_text, why_none
 from sas_matcher.matching.market import Market, PlaceRow
@@ -194,6 +195,30 @@ def test_cost_parts_add_up_to_the_total_that_was_compared(tier: Tier) -> None:
         assert parts == pytest.approx(cost["total_min"], abs=1e-9)
         assert cost["total_min"] == costs[seen["slot_id"]] / 10
         assert abs(cost["travel_min"] - seen["travel_min"]) <= 0.1001 and cost["wait_weighted_min"] >= 0
+
+
+def test_a_place_of_a_source_that_shows_phantoms_ranks_below_its_equal_and_says_why() -> None:
+    places = [place(1, 60, source="fhir:menteur"), place(2, 60.5, source="agenda"), place(3, 90, source="agenda")]
+    market = market_of(places)
+    assert explained(market, request("r"))["place"]["slot_id"] == 1
+    market.doubt({"fhir:menteur": doubt_min(40, 20), "fhir:inconnu": 5.0})
+    document = explained(market, request("r"))
+    assert document["place"]["slot_id"] == 2 and "doubt_min" not in document["cost"]
+    (other, _) = document["alternatives"]
+    assert (other["slot_id"], other["cost"]["doubt_min"]) == (1, 2.65)
+    parts = other["cost"]["travel_min"] + other["cost"]["wait_weighted_min"] + other["cost"]["doubt_min"]
+    assert parts == pytest.approx(other["cost"]["total_min"], abs=1e-9)
+    # a small cost: a place half an hour later is not better for it
+    assert other["cost"]["total_min"] < document["alternatives"][1]["cost"]["total_min"]
+    market.doubt({})
+    assert explained(market, request("r"))["place"]["slot_id"] == 1
+
+
+def test_the_share_of_phantoms_starts_at_the_usual_and_follows_what_was_tried() -> None:
+    assert phantom_share(0, 0) == pytest.approx(USUAL_SHARE)
+    assert phantom_share(1, 1) < 0.11 and 0.85 < phantom_share(200, 200) < 1
+    assert phantom_share(1000, 0) < 0.002
+    assert doubt_min(0, 0) == pytest.approx(0.45)
 
 
 def test_alternatives_are_places_with_their_cost() -> None:
