@@ -104,6 +104,12 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.slot_id)
 
+    @property
+    def free(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a seat for the request: one is left, and no limit of its practice is reached."""
+        free = self.left > 0
+        return free if self.under is None else free & ~self.under.reached()
+
 
 @dataclass(slots=True)
 class Pick:

@@ -309,7 +309,7 @@ def why_none(
     )
     code = next((code for name, code in steps if seen.counts[name] == 0), "ALL_TAKEN")
     declined = bool(seen.free) and bool(request.not_slots or request.not_professionals)
-    if code == "ALL_TAKEN" and seen.limited and not declined and not (found.left > 0).any():
+    if code == "ALL_TAKEN" and seen.limited and not declined and not found.free.any():
         code = "LIMIT_REACHED"
     nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
     text = NONE_TEXT[code].format(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from sas_matcher.domain.vocabulary import Mode, matching_specialty
+from sas_matcher.matching.limits import NO_LIMITS
 from sas_matcher.matching.market import CELL_DEGREES, ROW, Ints, Market, Partition, exactly, site_json
 
 
@@ -46,6 +47,7 @@ class Loader:
         rows["offers"] = _numbered(list(map(tuple, offers)), self._offers_of, market.offers.number)
         rows["professional"] = _numbered(professional, self._professional_of, market.professionals.number)
         rows["specialty"] = _numbered(specialty, self._specialty_of, self._specialty)
+        rows["limits"] = NO_LIMITS
         alone = (rows["capacity"] == 1) & (rows["professional"] >= 0)
         rows["until"] = np.where(alone, rows["end"], rows["start"])
         pro_name, structure, structure_name, source_kind, insee, label, phone, source = names

@@ -141,13 +141,11 @@ class TerritoryDesk:
         row = self._row.get(request.id)
         if row is None:
             row = self._call(now - self.midnight, request, found)
-            if request.not_professionals:
-                self._bar(row, request)
+            self._bar(row, request, found)
         else:
             self._keep(request.id, None)
             self._desk.reopen(row, request.was_promised, ask=True)
-            if request.not_slots or request.not_professionals:
-                self._bar(row, request)
+            self._bar(row, request, found)
         behind = None if request.promised is None else self._row_of_slot.get(request.promised)
         if behind is not None:
             self._keep(request.id, behind)
@@ -195,9 +193,14 @@ class TerritoryDesk:
         self._ids.append(request.id)
         return row
 
-    def _bar(self, row: int, request: OpenRequest) -> None:
-        slots = [self._row_of_slot[s] for s in request.not_slots if s in self._row_of_slot]
-        self._desk.bar(row, slots, [self._codes.name(name) for name in request.not_professionals])
+    def _bar(self, row: int, request: OpenRequest, found: Candidates) -> None:
+        """Keep a request from what it has declined, and from places that a limit closes to patients like this one."""
+        barred = set(request.not_slots)
+        if found.under is not None:
+            barred |= set(found.slot_id[(found.left > 0) & ~found.free].tolist())
+        if barred or request.not_professionals:
+            slots = [self._row_of_slot[s] for s in barred if s in self._row_of_slot]
+            self._desk.bar(row, slots, [self._codes.name(name) for name in request.not_professionals])
 
     def close(self, request_id: str) -> None:
         """A request is closed: firm and confirmed, cancelled, or past its deadline."""

@@ -90,7 +90,7 @@ class Scribe:
                 kind, document = ClaimKind.DISPLACE, explain_displaced(market, pick, now, zone, terms)
             case "none":
                 kind = ClaimKind.NONE
-                if (found.left > 0).any():
+                if found.free.any():
                     # with a place free it is the desk that lets him wait
                     document = explain_waiting(pick, told_by, now, zone)
                 else:

@@ -1,13 +1,17 @@
 """Promises in the running service: kept until told, moved in silence, broken aloud by the crisis only."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.api.running import Caller, Running, eventually, next_spot, slot, wish
+from tests.api.running import Caller, Running, eventually, next_spot, rpps, slot, wish
 from tests.api.test_settings import WHY
+
+PARIS: Final = ZoneInfo("Europe/Paris")
 
 
 @dataclass
@@ -119,3 +123,29 @@ async def test_only_a_crisis_that_is_allowed_breaks_a_promise_and_says_so(here: 
         assert broken["promise"]["broken"] == 1 and broken["decision"]["none"]["reason"] == "DISPLACED"
         served = await here.regulator.until(waits["request_id"], lambda d: d["status"] != "waiting")
         assert served["status"] in ("held", "promised")
+
+
+@pytest.mark.parametrize("counts", ["patients", "children"])
+async def test_a_promise_takes_its_turn_of_a_practices_limit(here: Promising, counts: str) -> None:
+    """What is promised counts; who would be too many waits and is told why, until a turn comes back."""
+    doctor = rpps()
+    practice = await here.service.practice(professionals=(doctor,))
+    person = {"rpps": doctor, "name": "Dr Fictif"}
+    first = 60 if here.at(60).astimezone(PARIS).date() == here.at(100).astimezone(PARIS).date() else 110
+    await practice.publish(*(here.slot(first + 20 * n, professional=person, offers=["enfant"]) for n in range(3)))
+    limit = {"professionals": [doctor], "counts": counts, "most": 1}
+    assert (await practice.http.put("/v1/limits/un", json=limit)).status_code == 200
+    one = await here.ask(delay="4H", age_band="enfant")
+    assert one["status"] == "promised"
+    two = await here.ask(delay="4H", age_band="enfant")
+    two = await here.regulator.until(two["request_id"], lambda d: d["decision"] is not None)
+    assert two["status"] == "waiting" and two["decision"]["none"]["reason"] == "LIMIT_REACHED"
+    # it is not asked for again and again
+    await asyncio.sleep(0.5)
+    assert (await here.regulator.request(two["request_id"]))["version"] == two["version"]
+    # nor does it keep others from what the limit leaves them
+    three = await here.ask(delay="4H", age_band="senior")
+    assert three["status"] == ("waiting" if counts == "patients" else "promised")
+    await here.regulator.act("cancel", one["request_id"])
+    taken = await here.regulator.act("take", two["request_id"], {"slot_id": one["booking"]["slot_id"]})
+    assert taken["status"] == "held"

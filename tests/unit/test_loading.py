@@ -86,3 +86,29 @@ def test_a_kept_site_takes_the_memory_of_its_text() -> None:
     text = orjson.dumps({"name": "Dr Fictif"})
     assert exactly(text) == text and exactly(text) is not text
     assert site_json(list(range(11))) is not None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_limits_are_over_the_same_places_however_these_came(when: str) -> None:
+    """Loaded in pages or told one by one, before the limits or after them; only members of the same source count."""
+    drawn = places(120)
+    definition = {"id": 1, "version": 1, "counts": "children", "period": "day", "zone": "Europe/Paris", "source": "s1"}
+    limits = [(orjson.dumps({**definition, "members": [f"p:99{n:09d}" for n in (3, 4)]}).decode(), "[]")]
+    loader, put = Loader(), Market()
+    loader.add([columns(row) for row in drawn])
+    loaded = loader.market()
+    loaded.load_limits(limits)
+    if when == "before":
+        put.load_limits(limits)
+    put.put(drawn)
+    if when == "after":
+        put.load_limits(limits)
+    for market in (loaded, put):
+        over = {}
+        for row in drawn:
+            located = market.find(row.slot_id)
+            assert located is not None
+            over[row.slot_id] = int(located[0].column("limits")[located[1]]) > 0
+        expected = {r.slot_id: orjson.loads(r.site)["professional"][-2:] in ("03", "04") for r in drawn}
+        assert over == {r.slot_id: expected[r.slot_id] and r.source == "s1" for r in drawn}
+        assert any(over.values())
