@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -123,7 +123,8 @@ class Recorder:
         self._positions: dict[str, str] = {}
         # read, and not yet known to have been heard by the matcher: (when it was read, entry)
         self._places: deque[tuple[float, Entry]] = deque()
-        self._batches: deque[Entry] = deque()
+        # read, and not applied yet: cancellations and batches
+        self._read: list[Entry] = []
         self._key = key
         self._saved = 0.0
 
@@ -155,7 +156,7 @@ class Recorder:
 
     async def start(self) -> None:
         """Go on from the mark, or begin with what the ledger has."""
-        self._open, self._places, self._batches = {}, deque(), deque()
+        self._open, self._places, self._read = {}, deque(), []
         mark = self._folder / MARK
         if mark.exists():
             known = orjson.loads(mark.read_bytes())
@@ -173,14 +174,17 @@ class Recorder:
             self._positions[entry.stream] = entry.id
             if entry.stream == PLACES_STREAM:
                 self._places.append((now, entry))
-            elif entry.stream == BATCHES_STREAM:
-                self._batches.append(entry)
-            else:
-                self._apply_request(entry)
+            elif entry.stream == REQUESTS_STREAM:
+                self._apply_opened(entry)
+            elif entry.stream == BATCHES_STREAM or entry.fields[b"type"] == b"request.cancelled":
+                self._read.append(entry)
         if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
             # nothing is left behind: whatever a batch hangs on was announced before it
-            await self._apply_batches()
-        while self._places and now - self._places[0][0] > SETTLED_S and not self._batches:
+            self._read.sort(key=_happened_at)
+            while self._read:
+                await self._apply(self._read[0])
+                self._read.pop(0)
+        while self._places and now - self._places[0][0] > SETTLED_S and not self._read:
             self._apply_places(self._places.popleft()[1])
         if now - self._saved > SAVE_S:
             await self._catch_up()
@@ -194,14 +198,16 @@ class Recorder:
 
     # -- what is announced ---------------------------------------------------------------------------------------
 
-    def _apply_request(self, entry: Entry) -> None:
+    def _apply_opened(self, entry: Entry) -> None:
         files = self._open.get(entry.fields[b"territory"].decode())
-        if files is None:
-            return
-        kind = entry.fields[b"type"]
-        if entry.stream == REQUESTS_STREAM and kind == b"open":
+        if files is not None and entry.fields[b"type"] == b"open":
             files.recording.opened(orjson.loads(entry.fields[b"data"]))
-        elif entry.stream == EVENTS_STREAM and kind == b"request.cancelled":
+
+    async def _apply(self, entry: Entry) -> None:
+        """Take in a cancellation or a batch."""
+        if entry.stream == BATCHES_STREAM:
+            await self._apply_batch(orjson.loads(entry.fields[b"data"]))
+        elif (files := self._open.get(entry.fields[b"territory"].decode())) is not None:
             files.recording.cancelled(entry.fields[b"aggregate"].decode(), _told_at(entry))
 
     def _apply_places(self, entry: Entry, until: float = math.inf) -> None:
@@ -211,26 +217,23 @@ class Recorder:
             kind, items = entry.fields[b"kind"].decode(), orjson.loads(entry.fields[b"data"])
             files.recording.places(kind, items, min(_told_at(entry), until))
 
-    async def _apply_batches(self) -> None:
-        """Bring the places to where the matcher had read, then note what it decided, batch after batch."""
-        while self._batches:
-            batch = orjson.loads(self._batches[0].fields[b"data"])
-            heard = entry_order(batch["places"])
-            t = datetime.fromisoformat(batch["t"]).timestamp()
-            while self._places and entry_order(self._places[0][1].id) <= heard:
-                self._apply_places(self._places.popleft()[1], t)
-            for files in self._open.values():
-                recording = files.recording
-                self._send_away(recording, [row[0] for row in batch["requests"]], t)
-                for slot_id, seats in recording.lacking(batch["requests"]).items():
-                    row = await self._ledger.slot_record(slot_id)
-                    if row is not None:
-                        recording.lend(orjson.loads(row["record"]), seats, t)
-                recording.batch(t, batch["requests"], mt_first=recording.meta.territory in batch["mt_first"])
-            for territory, kind, items in batch["news"]:
-                if territory in self._open:
-                    self._open[territory].recording.places(kind, items, t)
-            self._batches.popleft()
+    async def _apply_batch(self, batch: Mapping[str, Any]) -> None:
+        """Bring the places to where the matcher had read, then note what it decided."""
+        heard = entry_order(batch["places"])
+        t = _instant(batch)
+        while self._places and entry_order(self._places[0][1].id) <= heard:
+            self._apply_places(self._places.popleft()[1], t)
+        for files in self._open.values():
+            recording = files.recording
+            self._send_away(recording, [row[0] for row in batch["requests"]], t)
+            for slot_id, seats in recording.lacking(batch["requests"]).items():
+                row = await self._ledger.slot_record(slot_id)
+                if row is not None:
+                    recording.lend(orjson.loads(row["record"]), seats, t)
+            recording.batch(t, batch["requests"], mt_first=recording.meta.territory in batch["mt_first"])
+        for territory, kind, items in batch["news"]:
+            if territory in self._open:
+                self._open[territory].recording.places(kind, items, t)
 
     def _send_away(self, recording: Recording, names: Iterable[str], t: float) -> None:
         """Let a withdrawal come before a batch that decides again for whom it sent away.
@@ -258,7 +261,7 @@ class Recorder:
             # positions before the ledger is read: what changes meanwhile is read again, and versions make that harmless
             self._positions = await self._bus.tails(STREAMS)
             self._places.clear()
-            self._batches.clear()
+            self._read.clear()
         for territory in self._territories:
             files = self._open.get(territory)
             if files is None or files.date != self._today(territory):
@@ -344,11 +347,11 @@ class Recorder:
 
     def _write_mark(self) -> None:
         # of what was read and not applied yet nothing is written: it is to be read again
-        waiting = {PLACES_STREAM: [e for _, e in self._places], BATCHES_STREAM: list(self._batches)}
         positions = dict(self._positions)
-        for name, entries in waiting.items():
-            if entries:
-                milliseconds, number = entry_order(entries[0].id)
+        for name in STREAMS:
+            waiting = [entry_order(e.id) for e in (*(e for _, e in self._places), *self._read) if e.stream == name]
+            if waiting:
+                milliseconds, number = min(waiting)
                 positions[name] = f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**63}"
         mark = {
             "positions": positions,
@@ -363,6 +366,15 @@ class Recorder:
 def _told_at(entry: Entry) -> float:
     """When an entry was published, by the clock of Redis (epoch seconds)."""
     return entry_order(entry.id)[0] / 1000
+
+
+def _instant(batch: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(batch["t"]).timestamp()
+
+
+def _happened_at(entry: Entry) -> float:
+    """When a batch was begun, or a cancellation told: what is cancelled while it is being decided was in the batch."""
+    return _instant(orjson.loads(entry.fields[b"data"])) if entry.stream == BATCHES_STREAM else _told_at(entry)
 
 
 def _append(path: Path, text: bytes) -> None:

@@ -1,6 +1,7 @@
 """The recorder on the twins in memory, with the real matcher: whole files whatever happens, and nobody in them."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,8 @@ class Live:
         self.said: list[Announcement] = []
         self.ledger = MemoryLedger(self, self.clock)
         self.bus = MemoryBus(self.clock)
+        # ids that tell the time, as those of Redis do
+        self.bus._numbers = itertools.count(int(1000 * NOW.timestamp()) + 1)
         self.matcher = Matcher(
             ledger=self.ledger,
             bus=self.bus,
@@ -242,6 +245,22 @@ async def test_a_specialty_is_a_need_and_an_offer(tmp_path: Path) -> None:
     assert specialty_of(day.slots[1].slot.offers) == ("SM15", ())
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["served"]["T1"] == 1
+
+
+async def test_who_cancelled_before_the_recorder_looked_was_in_the_batch_all_the_same(tmp_path: Path) -> None:
+    """He had the nearer place, which the other one did not get."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("near", 60), slot("far", 60, lat=45.70))
+    first, second = await live.ask(request_row(tier="T0"), request_row(lat=45.76, lon=4.84))
+    await live.act("cancel", first, "cancelled")
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    (batch,) = (mark for mark in marks if isinstance(mark, Batch))
+    assert set(batch.requests) == {first, second} and set(batch.slots) == {"s0000000001", "s0000000002"}
+    _, summary, different = await _again(day, marks)
+    assert different == [] and summary["batches"]["decided"] == 2
 
 
 async def test_a_slot_that_comes_back_is_the_same_slot(tmp_path: Path) -> None:
