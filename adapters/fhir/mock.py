@@ -254,7 +254,7 @@ async def _wish(request: Request) -> dict[str, Any]:
     body = await request.body()
     if len(body) > BODY_MOST:
         return {}
-    if request.headers.get("content-type", "").startswith("application/json"):
+    if "json" in request.headers.get("content-type", ""):
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:

@@ -101,7 +101,7 @@ class Polling:
         geography: Geography,
         watch: PollingWatch,
     ) -> None:
-        self._editors = editors
+        self.editors = editors
         self._store = store
         self._board = board
         self._bus = bus
@@ -120,7 +120,7 @@ class Polling:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_looks())
             group.create_task(self._sweep_forever())
-            for editor in self._editors:
+            for editor in self.editors:
                 now = asyncio.get_running_loop().time()
                 count = len(editor.batches)
                 due = [(now + _SPREAD_S * number / count, number) for number in range(count)]
@@ -237,7 +237,7 @@ class Polling:
         for source, names in (await self._store.stale(now - TOO_OLD, now)).items():
             _log.warning("editors.too_old", source=source, places=len(names))
             await self._publishing.withdraw(_publisher(source), names, None, "editor_mute")
-        for state in await self._board.states([editor.name for editor in self._editors]):
+        for state in await self._board.states([editor.name for editor in self.editors]):
             self._watch.mute(state.name, mute_s(state, now))
 
     async def _follow_looks(self) -> None:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -76,6 +77,55 @@ class Proxied:
         return httpx.AsyncClient(base_url=self.url, verify=context, trust_env=False)
 
 
+@asynccontextmanager
+async def behind_nginx(folder: Path, tls: Path, upstream: str, server: Authority) -> AsyncIterator[str]:
+    """Run nginx with the shipped configuration before a service; returns its address once it answers.
+
+    Args:
+        folder: for its files.
+        tls: folder with the certificates that the configuration names.
+        upstream: address of the service.
+        server: authority of nginx's own certificate.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    values = {
+        "SAS_LISTEN": f"127.0.0.1:{port}",
+        "SAS_SERVER_NAME": "localhost",
+        "SAS_UPSTREAM": upstream.removeprefix("http://"),
+        "SAS_PROXY_ADDRESS": PROXY,
+        "SAS_TLS": str(tls),
+    }
+    (folder / "site.conf").write_text(filled(TEMPLATE.read_text(encoding="utf-8"), values), encoding="utf-8")
+    main = Template(
+        "daemon off; user root; pid $f/pid; error_log $f/error.log;\nevents {}\nhttp { access_log off;\n"
+        "client_body_temp_path $f/a; proxy_temp_path $f/b; fastcgi_temp_path $f/c; uwsgi_temp_path $f/d;\n"
+        "scgi_temp_path $f/e; include $f/site.conf; }\n"
+    ).substitute(f=folder)
+    (folder / "nginx.conf").write_text(main, encoding="utf-8")
+    process = start([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    url = f"https://localhost:{port}"
+    context = ssl.create_default_context(cafile=str(server.certificate))
+    try:
+        async with httpx.AsyncClient(base_url=url, verify=context, trust_env=False) as http:
+
+            async def up() -> bool:
+                try:
+                    return (await http.get("/healthz")).status_code == 200
+                except httpx.TransportError:
+                    assert process.poll() is None, process.stderr and process.stderr.read().decode()
+                    return False
+
+            await eventually(up)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stderr is not None:
+            process.stderr.close()
+
+
 @pytest.fixture(scope="module")
 async def proxied(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Proxied]:
     folder = tmp_path_factory.mktemp("nginx")
@@ -92,44 +142,12 @@ async def proxied(servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
     settings = settings_for(
         database_url, servers.new_redis(), fhir_proxies=(PROXY,), fhir_clients=ALLOWED, public_url="https://sas.example"
     )
-    async with run_service(settings, with_core=False) as running:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        values = {
-            "SAS_LISTEN": f"127.0.0.1:{port}",
-            "SAS_SERVER_NAME": "localhost",
-            "SAS_UPSTREAM": running.url.removeprefix("http://"),
-            "SAS_PROXY_ADDRESS": PROXY,
-            "SAS_TLS": str(tls),
-        }
-        (folder / "site.conf").write_text(filled(TEMPLATE.read_text(encoding="utf-8"), values), encoding="utf-8")
-        main = Template(
-            "daemon off; user root; pid $f/pid; error_log $f/error.log;\nevents {}\nhttp { access_log off;\n"
-            "client_body_temp_path $f/a; proxy_temp_path $f/b; fastcgi_temp_path $f/c; uwsgi_temp_path $f/d;\n"
-            "scgi_temp_path $f/e; include $f/site.conf; }\n"
-        ).substitute(f=folder)
-        (folder / "nginx.conf").write_text(main, encoding="utf-8")
-        process = start([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")])
-        try:
-            caller = await running.key("fhir")
-            it = Proxied(f"https://localhost:{port}", running.url, caller.token, clients, server)
-            async with it.client() as http:
-
-                async def up() -> bool:
-                    try:
-                        return (await http.get("/healthz")).status_code == 200
-                    except httpx.TransportError:
-                        assert process.poll() is None, process.stderr and process.stderr.read().decode()
-                        return False
-
-                await eventually(up)
-            yield it
-        finally:
-            process.terminate()
-            process.wait(10)
-            if process.stderr is not None:
-                process.stderr.close()
+    async with (
+        run_service(settings, with_core=False) as running,
+        behind_nginx(folder, tls, running.url, server) as url,
+    ):
+        caller = await running.key("fhir")
+        yield Proxied(url, running.url, caller.token, clients, server)
     servers.drop_database(database_url)
 
 
