@@ -9,9 +9,10 @@ import pytest
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.engine import OpenRequest, Pick
-from sas_matcher.matching.explain import REASON_TEXT
+from sas_matcher.matching.explain import REASON_TEXT, explain
 from sas_matcher.matching.market import PlaceRow, site_json
 from sas_matcher.matching.peers import PEERS, Search, choose
+from sas_matcher.matching.terms import Terms
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request
 
 PARIS = timezone(timedelta(hours=1))
@@ -71,6 +72,24 @@ def test_a_pick_names_the_peer_and_its_reasons_have_words(policy: str) -> None:
         others = [int(pick.candidates.slot_id[row]) for row in pick.alternatives]
         # what the other one got is no alternative
         assert others == [n for n in (2, 3, 4, 5, 6) if n > slot and n != 2][: len(others)] and len(others) >= 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "got", "none"),
+    [
+        ("fcfs-nearest", "la plus proche qui reste", "sont allées à qui a appelé avant"),
+        ("official", "première carte qui convient", "n'ont pas été montrées par les règles du moteur national"),
+    ],
+)
+def test_a_peer_explains_itself_truthfully(policy: str, got: str, none: str) -> None:
+    market = market_of([spot(1, 1), spot(2, 2)])
+    batch = [request(name, created_at=NOW + n) for n, name in enumerate("abc")]
+    picks = choose(policy, batch, all_candidates(market, batch), Search(market, NOW, PARIS))
+    first, _, last = (explain(market, pick, NOW, PARIS, Terms()) for pick in picks)
+    assert (first["policy"], first["method"], first["gap_min"]) == (policy, policy, None)
+    assert got in first["sentence"]
+    assert last["place"] is None
+    assert none in last["sentence"]
 
 
 @pytest.mark.parametrize("policy", PEERS)
