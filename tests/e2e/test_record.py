@@ -216,7 +216,7 @@ async def test_what_a_crowd_does_at_once_is_decided_the_same(service: Running, t
 
 @pytest.mark.timeout(400)
 def test_the_command_records_beside_a_running_service(tmp_path: Path) -> None:
-    """On the same embedded servers; ended by a signal, refused where another one writes, gone on with afterwards."""
+    """On the same embedded servers; refused where another one writes, killed and gone on with, ended by a signal."""
     tmp_path.chmod(0o755)
     data, out, port = tmp_path / "data", tmp_path / "journaux", free_port()
     python = [sys.executable, "-m", "sas_matcher.cli"]
@@ -244,7 +244,10 @@ def test_the_command_records_beside_a_running_service(tmp_path: Path) -> None:
         until_marked()
         second = subprocess.run(record, capture_output=True, text=True, timeout=START_S, env=quiet["env"], check=False)
         assert second.returncode == 1 and "un autre enregistrement écrit déjà" in second.stderr
-        assert end(recording) == 0
+        recording.kill()
+        recording.wait()
+        (started,) = (out / "48").glob("????-??-??.jsonl")
+        read_day(started)
         marked = mark.stat().st_mtime_ns
         running.append(recording := subprocess.Popen(record, **quiet))
         until_marked(marked)
