@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvloop
 
+from adapters.agenda.csv_lines import read_csv
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.agenda import PostgresAgendas
@@ -213,6 +214,7 @@ def api(settings: Settings) -> "FastAPI":
                 tickets=tickets,
                 hub=hub,
                 publishing=publishing,
+                read_csv=read_csv,
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),

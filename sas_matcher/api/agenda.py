@@ -1,5 +1,6 @@
 """Routes of agendas kept here: the week said once, more places, stop. A key sees those of the people it is bound to."""
 
+import asyncio
 import re
 from typing import Final
 
@@ -9,6 +10,8 @@ from fastapi.responses import Response
 from sas_matcher.api.agenda_schemas import AgendaIn, GoOnIn, PlacesIn, StopIn
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import PreviewQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.wire import caller, json, once, wire
 from sas_matcher.domain.errors import InvalidInputError
@@ -109,6 +112,30 @@ async def preview(request: Request, name: str) -> Response:
     who = await _keeper(request)
     wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
     return json({"slots": wire(request).agendas.preview(who.publisher, _name(name), wish)})
+
+
+@router.post(
+    "/{name}/csv",
+    summary="Places from a table",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra={
+        **takes(query=PreviewQuery),
+        "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}},
+    },
+)
+async def take_csv(request: Request, name: str) -> Response:
+    """Put the places of a CSV file into an agenda, in the place of those of the file before; all lines, or none.
+
+    Columns: date, debut, fin, then duree or places, mode, type, offres, visibilite. With `preview=true` nothing is
+    written: the answer lists what is wrong line by line, and the slots of the next seven days.
+    """
+    who = await _keeper(request)
+    asked = parse_query(PreviewQuery, request)
+    services = wire(request)
+    # ten thousand lines take a third of a second: others are served meanwhile
+    read = await asyncio.to_thread(services.read_csv, await request.body())
+    preview = asked.preview == "true"
+    return json(await services.agendas.take_in(who.publisher, who.key_id, _name(name), "csv", read, preview=preview))
 
 
 @router.post(

@@ -3,6 +3,7 @@
 Pure ASGI, since it runs for every call.
 """
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from sas_matcher.domain.errors import SasError, TooLargeError
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024
 _BULKY: Final = frozenset({"/v1/slots", "/v1/slots/withdraw"})
+_TABLE: Final = re.compile(r"/v1/agendas/[^/]{1,40}/csv")
 _FRAMES: Final = 8  # innermost calls that are logged of an unexpected error
 # strict by default: answers are data, pages bring their own policy
 _HEADERS: Final = (
@@ -73,7 +75,8 @@ class Edge:
                 message["headers"] = [*message["headers"], *ours, (b"x-request-id", trace.encode())]
             await send(message)
 
-        limit = BULK if scope["path"] in _BULKY else SMALL
+        bulky = scope["path"] in _BULKY or _TABLE.fullmatch(scope["path"]) is not None
+        limit = BULK if bulky else SMALL
         try:
             if _declared(scope) > limit:
                 await self._refuse(limit, trace, scope, receive, answer)

@@ -39,6 +39,14 @@ class OffersQuery(BaseModel):
         return self
 
 
+class PreviewQuery(BaseModel):
+    """Whether to say what would come of it, and write nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    preview: Literal["true", "false"] = "false"
+
+
 class WindowQuery(BaseModel):
     """A window of starts."""
 

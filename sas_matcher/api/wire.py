@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller, Gate, Tickets
 from sas_matcher.api.hub import Hub
+from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
@@ -42,6 +43,7 @@ class Wire:
     publishing: Publishing
     limiting: Limiting
     agendas: Agendas
+    read_csv: Callable[[bytes], Import]
     regulating: Regulating
     steering: Steering
     territories: Sequence[str]

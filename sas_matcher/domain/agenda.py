@@ -6,7 +6,7 @@ All times here are on the wall clock of the place (no offset): half past eight s
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 SHOWN: Final = timedelta(days=7)
 """How far ahead an agenda is published, rolling: unscheduled care looks 48 h ahead, the national platform 72 h."""
@@ -16,6 +16,8 @@ QUICK: Final = "plus-"
 """How the ids of hours begin that a quick action added."""
 LONGEST_INDIVIDUAL: Final = timedelta(hours=4)
 """One patient for longer is a plage that was given capacity 1."""
+MOST_LINES: Final = 10_000
+"""Lines of one imported table: three months of a centre."""
 MOST_PIECES: Final = 5_000
 """Slots of one agenda within ``SHOWN``: a centre of 30 professionals at 20 a day has 4 200."""
 
@@ -81,6 +83,52 @@ class Piece(NamedTuple):
     starts: datetime
     ends: datetime
     capacity: int
+
+
+class LineError(NamedTuple):
+    """What is wrong with a line of what is imported: number, column ("": all of it), in French, with the fix."""
+
+    line: int
+    column: str
+    message: str
+
+
+class Import(NamedTuple):
+    """What a reader made of a file: hours as an agenda's document has them, what is wrong, how many lines it had."""
+
+    hours: list[dict[str, Any]]
+    errors: list[LineError]
+    lines: int
+
+
+def one_day(
+    name: str,
+    start: datetime,
+    end: datetime,
+    *,
+    each_min: int | None = None,
+    capacity: int | None = None,
+    mode: str = "cabinet",
+    booking_kind: str = "routine",
+) -> dict[str, Any]:
+    """Return hours of a single day, on the wall clock, as an agenda's document has them."""
+    return {
+        "id": name,
+        "first": start.date().isoformat(),
+        "start": start.strftime("%H:%M"),
+        "end": end.strftime("%H:%M"),
+        "repeat": None,
+        "except_on": [],
+        "also_on": [],
+        "each_min": each_min,
+        "capacity": capacity,
+        "piece_min": None,
+        "mode": mode,
+        "booking_kind": booking_kind,
+        "offers": None,
+        "visibility": None,
+        "open": True,
+    }
 
 
 class TooManyPiecesError(ValueError):

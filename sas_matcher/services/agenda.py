@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from sas_matcher.domain.agenda import QUICK, SHOWN, Piece
+from sas_matcher.domain.agenda import QUICK, SHOWN, Import, Piece
 from sas_matcher.domain.errors import ConflictError, IdempotencyError, InvalidInputError, NotFoundError
 from sas_matcher.ports import AgendaRecord, Clock
 from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
-from sas_matcher.services.agenda_week import pieces_of, pruned, quick_hours, text_of, week_of
+from sas_matcher.services.agenda_week import NO_EXTRAS, pieces_of, pruned, quick_hours, text_of, week_of
 from sas_matcher.services.publish import Publisher
 
 MOST_AGENDAS: Final = 500  # of one source: a gestionnaire with forty centres and a dozen professionals each
@@ -21,7 +21,6 @@ MOST_QUICK: Final = 100  # quick places and stops that an agenda keeps at a time
 _TRIES: Final = 4  # writers of one agenda at the same time
 _AT_ONCE: Final = 4  # agendas that one stop changes side by side: a third of the ledger's connections
 _SOON: Final = timedelta(minutes=5)  # any time that may be published
-_NO_QUICK: Final[Mapping[str, Any]] = {"hours": [], "stops": []}
 
 Change = Callable[[dict[str, Any] | None], dict[str, Any]]
 
@@ -57,7 +56,7 @@ class Agendas:
         self.preview(publisher, name, document)
 
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
-            return {**document, "quick": known["quick"] if known else dict(_NO_QUICK)}
+            return {**document, **{part: (known or NO_EXTRAS)[part] for part in NO_EXTRAS}}
 
         return await self._change(publisher, key_id, name, change, create=True, version=wish["version"])
 
@@ -68,7 +67,7 @@ class Agendas:
             InvalidInputError: names the field.
         """
         now = self._clock.now()
-        document = {"quick": dict(_NO_QUICK), **document}
+        document = {**NO_EXTRAS, **document}
         self._owner(publisher, document)
         zone = self._showing.zone_of(document)
         pieces = pieces_of(week_of(document, zone), now)
@@ -107,11 +106,61 @@ class Agendas:
         """
 
         def empty(known: dict[str, Any] | None) -> dict[str, Any]:
-            return {**(known or {}), "hours": [], "closures": [], "quick": dict(_NO_QUICK)}
+            return {**(known or {}), "hours": [], "closures": [], **NO_EXTRAS}
 
         done = await self._change(publisher, key_id, name, empty)
         await self._store.forget(await self._known(publisher, name))
         return {"removed": name, "report": done["report"]}
+
+    # -- what comes from a file ------------------------------------------------------------------------------------
+
+    async def take_in(
+        self, publisher: Publisher, key_id: str, name: str, origin: str, read: Import, *, preview: bool
+    ) -> dict[str, Any]:
+        """Put what a file says in the place of what an earlier one said; the rest of the agenda stays.
+
+        Args:
+            publisher: who speaks.
+            key_id: their key, for the trace.
+            name: of the agenda.
+            origin: ``csv``…
+            read: the file, as its reader understood it.
+            preview: say what would come of it, with all that is wrong, and write nothing.
+
+        Returns:
+            For a preview ``lines``, ``errors`` and ``slots`` (of the days that are shown); else the agenda's document.
+
+        Raises:
+            InvalidInputError: names line, column and fix; nothing was changed.
+            NotFoundError: there is no such agenda.
+        """
+        errors = [
+            {"field": f"ligne {one.line}{one.column and f', colonne {one.column}'}", **one._asdict()}
+            for one in read.errors
+        ]
+        if preview:
+            record = await self._known(publisher, name)
+            document = {
+                **orjson.loads(record.document),
+                "imported": {"origin": origin, "at": None, "hours": read.hours},
+            }
+            slots = self.preview(publisher, name, document)
+            return {"lines": read.lines, "errors": errors, "slots": slots}
+        if errors:
+            more = f" (et {len(errors) - 1} autres)" if len(errors) > 1 else ""
+            raise InvalidInputError(
+                f"Rien n'a changé. {errors[0]['field']} : {errors[0]['message']}{more}.", errors=errors
+            )
+        now = self._clock.now()
+
+        def change(known: dict[str, Any] | None) -> dict[str, Any]:
+            document = known or {}
+            before = document["imported"]
+            same = before["origin"] == origin and before["hours"] == read.hours
+            imported = before if same else {"origin": origin, "at": now.isoformat(), "hours": read.hours}
+            return {**document, "imported": imported}
+
+        return await self._change(publisher, key_id, name, change)
 
     # -- quick actions ---------------------------------------------------------------------------------------------
 
@@ -146,7 +195,7 @@ class Agendas:
             if len(document["quick"]["hours"]) >= MOST_QUICK:
                 raise ConflictError(f"{MOST_QUICK} ajouts au plus à la fois ; passez par les plages de l'agenda.")
             document["quick"]["hours"].append(
-                {**quick_hours(wish, self._local(document, now)), "id": quick_id, "asked": asked}
+                {**quick_hours(quick_id, wish, self._local(document, now)), "asked": asked}
             )
             return document
 
@@ -303,6 +352,7 @@ class Agendas:
 
     def _seen(self, record: AgendaRecord) -> dict[str, Any]:
         document = orjson.loads(record.document)
+        imported = document["imported"]
         shown = {
             "version": record.shown_version,
             "until": record.shown_until,
@@ -316,5 +366,6 @@ class Agendas:
             "changed_at": record.changed_at,
             "zone": self._showing.zone_of(document),
             **document,
+            "imported": {**imported, "hours": len(imported["hours"])},
             "shown": shown,
         }

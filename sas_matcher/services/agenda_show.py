@@ -16,7 +16,7 @@ from sas_matcher.domain.agenda import SHOWN, Piece
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
 from sas_matcher.ports import AgendaRecord, Clock, Geography, TakenPlage
 from sas_matcher.recurrence import closed
-from sas_matcher.services.agenda_week import closure_of, pieces_of, slot_name, week_of, without_taken
+from sas_matcher.services.agenda_week import all_hours, closure_of, pieces_of, slot_name, week_of, without_taken
 from sas_matcher.services.publish import Publisher, Publishing
 
 _log = structlog.get_logger(__name__)
@@ -155,7 +155,7 @@ class AgendaShow:
         Raises:
             InvalidInputError: names fields of the agenda, not of the many slots.
         """
-        hours = {one["id"]: one for one in (*document["hours"], *document["quick"]["hours"])}
+        hours = {one["id"]: one for one in all_hours(document)}
         common = {
             field: document[field]
             for field in ("professional", "structure", "source_kind", "location", "profession", "specialty")

@@ -1,10 +1,10 @@
 """The document of an agenda, read and changed: pure.
 
-It has the shape of the API's agenda, and ``quick``: what the quick actions added (``hours``, ``stops``), apart, so that
-whoever sends the agenda anew does not undo a stop.
+It has the shape of the API's agenda; ``quick``: what the quick actions added (``hours``, ``stops``); ``imported``: what
+came from a file (``origin``, ``at``, ``hours``). These are apart, so that whoever sends the agenda anew undoes no stop.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
@@ -17,12 +17,17 @@ from sas_matcher.domain.agenda import (
     Piece,
     TooManyPiecesError,
     Week,
+    one_day,
 )
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.ports import TakenPlage
 from sas_matcher.recurrence import expand
 from sas_matcher.services.publish import OF_AGENDAS
 
+NO_EXTRAS: Final[Mapping[str, Any]] = {
+    "quick": {"hours": [], "stops": []},
+    "imported": {"origin": None, "at": None, "hours": []},
+}
 QUICK_KEPT: Final = timedelta(hours=48)  # how long a repeated quick action is known, as other Idempotency-Keys
 LONGEST_QUICK: Final = timedelta(hours=12)  # a day's work
 _GRID: Final = timedelta(minutes=5)  # quick places of a range that has begun start at the next such mark
@@ -35,9 +40,16 @@ def slot_name(agenda: str, piece: Piece) -> str:
 
 def week_of(document: Mapping[str, Any], zone: str) -> Week:
     """Read the hours in use and the closures of an agenda's document, those of the quick actions too."""
-    quick = document["quick"]
-    hours = tuple(_hours_of(one) for one in (*document["hours"], *quick["hours"]) if one["open"])
-    return Week(zone, hours, tuple(closure_of(one) for one in (*document["closures"], *quick["stops"])))
+    hours = tuple(_hours_of(one) for one in all_hours(document) if one["open"])
+    closures = (*document["closures"], *document["quick"]["stops"])
+    return Week(zone, hours, tuple(map(closure_of, closures)))
+
+
+def all_hours(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the hours that were said, added and imported."""
+    yield from document["hours"]
+    yield from document["quick"]["hours"]
+    yield from document["imported"]["hours"]
 
 
 def _hours_of(one: Mapping[str, Any]) -> Hours:
@@ -101,8 +113,8 @@ def text_of(local: datetime) -> str:
     return local.strftime("%Y-%m-%dT%H:%M")
 
 
-def quick_hours(wish: Mapping[str, Any], here: datetime) -> dict[str, Any]:
-    """Return the hours of quick places; ``here``: the wall clock of the place.
+def quick_hours(name: str, wish: Mapping[str, Any], here: datetime) -> dict[str, Any]:
+    """Return the hours of quick places, under a name; ``here``: the wall clock of the place.
 
     Raises:
         InvalidInputError: the range is over, or too long.
@@ -123,22 +135,7 @@ def quick_hours(wish: Mapping[str, Any], here: datetime) -> dict[str, Any]:
     if end - start > longest:
         hours = int(longest.total_seconds()) // 3600
         raise InvalidInputError.of("end", f"{hours} h au plus pour {wish['count']} place(s)")
-    return {
-        "first": start.date().isoformat(),
-        "start": start.strftime("%H:%M"),
-        "end": end.strftime("%H:%M"),
-        "repeat": None,
-        "except_on": [],
-        "also_on": [],
-        "each_min": None,
-        "capacity": wish["count"],
-        "piece_min": None,
-        "mode": wish["mode"],
-        "booking_kind": wish["booking_kind"],
-        "offers": None,
-        "visibility": None,
-        "open": True,
-    }
+    return one_day(name, start, end, capacity=wish["count"], mode=wish["mode"], booking_kind=wish["booking_kind"])
 
 
 def pruned(document: Mapping[str, Any], here: datetime) -> dict[str, Any]:

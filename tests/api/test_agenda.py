@@ -399,3 +399,60 @@ async def test_nobody_publishes_under_the_names_of_an_agenda(scene: Scene) -> No
     """Whoever could would have their slots taken back by it."""
     answer = await scene.practice.post("/v1/slots", {"slots": [scene.slot(external_id="agenda/x/matin/1")]})
     problem(answer, 422, "invalid_input", "slots.0.external_id")
+
+
+# -- a table -------------------------------------------------------------------------------------------------------
+
+
+async def csv(cabinet: Cabinet, *lines: str, preview: bool = False) -> Any:
+    content = "\n".join(["date;debut;fin;duree;places", *lines]).encode()
+    headers = {"Content-Type": "text/csv"}
+    query = {"preview": "true"} if preview else {}
+    return await cabinet.caller.http.post(
+        f"/v1/agendas/{cabinet.name}/csv", content=content, headers=headers, params=query
+    )
+
+
+async def test_a_table_is_previewed_taken_in_told_again_and_replaced(cabinet: Cabinet) -> None:
+    day = cabinet.day()
+    problem(await csv(cabinet, f"{day};8h;9h;15;"), 404, "not_found")
+    await cabinet.put(cabinet.hours())
+    lines = (f"{day};14h;15h;30;", f"{day};16h;18h;;6")
+    shown = (await csv(cabinet, *lines, f"{day};8h;9h;2;", preview=True)).json()
+    assert (shown["lines"], len(shown["slots"])) == (3, 7)
+    (error,) = shown["errors"]
+    assert (error["line"], error["column"], error["field"]) == (4, "duree", "ligne 4, colonne duree")
+    assert len(await cabinet.slots()) == 4, "a preview writes nothing"
+
+    body = problem(await csv(cabinet, *lines, f"{day};8h;9h;2;"), 422, "invalid_input", "ligne 4, colonne duree")
+    assert body["errors"][0]["line"] == 4 and "Rien n'a changé" in body["detail"]
+    assert len(await cabinet.slots()) == 4, "all lines, or none"
+
+    done = (await csv(cabinet, *lines)).json()
+    assert done["report"]["created"] == 3 and done["imported"]["hours"] == 2 and done["imported"]["origin"] == "csv"
+    assert await cabinet.times() == ["09:00", "09:15", "09:30", "09:45", "14:00", "14:30", "16:00"]
+    again = (await csv(cabinet, *lines[::-1])).json()
+    assert again["report"]["created"] == again["report"]["closed"] == 0 and again["report"]["unchanged"] == 7
+    # the week said anew leaves what came from the file; another file takes its place
+    await cabinet.put(cabinet.hours(end="09:15"))
+    assert len(await cabinet.slots()) == 4
+    other = (await csv(cabinet, lines[1])).json()
+    assert other["report"]["closed"] == 2 and await cabinet.times() == ["09:00", "16:00"]
+    problem(
+        await cabinet.caller.post(f"/v1/agendas/{cabinet.name}/csv?preview=oui", b""), 422, "invalid_input", "preview"
+    )
+
+
+async def test_a_table_of_ten_thousand_lines_is_taken_in(service: Running, scene: Scene) -> None:
+    """Of a centre, three months ahead; the slots of the next seven days are published."""
+    centre = f"69{next(_numbers):07d}"
+    cabinet = Cabinet(scene, await service.practice(structures=(centre,)), rpps())
+    structure = {"finess": centre, "kind": "cds", "name": "Centre fictif"}
+    await cabinet.put(professional=None, structure=structure, source_kind="cds")
+    lines = [f"{cabinet.day(1 + n // 110)};{8 + n % 11}h;{9 + n % 11}h;{5 + n % 110 // 11};" for n in range(10_000)]
+    answer = await csv(cabinet, *lines)
+    assert answer.status_code == 200, answer.text
+    report = answer.json()["report"]
+    assert answer.json()["imported"]["hours"] == 10_000 and report["created"] > 4_000
+    again = (await csv(cabinet, *lines)).json()
+    assert again["report"]["created"] == again["report"]["closed"] == 0

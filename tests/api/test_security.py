@@ -46,6 +46,7 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("PUT", "/v1/agendas/{name}"): KEEPERS,
     ("DELETE", "/v1/agendas/{name}"): KEEPERS,
     ("POST", "/v1/agendas/{name}/preview"): KEEPERS,
+    ("POST", "/v1/agendas/{name}/csv"): KEEPERS,
     ("POST", "/v1/agendas/{name}/places"): KEEPERS,
     ("DELETE", "/v1/agendas/{name}/places/{places_id}"): KEEPERS,
     ("GET", "/v1/bookings"): PRACTICE,
