@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from sas_matcher import __version__
+from sas_matcher.cli.agenda import agenda
 from sas_matcher.cli.days import days
 from sas_matcher.cli.fhir import editor, editors, fhir
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
@@ -32,6 +33,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(days)
 app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
+app.add_typer(agenda, name="agenda")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
 app.add_typer(editors, name="editors")

@@ -9,6 +9,7 @@ It imports nothing of the service and can be used without it. Repeating is safe:
 carries an Idempotency-Key, made once and kept over retries.
 """
 
+from sas_matcher.client._agendas import Agenda, TablePreview
 from sas_matcher.client._documents import (
     Booking,
     Commune,
@@ -36,6 +37,7 @@ from sas_matcher.client._settings import Setting, SettingChange, SettingChanges
 from sas_matcher.client._client import SasClient  # isort: skip  (built on all of the above)
 
 __all__ = [
+    "Agenda",
     "ApiError",
     "Booking",
     "ClientError",
@@ -65,5 +67,6 @@ __all__ = [
     "SlotOutcome",
     "SlotOutcomes",
     "SlotPage",
+    "TablePreview",
     "UnreachableError",
 ]

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 
+from sas_matcher.client._agendas import AgendaCalls
 from sas_matcher.client._documents import Booking, Commune, Json, Limit, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
@@ -25,7 +26,7 @@ def _new_key() -> str:
     return str(uuid4())
 
 
-class SasClient:
+class SasClient(AgendaCalls):
     """Calls the service with one API key; an asynchronous context manager, safe for many tasks at once.
 
     Every method raises ``ApiError`` when the service refuses and ``UnreachableError`` when it does not answer.
@@ -105,7 +106,7 @@ class SasClient:
             method: HTTP method.
             path: Such as ``/v1/vocabulary``.
             query: Parameters; those that are ``None`` are left out.
-            body: JSON value.
+            body: JSON value; bytes are sent as they are, as a CSV table.
             idempotency_key: Makes the call repeatable.
             repeatable: It does no harm to send this call twice; true for GET anyway. Others are sent once.
         """

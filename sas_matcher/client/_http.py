@@ -60,8 +60,10 @@ class Http:
         repeatable: bool = False,
     ) -> Any:
         """Send a call and return the JSON answer; see ``SasClient.call``."""
-        content = None if body is None else orjson.dumps(body)  # once: a retry must carry the very same bytes
-        headers = {} if content is None else {"Content-Type": "application/json"}
+        # once: a retry must carry the very same bytes
+        content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        kind = "text/csv" if isinstance(body, bytes) else "application/json"
+        headers = {} if content is None else {"Content-Type": kind}
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         params = None if query is None else {name: value for name, value in query.items() if value is not None}
