@@ -31,10 +31,8 @@ AGENDA: dict[str, Any] = {
 async def test_every_call_says_what_is_asked() -> None:
     preview = {"lines": 1, "errors": [{"line": 1, "column": "", "field": "ligne 1", "message": "x"}], "slots": []}
     many = {"agendas": [AGENDA]}
-    fake = Fake(
-        *(ok(one) for one in (many, AGENDA, AGENDA, {"slots": []}, AGENDA, AGENDA, many, many, preview, AGENDA)),
-        ok({"removed": "cabinet", "report": REPORT}),
-    )
+    answers: list[dict[str, Any]] = [many, AGENDA, AGENDA, {"slots": []}, AGENDA, AGENDA, many, many, preview, AGENDA]
+    fake = Fake(*map(ok, answers), ok({"removed": "cabinet", "report": REPORT}))
     end = datetime(2026, 11, 26, 18, tzinfo=UTC)
     async with fake.client() as sas:
         (found,) = await sas.agendas()
