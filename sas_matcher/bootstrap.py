@@ -21,6 +21,7 @@ from adapters.agenda.csv_lines import read_csv
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.agenda import PostgresAgendas
+from adapters.postgres.asking import PostgresAsking
 from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
@@ -42,10 +43,12 @@ from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.agenda_show import AgendaShow
+from sas_matcher.services.asking import Asking
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
+from sas_matcher.services.overflow import EnSus
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
@@ -219,6 +222,7 @@ def api(settings: Settings) -> "FastAPI":
                 limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 steering=Steering(stores.ledger, stores.clock),
+                en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
                 territories=territories_of(settings, geography),
                 national=PostgresNational(stores.ledger),
                 editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
@@ -335,11 +339,14 @@ async def core(settings: Settings, holder: str) -> None:
         publishing = Publishing(stores.ledger, stores.clock, geography)
         showing = AgendaShow(PostgresAgendas(stores.ledger), publishing, stores.clock, geography)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
+        zone_of = cache(lambda code: ZoneInfo(geography.territories[code].timezone))
+        asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
                 for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever()):
                     group.create_task(work)
+                group.create_task(asking.run())
                 group.create_task(_once_loaded(matcher.ready, solver))
                 if sending is not None:
                     group.create_task(sending.run())

@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 
 from adapters.memory import MemoryLedger
+from adapters.memory.questions import AskingTables
 from adapters.memory.tables import Tables
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.lifecycle import ClaimKind
@@ -238,6 +239,10 @@ class Desk:
         batch = [Claim(request, slot, new_id(), until, '{"why":"test"}', kind) for kind, request, slot in wanted]
         return await self.ledger.claim(now, self.fences if fences is None else fences, batch)
 
+    async def no_place(self, request_id: str, decision: str, now: datetime = NOW) -> None:
+        """Tell a request that there is no place, with this decision."""
+        await self.ledger.claim(now, self.fences, [Claim(request_id, None, new_id(), None, decision, ClaimKind.NONE)])
+
     async def promise(self, slot_id: int, now: datetime = NOW, **columns: Any) -> str:
         """Ask and get a promise with a seat on a slot; returns the request."""
         request_id = await self.ask(now, **columns)
@@ -361,6 +366,7 @@ class TwinDesk(Desk):
     async def clear(self) -> None:
         """Forget all slots, requests and bookings."""
         self.twin.tables = Tables(day_log=False)
+        self.twin.asking = AskingTables(self.twin.tables)
 
     async def end_leases(self, *territories: str) -> None:
         """Let the leases of some territories (of all, when none is named) run out now."""

@@ -195,6 +195,7 @@ def _fits(now: datetime, request: Request, slot: Slot) -> bool:
     excluded = request.excluded
     return (
         slot.status == "open"
+        and slot.for_request in (None, request.id)
         and now < slot.starts <= request.deadline
         and slot.profession == request.profession
         and slot.mode in request.modes

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import combinations
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from adapters.memory import requests, slots
 from adapters.memory.claims import claim_seats
 from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
+from adapters.memory.questions import AskingTables, accept_question, refuse_question
 from adapters.memory.requests import Answer
 from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
@@ -45,6 +47,10 @@ _REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
 _BOOKING_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
     "refuse": slots.refuse_booking,
     "outcome": slots.set_outcome,
+}
+_QUESTION_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
+    "accept_question": accept_question,
+    "refuse_question": refuse_question,
 }
 
 
@@ -83,6 +89,7 @@ class MemoryLedger:
         number_of: Callable[[str], int] | None = None,
     ) -> None:
         self.tables = Tables(day_log=day_log, number_of=number_of)
+        self.asking = AskingTables(self.tables)
         self._publisher = publisher
         self._clock = clock
         self._keys: dict[str, KeyRecord] = {}
@@ -90,7 +97,7 @@ class MemoryLedger:
         self._leases: dict[str, _Lease] = {}
         self._fences = itertools.count(1)
 
-    def _publish(self) -> list[Announcement]:
+    def publish(self) -> list[Announcement]:
         """End the transaction: what it announced is made known."""
         said = self.tables.take_said()
         self._publisher.announce(said)
@@ -114,24 +121,28 @@ class MemoryLedger:
             raise ValueError(f"Expected a known API key, got {once.key_id}.")
         requests.create_request(self.tables, now, row, once)
         self._once[once[:2]] = _Answered(once.body_hash, now, request_id=row["id"])
-        self._publish()
+        self.publish()
         return Outcome("created", row["id"])
 
     async def change_request(
         self, action: str, now: datetime, request_id: str, arguments: Sequence[Any], once: Idempotency
     ) -> Outcome:
         """Run an action of a regulator once for its Idempotency-Key; a replay gives the first answer."""
-        return self._change(_REQUEST_ACTIONS[action], now, (once.key_id, request_id, *arguments), once)
+        return self.change_once(_REQUEST_ACTIONS[action], now, (once.key_id, request_id, *arguments), once)
 
     async def change_booking(
         self, action: str, now: datetime, booking_id: str, arguments: Sequence[Any], once: Idempotency
     ) -> Outcome:
         """Run an action of a practice once for its Idempotency-Key."""
-        return self._change(_BOOKING_ACTIONS[action], now, (booking_id, *arguments), once)
+        if action in _QUESTION_ACTIONS:
+            answered = partial(_QUESTION_ACTIONS[action], self.asking)
+            return self.change_once(lambda _, *args: answered(*args), now, (booking_id, *arguments), once)
+        return self.change_once(_BOOKING_ACTIONS[action], now, (booking_id, *arguments), once)
 
-    def _change(
+    def change_once(
         self, change: Callable[..., Answer], now: datetime, args: tuple[Any, ...], once: Idempotency
     ) -> Outcome:
+        """Run one change on the tables once for its Idempotency-Key."""
         known = self._once.get(once[:2])
         if known is not None:
             if known.body_hash != once.body_hash or known.answer is None:
@@ -139,7 +150,7 @@ class MemoryLedger:
             return Outcome(*known.answer, replayed=True)
         answer = change(self.tables, now, *args)
         self._once[once[:2]] = _Answered(once.body_hash, now, answer=answer)
-        self._publish()
+        self.publish()
         return Outcome(*answer)
 
     async def request_document(self, request_id: str, key_id: str | None) -> str | None:
@@ -196,17 +207,17 @@ class MemoryLedger:
             if lease is None or lease.fence != fence:
                 raise FencedError
         verdicts = claim_seats(self.tables, now, claims)
-        return verdicts, self._publish()
+        return verdicts, self.publish()
 
     async def lapse_holds(self, now: datetime) -> int:
         """Give up holds that ran out; returns the number of announcements."""
         requests.lapse_holds(self.tables, now, None, 500)
-        return len(self._publish())
+        return len(self.publish())
 
     async def close_unserved(self, now: datetime) -> int:
         """Close requests whose deadline passed; returns the number of announcements."""
         requests.close_unserved(self.tables, now, 500)
-        return len(self._publish())
+        return len(self.publish())
 
     async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
         """Take or renew leases; returns the fence of each territory that this holder has."""
@@ -251,6 +262,7 @@ class MemoryLedger:
                 *(s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source),
             )
             for s in self._live(now, territories)
+            if s.for_request is None
         ]
         for first in range(0, len(rows), _LOAD_PAGE):
             yield rows[first : first + _LOAD_PAGE]
@@ -264,7 +276,7 @@ class MemoryLedger:
             ValueError: a row that no practice may publish; none was written.
         """
         verdicts = slots.upsert_slots(self.tables, now, source, rows)
-        self._publish()
+        self.publish()
         return verdicts
 
     async def withdraw_slots(
@@ -278,7 +290,7 @@ class MemoryLedger:
     ) -> list[dict[str, Any]]:
         """Withdraw named slots of a source, or all in a window; owners limit to (professionals, structures)."""
         verdicts = slots.withdraw_slots(self.tables, now, source, only, window, owners, reason)
-        self._publish()
+        self.publish()
         return verdicts
 
     async def slots_of_source(
@@ -327,7 +339,7 @@ class MemoryLedger:
         touched |= {s.id: s for s in limits.under(put, now, None)}
         self.tables.announce_limit(now, put.definition())
         self.tables.announce_states(now, touched.values())
-        self._publish()
+        self.publish()
         return self._limit_json(put, now)
 
     def _limit_json(self, limit: Limit, now: datetime) -> str:
@@ -344,7 +356,7 @@ class MemoryLedger:
         limits.drop(known)
         self.tables.announce_limit(now, {"id": known.id, "version": self.tables.change(), "gone": True})
         self.tables.announce_states(now, touched)
-        self._publish()
+        self.publish()
         return True
 
     async def limits_of_source(self, now: datetime, source: str) -> list[str]:
@@ -470,7 +482,7 @@ class MemoryLedger:
         """
         if once.key_id not in self._keys:
             raise ValueError(f"Expected a known API key, got {once.key_id}.")
-        return self._change(change_setting, now, (once.key_id, change), once)
+        return self.change_once(change_setting, now, (once.key_id, change), once)
 
     async def setting_changes(self, territory: str, before: int | None, limit: int) -> list[str]:
         """Return a page of the changes of a territory's setting, newest first."""

@@ -284,7 +284,8 @@ def take_place(
 
 def _can_take(tables: Tables, now: datetime, request: Request, slot: Slot, kept: Booking | None) -> bool:
     """Tell whether the slot has a seat for the request once it has given back the one it has."""
-    if slot.status != "open" or not now < slot.starts <= request.deadline:
+    ours = slot.for_request in (None, request.id)
+    if slot.status != "open" or not ours or not now < slot.starts <= request.deadline:
         return False
     taken = [b for b in tables.seats.get(slot.id, {}).values() if b is not kept]
     return len(taken) < slot.capacity and not tables.blocked(slot, but=() if kept is None else (kept.id,))

@@ -39,6 +39,7 @@ class Slot:
     changed_at: datetime
     version: int
     status: str = "open"
+    for_request: str | None = None
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ _OF_THE_LEDGER: Final = frozenset(
     {
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
-        "promise_behind",
+        *("promise_behind", "for_request"),
     }
 )
 SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)

@@ -96,7 +96,7 @@ class Tables:
 
     def left(self, slot: Slot) -> int:
         """Return the seats that a request could take (``place_left``); negative when fewer are offered than given."""
-        if slot.status != "open" or self.blocked(slot):
+        if slot.status != "open" or slot.for_request is not None or self.blocked(slot):
             return 0
         left = slot.capacity - len(self.seats.get(slot.id, ()))
         return min(0, left) if self.limits.closed and self.limits.is_closed(slot) else left
@@ -211,7 +211,7 @@ class Tables:
         said, self._said = self._said, []
         return said
 
-    def _say(self, now: datetime, territory: str, stream: str, kind: str, data: str, *about: Any) -> None:
+    def say(self, now: datetime, territory: str, stream: str, kind: str, data: str, *about: Any) -> None:
         """Write an outbox row; ``about``: aggregate, version, owner, audience."""
         aggregate, version, owner, audience = about or ("", 0, "", ())
         row = Announcement(
@@ -225,7 +225,7 @@ class Tables:
         for territory, whole in _by_territory(slots):
             for first in range(0, len(whole), PAGE):
                 items = [(documents.place(slot), self.left(slot)) for slot in whole[first : first + PAGE]]
-                self._say(now, territory, "places", "published", orjson.dumps(items).decode())
+                self.say(now, territory, "places", "published", orjson.dumps(items).decode())
 
     def announce_states(self, now: datetime, slots: Iterable[Slot]) -> None:
         """Announce the seats left of some slots and of their siblings, and of the limits over them."""
@@ -236,7 +236,7 @@ class Tables:
     def _tell_states(self, now: datetime, slots: Iterable[Slot]) -> None:
         for territory, changed in _by_territory(slot for slot in slots if slot.status == "open"):
             items = [(slot.id, self.left(slot), self.change()) for slot in changed]
-            self._say(now, territory, "places", "state", orjson.dumps(items).decode())
+            self.say(now, territory, "places", "state", orjson.dumps(items).decode())
 
     def announce_limits(self, now: datetime, slots: Sequence[Slot]) -> None:
         """Announce what is left of the limits over some slots, and the places that close or open with them."""
@@ -250,18 +250,18 @@ class Tables:
             changed |= {slot.id: slot for slot in turned}
         if news:
             territory = min(slots, key=lambda slot: slot.id).territory
-            self._say(now, territory, "places", "limit_left", orjson.dumps(news).decode())
+            self.say(now, territory, "places", "limit_left", orjson.dumps(news).decode())
             self._tell_states(now, changed.values())
 
     def announce_limit(self, now: datetime, definition: Mapping[str, Any]) -> None:
         """Announce a limit to the matchers."""
-        self._say(now, "", "places", "limit", orjson.dumps(definition).decode())
+        self.say(now, "", "places", "limit", orjson.dumps(definition).decode())
 
     def announce_gone(self, now: datetime, slots: Iterable[Slot]) -> None:
         """Announce that slots are no longer there."""
         about = list(slots)
         for territory, gone in _by_territory(about):
-            self._say(
+            self.say(
                 now, territory, "places", "gone", orjson.dumps([(slot.id, slot.version) for slot in gone]).decode()
             )
         self.announce_limits(now, about)
@@ -292,20 +292,20 @@ class Tables:
             self._say_request(now, self.requests[name], "events", kind, self.request_json(self.requests[name]))
 
     def _say_request(self, now: datetime, r: Request, stream: str, kind: str, data: str) -> None:
-        self._say(now, r.territory, stream, kind, data, r.id, r.version, r.key_id, ())
+        self.say(now, r.territory, stream, kind, data, r.id, r.version, r.key_id, ())
 
     def announce_setting(self, now: datetime, change: Mapping[str, Any]) -> None:
         """Keep the trace of a change of a territory's setting, and announce it to all keys of the territory."""
         territory, data = change["territory"], orjson.dumps(change).decode()
         self.setting_log.setdefault(territory, []).append(data)
         about = (f"settings:{territory}", change["version"], change["key_id"], (f"t:{territory}", "t:*"))
-        self._say(now, territory, "events", "settings.changed", data, *about)
+        self.say(now, territory, "events", "settings.changed", data, *about)
 
     def announce_booking(self, now: datetime, b: Booking) -> None:
         """Announce what a booking became to the practice."""
         slot = self.slots[b.slot_id]
         about = (b.id, b.version, "", documents.audience(slot))
-        self._say(now, slot.territory, "events", f"booking.{b.state}", self.booking_json(b), *about)
+        self.say(now, slot.territory, "events", f"booking.{b.state}", self.booking_json(b), *about)
 
 
 def _by_territory(slots: Iterable[Slot]) -> Iterator[tuple[str, list[Slot]]]:

@@ -37,6 +37,8 @@ _REQUEST_ACTIONS: Final = {
 _BOOKING_ACTIONS: Final = {
     "refuse": "select * from refuse_booking($1, $2, $3, $4)",
     "outcome": "select * from set_outcome($1, $2, $3)",
+    "accept_question": "select * from accept_question($1, $2, $3, $4, $5, $6, $7)",
+    "refuse_question": "select * from refuse_question($1, $2, $3)",
 }
 
 _AWAY: Final = (
@@ -221,13 +223,17 @@ class PostgresLedger:
         rows: list[Any] = await self._retry(lambda c: c.fetch(sql, *args))
         return rows
 
-    async def change(self, sql: str, *args: Any) -> Any:
-        """Run one changing function of a sibling of this package, in bulk, and publish what it announced.
+    async def change(self, sql: str, *args: Any, bulk: bool = True) -> Any:
+        """Run one changing function of a sibling of this package, by default in bulk, and publish what it announced.
 
         Raises:
             UnavailableError: the ledger is away.
         """
-        return await self._change(sql, *args, bulk=True)
+        return await self._change(sql, *args, bulk=bulk)
+
+    async def change_once(self, sql: str, now: datetime, args: Sequence[Any], once: Idempotency) -> Outcome:
+        """Run one changing function of a sibling of this package once for its Idempotency-Key."""
+        return await self._once(sql, now, args, once)
 
     async def _value(self, name: str, *args: Any) -> Any:
         return await self._retry(lambda c: c.fetchval(QUERIES[name], *args))

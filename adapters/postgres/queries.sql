@@ -72,7 +72,8 @@ select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::b
     s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
     left join (select distinct id from closed) closed on closed.id = s.id
-where s.status = 'open' and s.starts > $1 and ($2::text[] is null or s.territory = any($2))
+where s.status = 'open' and s.for_request is null and s.starts > $1
+  and ($2::text[] is null or s.territory = any($2))
 
 -- name: live_records
 -- Live places as records for the mirror, by territory.

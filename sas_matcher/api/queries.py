@@ -68,6 +68,15 @@ class RequestsQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
+class QuestionsQuery(BaseModel):
+    """Questions put to a practice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["asked", "accepted", "refused", "closed", "released"] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
 class MessagesQuery(BaseModel):
     """Messages to the national platform."""
 

@@ -22,7 +22,13 @@ MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.ADMIN})
 """The ARS activates crises (ACI, crisis mission of a CPTS); within its leave, whoever steers declares and ends them."""
 
 
-async def _of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
+async def of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
+    """Authenticate a call about a territory that the key is bound to.
+
+    Raises:
+        NotFoundError: there is no such territory.
+        NotAllowedError: it is not the key's, or the scope is missing.
+    """
     who = await caller(request, *scopes)
     if code not in wire(request).geography.territories:
         raise NotFoundError("Territoire inconnu.")
@@ -39,7 +45,7 @@ async def _of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
 )
 async def settings(request: Request, code: str) -> Response:
     """Return the policy of each tier, whether a crisis is declared, holds, médecin traitant and ageing."""
-    await _of_territory(request, code)
+    await of_territory(request, code)
     return json(await wire(request).steering.setting(code))
 
 
@@ -56,7 +62,7 @@ async def change_settings(request: Request, code: str) -> Response:
     In force within three seconds. A crisis can be declared or chosen where it is allowed; only the ARS and
     administrators allow it.
     """
-    who = await _of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
+    who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
     body = await request.body()
     wanted = parse(SettingIn, body)
     changes = wanted.changes()
@@ -76,7 +82,7 @@ async def change_settings(request: Request, code: str) -> Response:
 )
 async def setting_changes(request: Request, code: str) -> Response:
     """Return the changes, newest first; ``next_before`` leads to the next page."""
-    await _of_territory(request, code)
+    await of_territory(request, code)
     query = parse_query(SettingChangesQuery, request)
     found = await wire(request).steering.changes(code, query.before, query.limit)
     # versions count from one without gaps: whoever has seen the first has seen all

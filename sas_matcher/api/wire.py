@@ -20,6 +20,7 @@ from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.national import NationalView
+from sas_matcher.services.overflow import EnSus
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.steer import Steering
@@ -46,6 +47,7 @@ class Wire:
     read_csv: Callable[[bytes], Import]
     regulating: Regulating
     steering: Steering
+    en_sus: EnSus
     territories: Sequence[str]
     national: NationalView
     editors: Editors

@@ -11,6 +11,7 @@ SasError
 │   ├── HoldEndedError     409  hold_ended           the hold ran out or was released
 │   ├── SlotFullError      409  slot_full            no seat left, withdrawn or started
 │   ├── CrisisNotAllowedError 409 crisis_not_allowed the territory has no leave to break promises
+│   ├── TooLateError       409  too_late             somebody else has accepted, or the request is closed
 │   ├── LimitReachedError  409  limit_reached        the practice takes no more such patients that day
 │   └── IdempotencyError   409  idempotency_reused   same key, another body
 ├── TooLargeError          413  too_large            body or list over the limit
@@ -108,6 +109,13 @@ class CrisisNotAllowedError(ConflictError):
 
     code = "crisis_not_allowed"
     title = "La crise n'est pas permise dans ce territoire"
+
+
+class TooLateError(ConflictError):
+    """A question was answered after somebody else's yes, or after its request was closed."""
+
+    code = "too_late"
+    title = "La réponse vient trop tard"
 
 
 class LimitReachedError(ConflictError):

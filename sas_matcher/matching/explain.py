@@ -25,6 +25,7 @@ REASON_TEXT: Final = {
     "EARLIEST": "la plus tôt",
     "LEAST_COST": "le meilleur compromis trajet-attente",
     "CHOSEN": "choisie par le régulateur",
+    "EN_SUS": "donnée en sus par le professionnel",
     "BEST_FOR_ALL": "le meilleur choix pour l'ensemble des patients en attente",
     # the peers, for comparison (``peers``)
     "NEAREST_FREE": "la plus proche qui reste à qui a appelé avant les autres",

@@ -125,59 +125,77 @@ class Publishing:
         if end - start > longest:
             hours = int(longest.total_seconds() // 3600)
             yield "end", f"un créneau dure {hours} h au plus ; découpez-le ou donnez une capacité à la plage"
-        professional = slot["professional"] and slot["professional"]["rpps"]
-        structure = slot["structure"] and slot["structure"]["finess"]
-        if professional is None and structure is None:
-            yield "professional", "indiquez un professionnel, une structure, ou les deux"
-        elif not publisher.may_publish(professional, structure):
-            yield "professional", "cette clé ne peut publier ni pour ce professionnel ni pour cette structure"
-        specialty = slot["specialty"]
-        if specialty is not None and SPECIALTIES[specialty][1] != slot["profession"]:
-            yield "specialty", f"{specialty} relève de la profession {SPECIALTIES[specialty][1]}"
-        location = slot["location"]
-        commune = self._geography.by_code(location["insee"])
-        if commune is None:
-            yield "location.insee", f"la commune {location['insee']} est inconnue du code officiel géographique"
-            return
+        yield from wrong_site(slot, publisher, self._geography)
         if (valid := slot.get("valid_at")) and valid > now + timedelta(minutes=5):
             yield "valid_at", "est dans le futur ; vérifiez l'horloge de l'éditeur"
-        astray = _rough_km(location["lat"] - commune.lat, location["lon"] - commune.lon)
-        if astray > ASTRAY_KM and commune.territory != "973":
-            yield "location.lat", f"les coordonnées sont à {astray:.0f} km de {commune.name} ({commune.code})"
 
     def _row(self, slot: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Flatten a checked slot into the ledger's columns."""
-        location, professional, structure = slot["location"], slot["professional"], slot["structure"]
-        commune = self._geography.by_code(location["insee"])
-        if commune is None:  # pragma: no cover - _wrong has refused it
-            raise LookupError(location["insee"])
         return {
             "external_id": slot["external_id"],
-            "territory": commune.territory,
-            "professional": professional and professional["rpps"],
-            "professional_name": professional and professional["name"],
-            "structure": structure and structure["finess"],
-            "structure_name": structure and structure["name"],
-            "source_kind": slot["source_kind"],
-            "lat": round(location["lat"], 6),
-            "lon": round(location["lon"], 6),
-            "landmass": commune.landmass,
-            "insee": commune.code,
-            "label": location["label"],
-            "phone": location["phone"],
+            **site_row(slot, self._geography),
             "starts": slot["start"],
             "ends": slot["end"],
             "capacity": slot["capacity"],
             "mode": slot["mode"],
             "booking_kind": slot["booking_kind"],
-            "profession": slot["profession"],
-            "specialty": slot["specialty"],
-            "offers": sorted(set(slot["offers"])),
             "visibility": slot["visibility"],
             "valid_at": slot.get("valid_at") or now,
             # of another editor's places
             "link": slot.get("link"),
         }
+
+
+def wrong_site(wish: Mapping[str, Any], publisher: Publisher, geography: Geography) -> Iterable[tuple[str, str]]:
+    """Yield (field, message) of what is wrong with who receives patients, and where.
+
+    Args:
+        wish: plain mapping with professional, structure, profession, specialty and location of the API's slot.
+        publisher: who speaks.
+        geography: knows communes.
+    """
+    professional = wish["professional"] and wish["professional"]["rpps"]
+    structure = wish["structure"] and wish["structure"]["finess"]
+    if professional is None and structure is None:
+        yield "professional", "indiquez un professionnel, une structure, ou les deux"
+    elif not publisher.may_publish(professional, structure):
+        yield "professional", "cette clé ne peut publier ni pour ce professionnel ni pour cette structure"
+    specialty = wish["specialty"]
+    if specialty is not None and SPECIALTIES[specialty][1] != wish["profession"]:
+        yield "specialty", f"{specialty} relève de la profession {SPECIALTIES[specialty][1]}"
+    location = wish["location"]
+    commune = geography.by_code(location["insee"])
+    if commune is None:
+        yield "location.insee", f"la commune {location['insee']} est inconnue du code officiel géographique"
+        return
+    astray = _rough_km(location["lat"] - commune.lat, location["lon"] - commune.lon)
+    if astray > ASTRAY_KM and commune.territory != "973":
+        yield "location.lat", f"les coordonnées sont à {astray:.0f} km de {commune.name} ({commune.code})"
+
+
+def site_row(wish: Mapping[str, Any], geography: Geography) -> dict[str, Any]:
+    """Flatten who receives patients, and where, into the ledger's columns, of what ``wrong_site`` has checked."""
+    location, professional, structure = wish["location"], wish["professional"], wish["structure"]
+    commune = geography.by_code(location["insee"])
+    if commune is None:  # pragma: no cover - wrong_site has refused it
+        raise LookupError(location["insee"])
+    return {
+        "territory": commune.territory,
+        "professional": professional and professional["rpps"],
+        "professional_name": professional and professional["name"],
+        "structure": structure and structure["finess"],
+        "structure_name": structure and structure["name"],
+        "source_kind": wish["source_kind"],
+        "lat": round(location["lat"], 6),
+        "lon": round(location["lon"], 6),
+        "landmass": commune.landmass,
+        "insee": commune.code,
+        "label": location["label"],
+        "phone": location["phone"],
+        "profession": wish["profession"],
+        "specialty": wish["specialty"],
+        "offers": sorted(set(wish["offers"])),
+    }
 
 
 def _rough_km(d_lat: float, d_lon: float) -> float:

@@ -14,14 +14,15 @@ from sas_matcher.domain.errors import (
     LimitReachedError,
     NotFoundError,
     SlotFullError,
+    TooLateError,
 )
 from sas_matcher.domain.policy import DEFAULT_HOLD_S
 from sas_matcher.domain.vocabulary import DELAY_SPAN, SPECIALTIES, Delay, Mode, Tier, matching_specialty, tier_of
-from sas_matcher.matching.engine import OpenRequest, Pick, find_candidates
-from sas_matcher.matching.explain import explain
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row, stable_key
+from sas_matcher.matching.engine import OpenRequest, find_candidates
+from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Ledger, Outcome
+from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import haversine_km
 
@@ -42,6 +43,10 @@ _REFUSALS: Final = {
     ),
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
     "too_early": (ConflictError, "Le créneau n'a pas encore commencé."),
+    "too_late": (
+        TooLateError,
+        "Trop tard : le patient a déjà une place, ou la demande est close. Merci de votre réponse, elle est comptée.",
+    ),
     "not_found": (NotFoundError, "Introuvable pour cette clé."),
 }
 
@@ -174,36 +179,8 @@ class Regulating:
 
     def _chosen(self, row: Mapping[str, Any], slot: Mapping[str, Any], now: datetime) -> str:
         """Price the chosen place like any other; radius, mode and needs are the regulator's to overrule."""
-        record = orjson.loads(slot["record"])
-        market = Market()
-        # its seats are for the ledger to judge; here it only has to be priced
-        market.put([place_row(record, 1, slot["start"], slot["end"])])
-        request = OpenRequest(
-            id=str(row["id"]),
-            key=stable_key(str(row["id"])),
-            territory=row["territory"],
-            lat=row["lat"],
-            lon=row["lon"],
-            landmass=record["landmass"],
-            profession=record["profession"],
-            specialty=None,
-            modes=(record["mode"],),
-            tier=Tier(row["tier"]),
-            created_at=row["created_at"].timestamp(),
-            deadline=row["deadline"].timestamp(),
-            # just far enough: looking further costs time
-            radius_km=1.0 + float(haversine_km(row["lat"], row["lon"], record["lat"], record["lon"])),
-            needs=(),
-            mt=row["mt"],
-            version=row["version"],
-        )
-        terms = Terms()
-        found = find_candidates(market, request, now.timestamp(), terms)
-        if not len(found):
-            raise SlotFullError("Cette place ne peut plus être atteinte à temps, ou dépasse l'échéance de la demande.")
-        pick = Pick(request, found, 0, "chosen", 1, reasons=["CHOSEN"])
         zone = ZoneInfo(self._geography.territories[row["territory"]].timezone)
-        return orjson.dumps(explain(market, pick, now.timestamp(), zone, terms)).decode()
+        return explain_chosen(row, orjson.loads(slot["record"]), (slot["start"], slot["end"]), now, zone)
 
     async def document(self, request_id: str, key_id: str) -> str:
         """Return a request of this key."""

@@ -84,6 +84,8 @@ create table slot (
     checked_at        timestamptz not null,
     changed_at        timestamptz not null,
     version           bigint not null,
+    -- offered en sus for this request alone: nobody else is given it
+    for_request       uuid,
     check (ends > starts),
     constraint slot_of_source unique (source, external_id)
 );

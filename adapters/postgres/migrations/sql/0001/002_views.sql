@@ -5,7 +5,7 @@
 -- many promises must move.
 create function place_left(s slot) returns int language sql stable as $$
     select case
-        when s.status <> 'open' then 0
+        when s.status <> 'open' or s.for_request is not null then 0
         when s.capacity = 1 and s.professional is not null and exists (
             select from booking b
             where b.professional = s.professional and b.ended_at is null

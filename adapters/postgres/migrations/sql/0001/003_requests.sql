@@ -163,6 +163,7 @@ begin
         join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
             and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
             and not r.excluded && array['s' || s.id, 'p' || s.professional]
+            and coalesce(s.for_request = r.id, true)
     ), taken as (
         insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
             hold_until, firm_at)
@@ -504,6 +505,7 @@ begin
                    case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
                    'held', s.version, p_now, p_hold_until
             where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+              and coalesce(s.for_request = r.id, true)
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;

@@ -1,0 +1,161 @@
+"""Routes about en sus: consents and answers of practices, what was asked for a request, ladders of territories."""
+
+import re
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.asking_schemas import AcceptIn, LadderIn, NoIn, OverflowIn
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import QuestionsQuery, SettingChangesQuery
+from sas_matcher.api.reading import parse
+from sas_matcher.api.territory import of_territory
+from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.vocabulary import Scope
+
+router = APIRouter(prefix="/v1", tags=["en sus"])
+_NAME = re.compile(r"[a-z0-9_-]{1,40}")
+
+
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise InvalidInputError.of("name", "1 à 40 caractères parmi a-z, 0-9, - et _")
+    return text
+
+
+@router.get("/overflow", summary="My consents to be asked", responses=problems(401, 403, 429, 503))
+async def consents(request: Request) -> Response:
+    """Return the consents that this key may change."""
+    who = await caller(request, Scope.PRACTICE)
+    return json({"overflow": await wire(request).en_sus.all(who.publisher)})
+
+
+@router.get("/overflow/{name}", summary="One consent", responses=problems(401, 403, 404, 422, 429, 503))
+async def consent(request: Request, name: str) -> Response:
+    """Return a consent."""
+    who = await caller(request, Scope.PRACTICE)
+    return json(await wire(request).en_sus.one(who.publisher, _name(name)))
+
+
+@router.put(
+    "/overflow/{name}",
+    summary="Consent to be asked for patients beyond one's slots",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(OverflowIn),
+)
+async def put_consent(request: Request, name: str) -> Response:
+    """Set or change who may be asked, when, and how often a day; in force at once."""
+    who = await caller(request, Scope.PRACTICE)
+    wish = parse(OverflowIn, await request.body()).model_dump()
+    return json(await wire(request).en_sus.put(who.publisher, _name(name), wish))
+
+
+@router.delete("/overflow/{name}", summary="Take a consent back", responses=problems(401, 403, 404, 422, 429, 503))
+async def remove_consent(request: Request, name: str) -> Response:
+    """Take a consent back: no further question comes; one that was put may still be answered."""
+    who = await caller(request, Scope.PRACTICE)
+    await wire(request).en_sus.remove(who.publisher, _name(name))
+    return json({"removed": name})
+
+
+@router.get(
+    "/questions",
+    summary="Questions put to me",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=QuestionsQuery),
+)
+async def questions(request: Request) -> Response:
+    """Return the questions put to the caller, newest first."""
+    who = await caller(request, Scope.PRACTICE)
+    query = parse_query(QuestionsQuery, request)
+    found = await wire(request).en_sus.questions(who.publisher, query.state, query.limit)
+    return raw('{"questions":[' + ",".join(found) + "]}")
+
+
+@router.get("/questions/{question_id}", summary="One question", responses=problems(401, 403, 404, 422, 429, 503))
+async def question(request: Request, question_id: str) -> Response:
+    """Return a question put to the caller."""
+    who = await caller(request, Scope.PRACTICE)
+    return raw(await wire(request).en_sus.question(uuid_of(question_id, "question_id"), who.owns))
+
+
+@router.post(
+    "/questions/{question_id}/accept",
+    summary="Yes: I receive this patient",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(AcceptIn, once=True),
+)
+async def accept(request: Request, question_id: str) -> Response:
+    """Accept: the first yes gets the patient, the others are told. A slot at ``start`` is held for the regulator."""
+    who = await caller(request, Scope.PRACTICE)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(AcceptIn, body)
+    target = uuid_of(question_id, "question_id")
+    return raw(await wire(request).en_sus.accept(target, asked.start, asked.mode, who.owns, idempotency))
+
+
+@router.post(
+    "/questions/{question_id}/refuse",
+    summary="No",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(NoIn, once=True),
+)
+async def refuse(request: Request, question_id: str) -> Response:
+    """Refuse; when nobody is left to answer, the next are asked at once."""
+    who = await caller(request, Scope.PRACTICE)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(NoIn, body or b"{}")
+    target = uuid_of(question_id, "question_id")
+    return raw(await wire(request).en_sus.refuse(target, asked.reason, who.owns, idempotency))
+
+
+@router.get(
+    "/requests/{request_id}/asking",
+    summary="What was asked for a request",
+    responses=problems(401, 403, 404, 422, 429, 503),
+)
+async def asking(request: Request, request_id: str) -> Response:
+    """Return what was asked, of how many who could be, what was answered, and when the next step comes."""
+    who = await caller(request, Scope.REGULATOR)
+    return raw(await wire(request).en_sus.asking(uuid_of(request_id, "request_id"), who.key_id))
+
+
+@router.get("/territories/{code}/ladder", summary="Ladder of a territory", responses=problems(401, 403, 404, 429, 503))
+async def ladder(request: Request, code: str) -> Response:
+    """Return what is done, step by step, for a request that finds no place; no step: nobody is asked."""
+    await of_territory(request, code)
+    return json(await wire(request).en_sus.ladder(code))
+
+
+@router.put(
+    "/territories/{code}/ladder",
+    summary="Set the ladder of a territory",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(LadderIn, once=True),
+)
+async def put_ladder(request: Request, code: str) -> Response:
+    """Replace the ladder; who, when and why is written down and told to the territory's keys."""
+    who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
+    body = await request.body()
+    wish = parse(LadderIn, body)
+    named = once(request, who, body)
+    return json(await wire(request).en_sus.change_ladder(code, wish.rows(), wish.why, wish.version, named))
+
+
+@router.get(
+    "/territories/{code}/ladder/log",
+    summary="Who changed the ladder of a territory, when and why",
+    responses=problems(401, 403, 404, 422, 429, 503),
+    openapi_extra=takes(query=SettingChangesQuery),
+)
+async def ladder_changes(request: Request, code: str) -> Response:
+    """Return the changes, newest first; ``next_before`` leads to the next page."""
+    await of_territory(request, code)
+    query = parse_query(SettingChangesQuery, request)
+    found = await wire(request).en_sus.ladder_changes(code, query.before, query.limit)
+    last = found[-1]["version"] if found else 1
+    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
