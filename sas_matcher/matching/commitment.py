@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.exchange import make_room
 from sas_matcher.matching.forecast import HistoryDay, asked_of
-from sas_matcher.matching.pairs import Codes, Floats, Pairs, Requests, Slots, feasible
+from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.planning import FieldPlan, FieldTask, Outlook, Planner, Task
 from sas_matcher.matching.prices import FAR
 from sas_matcher.matching.terms import TIER_RANK, Terms
@@ -31,6 +32,9 @@ KEPT: Final = 1e6
 
 PARTS: Final = 400
 """Pieces in which pairs are kept before they are joined: looking through them costs more than joining."""
+
+TELL_S: Final = 20.0
+"""Seconds before the last instant at which who waits is told: the plan of that instant takes its time."""
 
 SAME_S: Final = 1.0
 """A decision made within this many seconds of its request counts as made in its instant (day log, *Feasibility*)."""
@@ -47,8 +51,8 @@ class Policy:
         promise: who is accepted is promised a seat that may still move; else his place is firm at once.
         displace: a promised request may lose its place to others, at ``broken`` tenths of a minute above its value.
         regret: share of a tier's value that accepting at once may lose in the mean of the futures.
-        step_s: seconds between two solves.
-        futures: futures of one solve.
+        step_s: seconds between two looks ahead while something happens, ``idle_s`` while nothing does.
+        futures: futures of one look.
     """
 
     promise: tuple[bool, ...] = _EVERY
@@ -58,6 +62,7 @@ class Policy:
     regret: tuple[float, ...] = (0.05, 0.02, 0.0, 0.0)
     # 600 s and 3 futures lose 1 pt there, and take a third of the time
     step_s: float = 300.0
+    idle_s: float = 900.0
     futures: int = 4
 
 
@@ -86,6 +91,12 @@ class _Field:
 
     parts: list[Pairs] = field(default_factory=list)
     outlooks: list[Outlook] = field(default_factory=list)
+    # price of each slot for who is here, from the last look
+    floor: Floats = field(default_factory=lambda: np.zeros(0))
+    looked: float = -np.inf
+    # when somebody must be told, or the plan no longer holds; whether anything has happened since the last look
+    edge: float = np.inf
+    changed: bool = True
 
     def pairs(self) -> Pairs:
         """All pairs so far."""
@@ -122,7 +133,6 @@ class Desk:
         # since the last task: who was accepted, and which slots came
         self._accepted: list[int] = []
         self._published: list[tuple[int, Pairs]] = []
-        self._next = -np.inf
         self._notice = 60.0 * terms.notice_min
         self._promise, self._displace = np.array(policy.promise), np.array(policy.displace)
 
@@ -144,7 +154,9 @@ class Desk:
             place.parts.append(pairs)
         self._published.append((row, pairs))
         self._price_new(now, row, pairs)
-        self._hurry(row)
+        self._stir(
+            int(self.slots.profession[row]), at_once=self.slots.start[row] - self._notice <= now + self.policy.step_s
+        )
         return row
 
     def see(self, now: float, start: float, seats: int) -> int:
@@ -182,7 +194,7 @@ class Desk:
     def _called(self, **columns: float) -> int:
         row = self.requests.append(**_anywhere(columns))
         self.status.append(WAITING)
-        self._field(int(self.requests.profession[row]))
+        self._stir(int(self.requests.profession[row]))
         self._fresh.append(row)
         return row
 
@@ -208,14 +220,13 @@ class Desk:
         """A request is cancelled, or its deadline has passed; a firm seat is given back by the caller (``free``)."""
         self.status[request] = CLOSED
         self._give_back(request)
+        self._stir(int(self.requests.profession[request]))
 
     def free(self, slot: int, seats: int) -> None:
         """Seats of a slot come or go (negative: fewer)."""
         self.left[slot] += seats
-        if seats > 0:
-            self._hurry(slot)
-        elif self.left[slot] < self.reserved[slot]:
-            self._next = -np.inf  # more are promised than there are: somebody must move
+        # at once where more are promised than there are: somebody must move
+        self._stir(int(self.slots.profession[slot]), at_once=seats > 0 or self.left[slot] < self.reserved[slot])
 
     def gone(self, slot: int) -> list[int]:
         """A slot is off the market; returns the promised requests that leaned on it (they keep their promise)."""
@@ -223,14 +234,14 @@ class Desk:
         lost = [r for r, s in self.seat.items() if s == slot]
         for request in lost:
             self._give_back(request)
-        self._next = -np.inf if lost else self._next
+        self._stir(int(self.slots.profession[slot]), at_once=bool(lost))
         return lost
 
     def reopen(self, request: int, promised: bool, *, ask: bool = False) -> None:
         """A place was lost, or declined: the request is open again; ``ask``: it wants an answer at once."""
         self._give_back(request)
         self.status[request] = PROMISED if promised else WAITING
-        self._next = -np.inf
+        self._stir(int(self.requests.profession[request]), at_once=True)
         if ask:
             self._fresh.append(request)
 
@@ -240,12 +251,15 @@ class Desk:
         """When the desk wants a plan next if nothing happens; never, where nobody is open and nothing forecast."""
         if not self._history and not any(status <= PROMISED for status in self.status):
             return float(np.inf)
-        return float(self._next)
+        return min((self._due(place) for place in self._fields.values()), default=float(np.inf))
+
+    def _due(self, place: _Field) -> float:
+        return min(place.edge, place.looked + (self.policy.step_s if place.changed else self.policy.idle_s))
 
     def decide(self, now: float, planner: Planner) -> list[Verdict]:
         """Decide what the instant has brought, making plans here."""
         verdicts: list[Verdict] = []
-        if now >= self._next:
+        if now >= self.due():
             task = self.task(now)
             verdicts = self.adopt(task, planner.plan(task), now)
         return verdicts + self.answer(now)
@@ -258,8 +272,7 @@ class Desk:
     def answer(self, now: float) -> list[Verdict]:
         """Tell whom of those that called can be told at once."""
         asked, self._fresh = self.asked(), []
-        verdicts = [self._answer(row, now) for row in asked]
-        return [verdict for verdict in verdicts if verdict is not None]
+        return [verdict for row in asked for verdict in self._answer(row, now)]
 
     def price(self, slot: int) -> float | None:
         """The price of a seat in the mean of the futures; None before there is a plan."""
@@ -267,10 +280,13 @@ class Desk:
         outlooks = self._fields[profession].outlooks if profession in self._fields else []
         return float(np.mean([o.price[slot] for o in outlooks])) if outlooks else None
 
-    def _hurry(self, slot: int) -> None:
-        """Plan at once where a new seat could not be told any more at the next plan."""
-        if self.slots.start[slot] - self._notice <= self._next:
-            self._next = -np.inf
+    def _stir(self, profession: int, *, at_once: bool = False) -> None:
+        """Something has happened: the next look comes soon; ``at_once``: plan now, at the prices there are."""
+        # a slot from beyond the territory has no profession here: whoever it may concern
+        for place in [self._field(profession)] if profession >= 0 else self._fields.values():
+            place.changed = True
+            if at_once:
+                place.edge = -np.inf
 
     def _field(self, profession: int) -> _Field:
         return self._fields.setdefault(profession, _Field())
@@ -301,20 +317,30 @@ class Desk:
         later = promised | self._promise[self.requests.tier[pairs.request]]
         return np.where(later, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
 
+    def _tell_at(self, pairs: Pairs) -> Floats:
+        """When whoever waits for each seat is told of it; whole seconds, as clocks are woken at."""
+        return np.floor(self.slots.start[pairs.slot] - self._lead(pairs)) - TELL_S if pairs.slot.size else np.zeros(0)
+
     # -- who calls -----------------------------------------------------------------------------------------------
 
     def _price_new(self, now: float, row: int, pairs: Pairs) -> None:
         """Price a slot published since the last solve: what the best of those who could use it would gain."""
         profession = int(self.slots.profession[row])
         for number, place in self._fields.items():
+            floor = []
             for outlook in place.outlooks:
-                best = 0.0
+                if outlook.price.size > row:
+                    continue
+                here = coming = 0.0
                 if number == profession:
                     known = pairs.request < outlook.utility.size
-                    best = float(np.max(outlook.utility[pairs.request[known]] - pairs.cost[known], initial=0.0))
-                    best = max(best, self._gain_of_coming(outlook, profession, row, now))
-                outlook.price = np.append(outlook.price, best)
+                    here = float(np.max(outlook.utility[pairs.request[known]] - pairs.cost[known], initial=0.0))
+                    coming = self._gain_of_coming(outlook, profession, row, now)
+                outlook.price = np.append(outlook.price, max(here, coming))
                 outlook.spare = np.append(outlook.spare, 0)
+                floor.append(coming)
+            if floor:
+                place.floor = np.append(place.floor, np.mean(floor))
 
     def _gain_of_coming(self, outlook: Outlook, profession: int, row: int, now: float) -> float:
         if outlook.day < 0:
@@ -341,36 +367,68 @@ class Desk:
         keep = (self.slots.start[pairs.slot] - now >= pairs.travel_s) & (left > 0)
         return pairs.where(keep)
 
-    def _answer(self, row: int, now: float) -> Verdict | None:
-        """Tell a caller at once, if that loses little."""
+    def _answer(self, row: int, now: float) -> Sequence[Verdict]:
+        """Tell a caller at once, if that loses little; others who were promised a place may make room for him."""
         pairs = self.arcs(row, now)
         if now - self.requests.created[row] > SAME_S and pairs.slot.size:
             # asked again, later than the call: there must be time to call back
             pairs = pairs.where(self.slots.start[pairs.slot] - now >= self._lead(pairs))
         if not pairs.slot.size:
-            return None
+            return ()
         value = float(self.requests.value[row])
         tier = int(self.requests.tier[row])
-        outlooks = self._field(int(self.requests.profession[row])).outlooks
+        place = self._field(int(self.requests.profession[row]))
+        outlooks = place.outlooks
+        last = self._tell_at(pairs)
+        place.edge = min(place.edge, float(np.min(last, where=last > now, initial=np.inf)))
         prices = np.array([o.price[pairs.slot] for o in outlooks]) if outlooks else np.zeros((1, pairs.slot.size))
         costs = pairs.cost + prices
         regret = float(np.maximum(0.0, costs.min(axis=1) - value).mean())
         if regret > self.policy.regret[tier] * value:
-            return None
+            return ()
         mean = np.minimum(costs, 2 * KEPT).mean(axis=0)
         arc = next((a for a in mean.argsort(kind="stable").tolist() if self._room(int(pairs.slot[a]))), None)
+        moves: Sequence[Verdict] = ()
+        if arc is None and self.policy.promise[tier]:
+            arc, moves = self._exchange(row, pairs.where(mean.argsort(kind="stable")), pairs.slot, now)
         if arc is None:
-            return None
+            return ()
         slot, price = int(pairs.slot[arc]), float(prices[:, arc].mean())
         self._spend(row, pairs)
         self._accepted.append(row)
-        later = self.slots.start[slot] - (now + self.policy.step_s)
-        if not self.policy.promise[tier] or later < max(float(pairs.travel_s[arc]), self._notice):
+        # what would have to be told within a step anyway is told now: little is lost, and nothing can happen to it
+        if not self.policy.promise[tier] or last[arc] <= now + self.policy.step_s:
             self._firm(row, slot)
-            return Verdict("firm", row, slot, price)
+            return (*moves, Verdict("firm", row, slot, price))
         self.status[row] = PROMISED
         self._take(row, slot)
-        return Verdict("promise", row, slot, price)
+        return (*moves, Verdict("promise", row, slot, price))
+
+    def _exchange(self, row: int, ranked: Pairs, slots: Ints, now: float) -> tuple[int | None, Sequence[Verdict]]:
+        """Make room for a caller among those who were promised a place.
+
+        Args:
+            row: the caller.
+            ranked: his pairs, the best first; all their seats are promised to others.
+            slots: the same slots in the order in which the answer counts them.
+            now: of the call.
+
+        Returns:
+            Which of ``slots`` he gets, None for none; and who moves for him.
+        """
+        place = self._field(int(self.requests.profession[row]))
+        theirs = place.pairs()
+        left, ahead = np.array(self.left), self.slots.start[theirs.slot] - now
+        promised = np.array(self.status)[theirs.request] == PROMISED
+        theirs = theirs.where(promised & (left[theirs.slot] > 0) & (ahead >= self._lead(theirs)))
+        found = make_room(ranked.slot.tolist(), theirs, self.seat, self._room)
+        if found is None:
+            return None, ()
+        for request, slot in found[1]:
+            self._take(request, slot)
+        place.edge = now  # whoever has moved may have to be told
+        moves = [Verdict("move", request, slot, self.price(slot) or 0.0) for request, slot in found[1]]
+        return int(np.flatnonzero(slots == found[0])[0]), moves
 
     def _spend(self, row: int, pairs: Pairs) -> None:
         """In each future the caller takes the seat that is cheapest there.
@@ -386,8 +444,7 @@ class Desk:
     # -- the plan ------------------------------------------------------------------------------------------------
 
     def task(self, now: float) -> Task:
-        """What a plan is to be made from; the next one is due a step later."""
-        self._next = now + self.policy.step_s
+        """What a plan is to be made from: of the professions for which one is due."""
         self._accepted, self._published = [], []
         status, left = np.array(self.status, np.int64), np.array(self.left, np.int64)
         value = self.requests.value if len(self.requests) else np.zeros(0)
@@ -398,11 +455,18 @@ class Desk:
         penalty = np.where(status == PROMISED, promised, waiting)
         fields = []
         for profession, place in self._fields.items():
+            if self._due(place) > now:
+                continue
+            looks = self._due(replace(place, edge=np.inf)) <= now
+            place.edge = np.inf
+            if looks:
+                place.looked, place.changed = now, False
             pairs = place.pairs()
             ahead = self.slots.start[pairs.slot] - now if len(self.slots) else np.zeros(0)
             place.parts = [pairs.where((status[pairs.request] < CLOSED) & (ahead > 0))]
             keep = (status[pairs.request] <= PROMISED) & (left[pairs.slot] > 0) & (ahead >= self._lead(pairs))
-            fields.append(FieldTask(profession, pairs.where(keep), penalty))
+            floor = np.append(place.floor, np.zeros(left.size - place.floor.size))
+            fields.append(FieldTask(profession, pairs.where(keep), penalty, None if looks else floor))
         beyond = np.full(penalty.size, np.inf)
         for row, cost in self._beyond.items():
             beyond[row] = cost
@@ -420,14 +484,17 @@ class Desk:
         """
         verdicts: list[Verdict] = []
         for item, plan in zip(task.fields, plans, strict=True):
-            self._fields[plan.profession].outlooks = plan.outlooks
+            if item.price is None:
+                place = self._fields[plan.profession]
+                place.outlooks, place.floor = plan.outlooks, plan.price
             verdicts += self._settle(item, plan, now)
         if task.now < now and any(s == PROMISED and r not in self.seat for r, s in enumerate(self.status)):
             self._next = -np.inf  # somebody's seat went to another while the plan was made
         for row, pairs in self._published:
             self._price_new(now, row, pairs)
+        looked = {item.profession for item in task.fields if item.price is None}
         for row in self._accepted:
-            if (pairs := self.arcs(row, now)).slot.size:
+            if int(self.requests.profession[row]) in looked and (pairs := self.arcs(row, now)).slot.size:
                 self._spend(row, pairs)
         return verdicts
 
@@ -437,8 +504,8 @@ class Desk:
         before = {row: self.seat.get(row) for row in rows}
         for row in rows:
             self._give_back(row)
-        last = self.slots.start[item.live.slot] - self._lead(item.live) if item.live.slot.size else np.zeros(0)
-        verdicts = []
+        last = self._tell_at(item.live)
+        verdicts, place = [], self._fields[item.profession]
         # who was promised a place comes first, should seats have gone since the plan began
         for row in sorted(rows, key=lambda r: (self.status[r] != PROMISED, r)):
             arc, old, kept = int(plan.arc[row]), before[row], self.status[row] == PROMISED
@@ -450,13 +517,16 @@ class Desk:
                 price = float(plan.price[slot])
                 if kept and slot != old:
                     verdicts.append(Verdict("move", row, slot, price, planned=True, gap=plan.gap))
-                if last[arc] < now + self.policy.step_s:
+                if last[arc] <= now:
                     self._firm(row, slot)
                     verdicts.append(Verdict("firm", row, slot, price, planned=True, gap=plan.gap))
-                elif kept:
+                    continue
+                place.edge = min(place.edge, float(last[arc]))
+                if kept:
                     self._take(row, slot)
             elif kept and old is not None and self._room(old):
                 self._take(row, old)
+                place.edge = now
         return verdicts
 
 

@@ -140,6 +140,8 @@ def short_lists(pairs: Pairs, cheapest: int, spread: int) -> npt.NDArray[np.intp
     """Rows of the cheapest pairs of each request, and of ``spread`` more over the rest (matching study §3)."""
     if not pairs.request.size:
         return np.empty(0, np.intp)
+    if np.bincount(pairs.request).max() <= cheapest:
+        return np.arange(pairs.request.size)
     order = np.lexsort((pairs.slot, pairs.cost, pairs.request))
     request = pairs.request[order]
     first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])

@@ -37,11 +37,13 @@ class FieldTask:
         profession: its code.
         live: every pair of an open request and a slot that could still be told (arcs A).
         penalty: float[R], of leaving each request of the desk without a place.
+        price: float[S], of the slots for who is here, where no future is to be drawn; else None.
     """
 
     profession: int
     live: Pairs
     penalty: Floats
+    price: Floats | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +92,7 @@ class FieldPlan:
     Attributes:
         arc: intp[R], the pair of ``FieldTask.live`` that each request gets, −1 for none.
         price: float[S], of each slot in the mean of the futures, for who is here.
-        outlooks: the futures, one by one.
+        outlooks: the futures, one by one; none where none was drawn.
         gap: tenths of a minute that the assignment may miss of the optimum over all pairs; 0 is a proof.
     """
 
@@ -122,11 +124,11 @@ class Planner:
         live = item.live.where(keep)
         seats = np.maximum(task.left, 0)
         outlooks, least = [], []
-        for future in self._futures(task, item.profession):
+        for future in self._futures(task, item.profession) if item.price is None else ():
             outlook, low = _solve(live, future, item.penalty, seats)
             outlooks.append(outlook)
             least.append(low)
-        price: Floats = np.mean(least, axis=0)
+        price: Floats = np.mean(least, axis=0) if item.price is None else item.price
         arc, gap = assigned(item.live, keep, price, item.penalty, seats, task.beyond)
         return FieldPlan(item.profession, arc, price, outlooks, gap)
 
@@ -165,24 +167,45 @@ def _solve(live: Pairs, future: Future | None, penalty: Floats, left: Ints) -> t
         cost.append(coming.cost)
         capacity = np.concatenate((left, future.slots.capacity))
         worth = np.concatenate((penalty, future.requests.value[future.draws]))
-    arcs = _problem(np.concatenate(request), np.concatenate(slot), np.concatenate(cost), worth, capacity)
+    # the solver's time grows with the rows, and most slots have passed: only those with arcs are numbered
+    asks, row_of = _numbered(np.concatenate(request), worth.size)
+    places, column_of = _numbered(np.concatenate(slot), capacity.size)
+    arcs = _problem(
+        row_of[np.concatenate(request)],
+        column_of[np.concatenate(slot)],
+        np.concatenate(cost),
+        worth[asks],
+        np.maximum(capacity[places], 0),
+    )
     plan = solve_flow(arcs)
     low = slot_prices(arcs, plan)
-    high = seat_losses(arcs.arc_request, arcs.arc_slot, arcs.arc_cost.astype(float), worth, arcs.capacity, plan.arc)
-    utility = request_utilities(arcs, low).astype(np.float64)
-    used = np.bincount(arcs.arc_slot[plan.arc[plan.arc >= 0]], minlength=capacity.size)
+    high = seat_losses(
+        arcs.arc_request, arcs.arc_slot, arcs.arc_cost.astype(float), worth[asks], arcs.capacity, plan.arc
+    )
+    utility = worth.astype(np.float64)
+    utility[asks] = request_utilities(arcs, low)
+    used = np.bincount(arcs.arc_slot[plan.arc[plan.arc >= 0]], minlength=places.size)
     by_row = np.zeros(0)
     if future is not None:
         by_row = np.zeros(len(future.requests))
         by_row[future.draws] = utility[here:]
-    spare = np.where(high[:seats] < FAR, np.maximum(1, (arcs.capacity - used)[:seats]), 0)
     # what others here would pay shows when they are planned together; only who is still to come must be priced
-    wanted = np.zeros(seats, np.bool_)
-    taken = plan.arc[here:]
-    by_coming = arcs.arc_slot[taken[taken >= 0]]
-    wanted[by_coming[by_coming < seats]] = True
-    outlook = Outlook(-1 if future is None else future.day, high[:seats].copy(), utility[:here], by_row, spare)
-    return outlook, np.where(wanted, low[:seats], 0.0)
+    wanted = np.zeros(places.size, np.bool_)
+    taken = plan.arc[asks >= here]
+    wanted[arcs.arc_slot[taken[taken >= 0]]] = True
+    live_seats = places < seats
+    price, spare, floor = np.where(left > 0, 0.0, FAR), np.maximum(left, 0), np.zeros(seats)
+    price[places[live_seats]] = high[live_seats]
+    spare[places[live_seats]] = np.where(high < FAR, np.maximum(1, arcs.capacity - used), 0)[live_seats]
+    floor[places[live_seats]] = np.where(wanted, low, 0)[live_seats]
+    return Outlook(-1 if future is None else future.day, price, utility[:here], by_row, spare), floor
+
+
+def _numbered(rows: Ints, size: int) -> tuple[Ints, Ints]:
+    """The distinct rows in order, and the number of each of ``size`` among them."""
+    there = np.zeros(size, np.bool_)
+    there[rows] = True
+    return np.flatnonzero(there), np.cumsum(there) - 1
 
 
 def assigned(

@@ -248,11 +248,14 @@ class TerritoryDesk:
         return bool(self._desk.asked())
 
     def answer(self, now: float) -> list[Decision]:
-        """Decide for whom has just called; ``none`` for those who wait."""
+        """Decide for whom has just called; ``none`` for those who wait; first who moves to make room for them."""
         self._catch_up()
         asked = self._desk.asked()
         verdicts = {v.request: v for v in self._desk.answer(now - self.midnight)}
-        return [self._said(verdicts[r]) if r in verdicts else Decision("none", self._ids[r], None) for r in asked]
+        callers = set(asked)
+        moved = [self._said(verdict) for row, verdict in verdicts.items() if row not in callers]
+        answers = [self._said(verdicts[r]) if r in verdicts else Decision("none", self._ids[r], None) for r in asked]
+        return moved + answers
 
     def _said(self, verdict: Verdict) -> Decision:
         slot_id = None if verdict.slot < 0 else self._slot_ids[verdict.slot]

@@ -27,7 +27,10 @@ ANYWHERE: Final = 0
 
 
 def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Codes) -> HistoryDay:
-    """One earlier day, its times counted from its own first instant.
+    """One earlier day as it turned out, its times counted from its own first instant.
+
+    Requests that were cancelled and slots that turned out phantoms or were withdrawn are left out: in the end they
+    neither took a place nor gave one.
 
     Args:
         day: the day log.
@@ -39,6 +42,8 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
     requests, slots = Requests(), Slots()
     for made in day.requests:
         asked, tier = made.request, tiers[made.request.tier]
+        if asked.id in day.cancelled_at:
+            continue
         specialty, needs = specialty_of(asked.needs)
         requests.append(
             created=float(made.t) - began,
@@ -58,6 +63,8 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
         )
     for shown in day.slots:
         slot = shown.slot
+        if slot.refused_after_min is not None or slot.id in day.withdrawn_at:
+            continue
         specialty, offers = specialty_of(slot.offers)
         slots.append(
             published=float(shown.t) - began,

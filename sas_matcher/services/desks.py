@@ -149,7 +149,11 @@ class Desks:
             decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
             plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
         for name, desk in self._desks.items():
-            decisions += [(name, decision) for decision in desk.answer(now)]
+            answers = desk.answer(now)
+            # one claim for a request: who moves again to make room for a caller moves once
+            again = {decision.request_id for decision in answers}
+            decisions = [(t, d) for t, d in decisions if t != name or d.request_id not in again or d.what == "displace"]
+            decisions += [(name, decision) for decision in answers]
         return Round(decisions, plans)
 
     def _is_due(self, name: str, desk: TerritoryDesk, now: float) -> bool:

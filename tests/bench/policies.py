@@ -17,8 +17,7 @@ from typing import Any
 import orjson
 
 from sas_matcher.matching.commitment import PRESETS, Desk, Policy
-from sas_matcher.matching.forecast import HistoryDay
-from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
+from sas_matcher.matching.pairs import MODE_BITS, Codes
 from sas_matcher.matching.planning import Planner
 from sas_matcher.matching.terms import TIER_RANK
 from sas_matcher.replay.daylog import (
@@ -33,6 +32,7 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.history import history_day
 from sas_matcher.replay.score import possible_reasons, score
 from sas_matcher.replay.study import KINDS, study
 from sas_matcher.replay.terms import terms_of
@@ -47,7 +47,7 @@ class Player:
         self.day, self.policy = day, policy
         self.codes = Codes()
         self.terms, self.tier_of = terms_of(day.meta)
-        learned = [self.history_day(d) for d in history]
+        learned = [history_day(d, self.tier_of, self.terms, self.codes) for d in history]
         self.planner = Planner.learned(learned, self.terms, seed, weekday_of(day))
         self.desk = Desk(self.terms, self.codes, policy, learned)
         self.row_of_slot: dict[str, int] = {}
@@ -81,22 +81,6 @@ class Player:
             "profession": c.name(r.profession), "modes": sum(MODE_BITS[m] for m in set(r.modes)),
             "need": c.need(r.needs), "mt": c.name(r.mt), "tier": TIER_RANK[tier],
         }  # fmt: skip
-
-    def history_day(self, day: DayLog) -> HistoryDay:
-        requests, slots = Requests(), Slots()
-        anywhere = {"specialty": -1, "landmass": 0}
-        for made in day.requests:
-            requests.append(
-                created=float(made.t) - float(day.meta.start), **self.request_columns(made.request, day), **anywhere
-            )
-        for shown in day.slots:
-            slots.append(
-                published=float(shown.t) - float(day.meta.start),
-                capacity=shown.slot.capacity,
-                **self.slot_columns(shown.slot, day),
-                **anywhere,
-            )
-        return HistoryDay(requests, slots, weekday_of(day))
 
     def play(self) -> list[bytes]:
         events = sorted(((self.seconds(e.t), n, e) for n, e in enumerate(self.day.events)), key=lambda item: item[:2])

@@ -72,9 +72,11 @@ def test_a_day_is_learned_from_its_own_midnight_in_the_numbers_of_today() -> Non
     day, codes = read_day(SAMPLE), Codes()
     assert codes.name("KINE") == 0
     learned = history_day(day, terms_of(day.meta)[1], Terms(), codes)
-    asked = [made for made in day.requests if made.request.profession == "KINE"]
-    assert (learned.requests.profession == 0).sum() == len(asked)
-    assert len(learned.requests) == len(day.requests) and len(learned.slots) == len(list(day.slots))
+    kept = [made.request for made in day.requests if made.request.id not in day.cancelled_at]
+    assert (learned.requests.profession == 0).sum() == sum(request.profession == "KINE" for request in kept)
+    real = [s.slot for s in day.slots if s.slot.refused_after_min is None and s.slot.id not in day.withdrawn_at]
+    assert 0 < len(learned.requests) == len(kept) < len(day.requests), "who cancelled took no place"
+    assert 0 < len(learned.slots) == len(real) < len(list(day.slots)), "phantoms and what was withdrawn gave none"
     assert 0 <= learned.requests.created.min() < learned.requests.created.max() <= 2 * 86_400
     later = replace(day, events=day.events[: len(day.events) // 2])
     assert KnownDays([day, later], terms_of(day.meta)[1]).has("69")
