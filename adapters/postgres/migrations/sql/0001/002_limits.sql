@@ -91,28 +91,29 @@ create function slots_under(l practice_limit, p_from timestamptz, p_to timestamp
 $$;
 
 -- How many a limit lets in during a period, and how many it has. Exact for whoever holds the limit's row.
-create function limit_state(p_limit bigint, p_starts timestamptz, out most int, out taken int) language sql stable as $$
-    select coalesce(l.most, l.share * coalesce(sum(s.capacity), 0)::int / 100),
-        coalesce(sum(b.number), 0)::int
-    from practice_limit l
-    left join lateral slots_under(l, p_starts, period_end(l.period, l.zone, p_starts)) s on true
-    left join lateral (
-        select count(*) as number from booking k join request r on r.id = k.request_id
-        where k.slot_id = s.id and k.ended_at is null
-          and (l.counts <> 'visits' or s.mode = 'visite') and (l.counts <> 'children' or is_child(r))
-    ) b on true
-    where l.id = p_limit group by l.id
-$$;
+create function limit_state(p_limit bigint, p_starts timestamptz, out most int, out taken int) language plpgsql stable as $$
+declare l practice_limit; until timestamptz;
+begin
+    select * from practice_limit where id = p_limit into l;
+    until := period_end(l.period, l.zone, p_starts);
+    most := l.most;
+    if most is null then
+        most := (select l.share * coalesce(sum(s.capacity), 0) / 100 from slots_under(l, p_starts, until) s);
+    end if;
+    -- slot by slot, by its index
+    if l.counts = 'children' then
+        taken := (select coalesce(sum(k.number), 0) from slots_under(l, p_starts, until) s cross join lateral (
+            select count(*) as number from booking b join request r on r.id = b.request_id
+            where b.slot_id = s.id and b.ended_at is null and is_child(r)) k);
+    else
+        taken := (select coalesce(sum(k.number), 0) from slots_under(l, p_starts, until) s cross join lateral (
+            select count(*) as number from booking b where b.slot_id = s.id and b.ended_at is null) k
+            where l.counts = 'patients' or s.mode = 'visite');
+    end if;
+end $$;
 
 create function limit_left(p_limit bigint, p_starts timestamptz) returns int language sql stable as $$
     select greatest(0, most - taken) from limit_state(p_limit, p_starts)
-$$;
-
--- Whether a slot could take nobody like this request, were there a seat, as a limit is reached.
-create function limit_reached(p_slot bigint, r request) returns boolean language sql stable as $$
-    select exists (
-        select from limits_over(array[p_slot]) o
-        where (o.closes or (o.counts = 'children' and is_child(r))) and limit_left(o.limit_id, o.starts) = 0)
 $$;
 
 -- Whether a limit that is reached closes a slot for everybody.

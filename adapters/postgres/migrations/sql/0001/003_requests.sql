@@ -52,9 +52,11 @@ create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) re
 declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; together bigint[] := '{}';
 begin
     if p_slots is not null and exists (select from practice_limit) then
-        together := array(select s.id from (select distinct limit_id, starts from limits_over(p_slots)) o
-            join practice_limit l on l.id = o.limit_id
-            cross join lateral slots_under(l, o.starts, period_end(l.period, l.zone, o.starts)) s);
+        together := array(
+            with wanted as materialized (select limit_id, starts from limits_over(p_slots))
+            select b.slot_id from booking b
+            where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now and exists (
+                select from limits_over(array[b.slot_id]) o where (o.limit_id, o.starts) in (select w.* from wanted w)));
     end if;
     with over as (
         select b.request_id from booking b
@@ -141,13 +143,17 @@ declare won claimed_seat[]; over_limit bigint[] := '{}';
 begin
     if exists (select from practice_limit) then
         -- as with seats, the turn counts whoever wanted the slot, also who then fails for another reason
-        over_limit := array(select distinct t.n from (
-            select c.n, o.limit_id, o.starts, row_number() over (partition by o.limit_id, o.starts order by c.n) as turn
-            from unnest(p_requests, p_slots) with ordinality c(request_id, slot_id, n)
-            join request r on r.id = c.request_id and (r.status = 'waiting' or r.id = any(p_movers))
-            join limits_over(p_slots) o on o.slot_id = c.slot_id
-                and (o.closes or (o.counts = 'children' and is_child(r)))) t
-            where t.turn > limit_left(t.limit_id, t.starts));
+        over_limit := array(
+            with over_slots as materialized (select * from limits_over(p_slots)), turns as (
+                select c.n, o.limit_id, o.starts, row_number() over (partition by o.limit_id, o.starts order by c.n) as turn
+                from unnest(p_requests, p_slots) with ordinality c(request_id, slot_id, n)
+                join request r on r.id = c.request_id and (r.status = 'waiting' or r.id = any(p_movers))
+                join over_slots o on o.slot_id = c.slot_id and (o.closes or (o.counts = 'children' and is_child(r)))
+            ), lefts as materialized (
+                select limit_id, starts, limit_left(limit_id, starts) as places
+                from (select distinct limit_id, starts from turns) t
+            )
+            select distinct t.n from turns t join lefts using (limit_id, starts) where t.turn > lefts.places);
     end if;
     with claim as (
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
@@ -313,9 +319,18 @@ begin
     from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
     if 'seat_lost' = any(verdicts) and exists (select from practice_limit) then
         verdicts := array(
-            select case when c.verdict = 'seat_lost' and limit_reached(c.slot_id, r) then 'limit_reached' else c.verdict end
-            from unnest(verdicts, p_requests, p_slots) with ordinality c(verdict, id, slot_id, n)
-            left join request r on r.id = c.id order by c.n);
+            with over_slots as materialized (select * from limits_over(p_slots)), lost as (
+                select c.n, o.limit_id, o.starts
+                from unnest(verdicts, p_requests, p_slots) with ordinality c(verdict, id, slot_id, n)
+                join request r on r.id = c.id join over_slots o on o.slot_id = c.slot_id
+                    and (o.closes or (o.counts = 'children' and is_child(r)))
+                where c.verdict = 'seat_lost'
+            ), reached as materialized (
+                select limit_id, starts from (select distinct limit_id, starts from lost) d where limit_left(limit_id, starts) = 0
+            )
+            select case when c.n = any(array(select l.n from lost l join reached using (limit_id, starts))) then 'limit_reached'
+                        else c.verdict end
+            from unnest(verdicts) with ordinality c(verdict, n) order by c.n);
     end if;
     published := coalesce(published, '{}')
         || coalesce((select array_agg(o) from tell_regulators(
