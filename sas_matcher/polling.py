@@ -1,5 +1,6 @@
 """Wires what polls the editors of agendas, and what shows how they do."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,9 +56,9 @@ async def editor_polling(
     Raises:
         ConfigError: the file of editors, a certificate or the directory cannot be used.
     """
-    placing = Placing(geography, directory_of(settings))
+    placing, turn = Placing(geography, directory_of(settings)), asyncio.Semaphore(1)
     try:
-        editors = [FhirEditor(read, placing) for read in editors_of(settings)]
+        editors = [FhirEditor(read, placing, turn) for read in editors_of(settings)]
     except EditorsError as wrong:
         raise ConfigError(f"SAS_EDITORS : {wrong}") from wrong
     reader = RedisBus.connect(settings.redis_url)

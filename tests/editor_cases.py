@@ -91,7 +91,12 @@ class Desk:
             return httpx.Response(answer.status_code, content=answer.content, headers=answer.headers)
 
         geography = self.scene.service.geography
-        found = FhirEditor(read, Placing(geography, FileDirectory()), transport=httpx.MockTransport(send or serve))
+        found = FhirEditor(
+            read,
+            Placing(geography, FileDirectory()),
+            asyncio.Semaphore(1),
+            transport=httpx.MockTransport(send or serve),
+        )
         self.editors[name] = found
         stores = self.scene.service.stores
         self.polling = Polling(

@@ -17,6 +17,7 @@ clients = ["editeur.example"]               # who tells its bookings (INT_R03): 
 
 import asyncio
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ from adapters.fhir.identifiers import Kind, NationalId, practitioner_id, structu
 from adapters.fhir.outcomes import read_outcome
 from adapters.fhir.placing import Placing
 from adapters.fhir.platform import Certificate, tls_context
-from adapters.fhir.reading import Asked, Searchset, read_searchset
+from adapters.fhir.reading import Asked, Offered, Searchset, read_searchset
 from adapters.fhir.resources import UnreadableError
 from sas_matcher.ports import EditorAnswer, EditorBatch, EditorFailedError
 
@@ -155,13 +156,19 @@ class FhirEditor:
     """Asks one editor."""
 
     def __init__(
-        self, read: ReadEditor, placing: Placing, *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        read: ReadEditor,
+        placing: Placing,
+        turn: asyncio.Semaphore,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Take the editor.
 
         Args:
             read: from ``read_editors``.
             placing: turns offers into slots.
+            turn: held while an answer is read; shared by all editors of a process.
             transport: instead of the network, for tests.
 
         Raises:
@@ -172,6 +179,7 @@ class FhirEditor:
         self._base = read.config.url.rstrip("/")
         self._origin = read.config.origin
         self._placing = placing
+        self._turn = turn
         secure = self._base.startswith("https://")
         try:
             verify: Any = tls_context(read.certificate) if secure and transport is None else True
@@ -192,50 +200,62 @@ class FhirEditor:
 
     async def ask(self, batch: EditorBatch, window: tuple[datetime, datetime]) -> EditorAnswer:
         """Ask for a batch (see the port)."""
-        flow = Flow(batch.flow)
+        flow, asked = Flow(batch.flow), Asked(*window, batch.identifiers)
+        url = first = f"{self._base}{search_path(flow, batch.identifiers, window)}"
+        offered: list[Offered] = []
+        dropped: Counter[str] = Counter()
+        deadline = asyncio.get_running_loop().time() + TIMEOUT_S
+        for _ in range(MOST_PAGES):
+            status, body = await self._get(url, deadline)
+            # reading takes longer than its share of the loop: one after the other, so that others have their turn
+            async with self._turn:
+                read = _read_answer(status, body, asked)
+            offered += read.offered
+            dropped += read.dropped
+            url = urljoin(first, read.next_url or "")
+            # our certificate is shown to the editor alone
+            if read.next_url is None or urlsplit(url)[:2] != urlsplit(first)[:2]:
+                break
+        async with self._turn:
+            return self._placing.answer(Searchset(offered, dropped, None), flow, self._origin)
+
+    async def _get(self, url: str, deadline: float) -> tuple[int, bytes]:
+        """Return status and body of an answer that is complete in time.
+
+        Raises:
+            EditorFailedError: it is not, or too long.
+        """
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                read = await self._all_pages(
-                    search_path(flow, batch.identifiers, window), Asked(*window, batch.identifiers)
-                )
+            async with asyncio.timeout_at(deadline), self._http.stream("GET", url) as answer:
+                body = bytearray()
+                async for part in answer.aiter_bytes():
+                    body += part
+                    if len(body) > MOST_BYTES:
+                        raise EditorFailedError(f"réponse de plus de {MOST_BYTES // 2**20} Mo")
+                return answer.status_code, bytes(body)
         except TimeoutError:
             raise EditorFailedError(f"pas de réponse en {TIMEOUT_S:.0f} s") from None
         except httpx.HTTPError as failure:
             raise EditorFailedError(_reason(failure)) from None
-        return self._placing.answer(read, flow, self._origin)
 
-    async def _all_pages(self, path: str, asked: Asked) -> Searchset:
-        read = await self._page(f"{self._base}{path}", asked)
-        for _ in range(MOST_PAGES):
-            if read.next_url is None:
-                break
-            url = urljoin(f"{self._base}{path}", read.next_url)
-            # our certificate is shown to the editor alone
-            if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
-                break
-            following = await self._page(url, asked)
-            read = Searchset([*read.offered, *following.offered], read.dropped + following.dropped, following.next_url)
-        return read
 
-    async def _page(self, url: str, asked: Asked) -> Searchset:
-        async with self._http.stream("GET", url) as answer:
-            body = bytearray()
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > MOST_BYTES:
-                    raise EditorFailedError(f"réponse de plus de {MOST_BYTES // 2**20} Mo")
-            status = answer.status_code
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise EditorFailedError(f"réponse {status} qui n'est pas du JSON") from None
-        if status != 200:
-            said = read_outcome(document)
-            raise EditorFailedError(f"erreur {status}" + (f" : {said[:120]}" if said else ""))
-        try:
-            return read_searchset(document, asked)
-        except UnreadableError as wrong:
-            raise EditorFailedError(f"Bundle illisible : {str(wrong)[:120]}") from None
+def _read_answer(status: int, body: bytes, asked: Asked) -> Searchset:
+    """Read an answer.
+
+    Raises:
+        EditorFailedError: an error, or no searchset.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise EditorFailedError(f"réponse {status} qui n'est pas du JSON") from None
+    if status != 200:
+        said = read_outcome(document)
+        raise EditorFailedError(f"erreur {status}" + (f" : {said[:120]}" if said else ""))
+    try:
+        return read_searchset(document, asked)
+    except UnreadableError as wrong:
+        raise EditorFailedError(f"Bundle illisible : {str(wrong)[:120]}") from None
 
 
 def _reason(failure: httpx.HTTPError) -> str:

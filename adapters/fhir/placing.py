@@ -125,12 +125,15 @@ class Placing:
         name = plain_name(city)
         near = self._geography.search(postcode, 60) if re.fullmatch(r"\d[0-9AB]\d{3}", postcode) else ()
         of_code = [commune for commune in near if postcode in commune.postcodes]
-        same = [commune for commune in of_code if plain_name(commune.name) == name]
-        if same or of_code:
-            return (same or of_code)[0]
+        named = [(commune, plain_name(commune.name)) for commune in of_code]
+        # a part of Paris, Lyon or Marseille before the whole city, which has all their postcodes
+        parts = [commune for commune, plain in named if re.fullmatch(rf"{name} \d+ER? ARRONDISSEMENT", plain)]
+        same = [commune for commune, plain in named if plain == name]
+        if of_code:
+            return (parts or same or of_code)[0]
         # a postcode of a company ("CEDEX") is in no gazetteer
-        named = [commune for commune in self._geography.search(name, 20) if plain_name(commune.name) == name]
-        inside = [commune for commune in named if any(code[:2] == postcode[:2] for code in commune.postcodes)]
+        alike = [commune for commune in self._geography.search(name, 20) if plain_name(commune.name) == name]
+        inside = [commune for commune in alike if any(code[:2] == postcode[:2] for code in commune.postcodes)]
         return inside[0] if inside else None
 
 

@@ -33,6 +33,7 @@ from sas_matcher.services.rhythm import interval_s
 
 SPAN: Final = timedelta(hours=72)  # the platform's usual window
 AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s
+MERGES_AT_ONCE: Final = 4  # of the pool's connections: answers of 40 editors that come at once wait here, not there
 LOOKS_SPAN_S: Final = 600.0
 _SWEEP_S: Final = 15.0
 _SPREAD_S: Final = 5.0  # the first round does not come in one burst
@@ -110,6 +111,7 @@ class Polling:
         self._geography = geography
         self._watch = watch
         self._looks = Looks()
+        self._room = asyncio.Semaphore(MERGES_AT_ONCE)
         # what was published last, by source and external id; forgotten at a restart, then everything is published again
         self._known: dict[tuple[str, str], bytes] = {}
         self._moving: dict[tuple[str, str], float] = {}
@@ -164,7 +166,8 @@ class Polling:
         done = self._clock.now()
         self._watch.asked(editor.name, "ok", (done - now).total_seconds())
         await self._board.succeeded(editor.name, done, answer.dropped)
-        changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.slots, window)
+        async with self._room:
+            changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.slots, window)
         self._learn(editor, batch, answer.slots, changed=changed)
         return pause
 

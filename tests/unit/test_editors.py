@@ -1,0 +1,232 @@
+"""Editors of agendas without any store: rhythm, the file, places on the map, what people are told."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.directory import FileDirectory
+from adapters.fhir.asking import Flow
+from adapters.fhir.editors import EditorsError, read_editors
+from adapters.fhir.identifiers import Kind, NationalId
+from adapters.fhir.placing import Placing, plain_name
+from adapters.fhir.reading import Offered, Searchset, Site
+from adapters.geo import Gazetteer
+from sas_matcher.ports import EditorState
+from sas_matcher.services.aggregate import Looks
+from sas_matcher.services.editors import TOO_OLD, mute_s, sentence
+from sas_matcher.services.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s
+
+NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
+
+
+# -- rhythm ------------------------------------------------------------------------------------------------------------
+
+
+def test_agendas_are_asked_for_more_often_where_something_happens() -> None:
+    quiet = interval_s(15, 0.0, 0)
+    assert quiet == SLOWEST_S
+    assert interval_s(15, 1.0, 0) < quiet and interval_s(15, 0.0, 4) < quiet and interval_s(9, 0.0, 0) < quiet
+    # before the peak, not only in it
+    assert interval_s(19.5, 0.5, 0) < interval_s(19.4, 0.5, 0)
+    assert interval_s(15, 1.0, 8) > interval_s(9, 1.0, 8)
+
+
+@pytest.mark.parametrize("moving", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("looks", [0, 1, 50, 10_000])
+def test_the_rhythm_keeps_its_bounds(moving: float, looks: int) -> None:
+    for quarter in range(96):
+        seconds = interval_s(quarter / 4, moving, looks)
+        assert FASTEST_S <= seconds <= SLOWEST_S or (seconds == NIGHT_S and looks < 1 and moving < 0.05)
+
+
+def test_at_night_only_what_stirs_is_asked_for() -> None:
+    assert interval_s(3, 0.0, 0) == NIGHT_S == interval_s(22, 0.0, 0)
+    assert interval_s(3, 0.0, 1) < NIGHT_S and interval_s(3, 0.5, 0) < NIGHT_S
+    assert TOO_OLD.total_seconds() > NIGHT_S, "else a quiet night would withdraw everything"
+
+
+def test_looks_are_those_of_ten_minutes_in_these_territories() -> None:
+    looks = Looks()
+    for at, territory in ((0, "69"), (500, "69"), (550, "01"), (590, "42")):
+        looks.note(at, territory)
+    assert looks.count(600, {"69", "01"}) == 3
+    assert looks.count(601, {"69", "01"}) == 2
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+FILE = """
+[[editor]]
+name = "agenda"
+label = "Agenda Fictif"
+url = "https://agenda.example/fhir"
+flows = ["ps", "sos"]
+people = "people.txt"
+"""
+
+
+def read(folder: Path, text: str = FILE, people: str = "810000000001\n") -> Any:
+    (folder / "editors.toml").write_text(text, encoding="utf-8")
+    (folder / "people.txt").write_text(people, encoding="utf-8")
+    return read_editors(folder / "editors.toml")
+
+
+def test_people_are_asked_for_by_25_and_sites_by_10(tmp_path: Path) -> None:
+    lines = [f"{10_000_000_000 + n}" for n in range(60)] + [f"3{99_000_000_000_000 + n}" for n in range(11)]
+    # twice the same, prefixed or not, and a comment
+    (editor,) = read(tmp_path, people="\n".join([*lines, "810000000000 # encore", "", "# fin"]))
+    sizes = [(batch.flow, len(batch.identifiers)) for batch in editor.batches]
+    assert sizes == [("ps", 25), ("ps", 25), ("ps", 10), ("sos", 10), ("sos", 1)]
+    assert editor.batches[0].identifiers[0] == "810000000000" and editor.batches[0].owners[0] == "10000000000"
+    assert len({batch.key for batch in editor.batches}) == 5
+    (superset,) = read(tmp_path, FILE.replace('"ps", "sos"', '"ps", "cpts"'), "\n".join(lines))
+    assert {batch.flow for batch in superset.batches} == {"cpts"}
+
+
+@pytest.mark.parametrize(
+    ("text", "people", "words"),
+    [
+        (FILE.replace("name", "nom"), "", "editor.0.name"),
+        (FILE.replace('"agenda"', '"Agenda !"'), "", "editor.0.name"),
+        (FILE.replace("https:", "ftp:"), "", "editor.0.url"),
+        (FILE.replace('"sos"', '"msp"'), "", "editor.0.flows"),
+        (FILE + FILE, "", "deux éditeurs"),
+        ("[[editor", "", "TOML"),
+        ("", "", "editor"),
+        (FILE, "810000000001\n12\n", "ligne 2"),
+        (FILE, "1690000001\n", "ligne 1"),
+        (FILE.replace("people.txt", "absent.txt"), "", "absent.txt"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_place(tmp_path: Path, text: str, people: str, words: str) -> None:
+    with pytest.raises(EditorsError, match=words):
+        read(tmp_path, text, people)
+
+
+# -- on the map --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def geography() -> Gazetteer:
+    return Gazetteer.load()
+
+
+def offered(**changes: Any) -> Offered:
+    place = {"id": "s1", "name": "Cabinet fictif", "line": "1 rue", "city": "LYON", "postcode": "69002"}
+    known: dict[str, Any] = {
+        "slot_id": "c1",
+        "practitioner": NationalId(Kind.RPPS, "10000000001"),
+        "family": "FICTIF",
+        "given": "Anne",
+        "site": Site(**{**place, "phone": None, "structure": None, **changes.pop("site", {})}),
+        "structures": (),
+        "start": NOW,
+        "end": NOW + timedelta(minutes=15),
+        "modes": ("cabinet",),
+        "visibilities": ("PUBLIC", "SNP"),
+        "specialties": ("SM54",),
+        "motives": (),
+        "bookable": True,
+        "url": "https://agenda.example/a?x=1",
+    }
+    return Offered(**(known | changes))
+
+
+def placed(geography: Gazetteer, *found: Offered, directory: str = "", flow: Flow = Flow.PS) -> Any:
+    from collections import Counter
+
+    placing = Placing(geography, FileDirectory(directory.splitlines()))
+    return placing.answer(Searchset(list(found), Counter(), None), flow, "sas")
+
+
+@pytest.mark.parametrize(
+    ("site", "insee"),
+    [
+        ({}, "69382"),
+        ({"city": "Lyon 2e", "postcode": "69002"}, "69382"),
+        ({"city": "ST ETIENNE", "postcode": "42000"}, "42218"),
+        ({"city": "LYON CEDEX 03", "postcode": "69431"}, "69123"),
+        ({"city": "AJACCIO", "postcode": "20000"}, "2A004"),
+        ({"city": "Saint-Denis", "postcode": "97400"}, "97411"),
+        ({"city": "VILLE INCONNUE", "postcode": "99999"}, None),
+        ({"city": None, "postcode": None}, None),
+    ],
+)
+def test_a_place_stands_in_its_commune_or_is_counted(
+    geography: Gazetteer, site: dict[str, Any], insee: str | None
+) -> None:
+    answer = placed(geography, offered(site=site))
+    if insee is None:
+        assert answer.slots == [] and answer.dropped == {"no_commune": 1}
+    else:
+        (slot,) = answer.slots
+        assert slot["location"]["insee"] == insee
+        commune = geography.by_code(insee)
+        assert commune is not None and (slot["location"]["lat"], slot["location"]["lon"]) == (commune.lat, commune.lon)
+
+
+@pytest.mark.parametrize(
+    ("changes", "profession"),
+    [
+        ({"specialties": ("SM40",)}, "PED"),
+        ({"specialties": (), "specialty_texts": ("masseur-kinésithérapeute",)}, "KINE"),
+        ({"specialties": ("SM99",)}, None),
+        ({"specialties": ()}, None),
+        ({"specialties": (), "practitioner": None}, "MG"),
+    ],
+)
+def test_a_profession_is_known_or_the_slot_is_left_out(
+    geography: Gazetteer, changes: dict[str, Any], profession: str | None
+) -> None:
+    answer = placed(geography, offered(**changes))
+    assert [slot["profession"] for slot in answer.slots] == ([profession] if profession else [])
+    assert answer.dropped == ({} if profession else {"no_profession": 1})
+
+
+def test_the_directory_knows_a_profession_that_the_editor_does_not_tell(geography: Gazetteer) -> None:
+    line = '{"kind": "person", "rpps": "10000000001", "family": "FICTIF", "given": "Anne", "specialty": "SM38"}'
+    (slot,) = placed(geography, offered(specialties=()), directory=line).slots
+    assert slot["profession"] == "SPE"
+
+
+def test_one_slot_of_two_consultation_types_is_two_places_at_one_time(geography: Gazetteer) -> None:
+    first, second = placed(geography, offered(modes=("cabinet", "tele"))).slots
+    assert (first["external_id"], second["external_id"]) == ("c1", "c1|tele")
+    assert (first["mode"], second["mode"]) == ("cabinet", "tele") and first["start"] == second["start"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "link"),
+    [
+        ({}, "https://agenda.example/a?x=1&origin=sas"),
+        ({"bookable": False}, None),
+        ({"url": None}, None),
+        ({"url": "javascript:alert(1)"}, None),
+        ({"url": "data:text/html,x"}, None),
+    ],
+)
+def test_only_a_web_page_is_a_link(geography: Gazetteer, changes: dict[str, Any], link: str | None) -> None:
+    (slot,) = placed(geography, offered(**changes)).slots
+    assert slot["link"] == link and slot["visibility"] == "snp"
+
+
+def test_names_of_cities_compare_without_their_clothes() -> None:
+    assert plain_name("St-Étienne") == plain_name("SAINT ETIENNE") == "SAINT ETIENNE"
+    assert plain_name("L'Haÿ-les-Roses Cedex 2") == "L HAY LES ROSES"
+
+
+# -- what people are told ----------------------------------------------------------------------------------------------
+
+
+def test_a_moment_is_no_silence_and_a_silence_is_told_with_its_length_and_reason() -> None:
+    answers = EditorState("x", last_ok=NOW)
+    assert mute_s(answers, NOW) == 0 and sentence("X", answers, NOW) == "éditeur X : dernière réponse il y a 0 s"
+    failing = answers._replace(silent_since=NOW, failures=1, error="erreur 503")
+    assert mute_s(failing, NOW + timedelta(seconds=59)) == 0
+    assert mute_s(failing._replace(open_until=NOW), NOW + timedelta(seconds=20)) == 20
+    told = sentence("X", failing, NOW + timedelta(minutes=4, seconds=10))
+    assert told.startswith("éditeur X muet depuis 4 min (erreur 503) ; ses dernières places")
+    assert "ne sont plus proposées" in sentence("X", failing, NOW + TOO_OLD)
+    assert sentence("X", EditorState("x"), NOW) == "éditeur X pas encore interrogé"
