@@ -28,6 +28,9 @@ class Placing:
         self._geography = geography
         self._directory = directory
         self._communes: dict[tuple[str, str], CommuneRecord | None] = {}
+        # the gazetteer's two indexes are made at the first search: half a second that must not come between answers
+        geography.search("01000", 1)
+        geography.search("BOURG", 1)
 
     def answer(self, read: Searchset, flow: Flow, origin: str) -> EditorAnswer:
         """Return the places of an answer; a slot of several consultation types is one place for each."""

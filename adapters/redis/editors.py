@@ -3,6 +3,7 @@
 Nothing here is truth: after a wipe every editor is asked again, and its circuit is closed until it fails.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -18,6 +19,7 @@ _CIRCUIT: Final = files("adapters.redis").joinpath("editor_circuit.lua").read_te
 FAILURES: Final = 3  # one lost packet is not an outage, three calls of 7 s are
 PAUSE_MS: Final = 10_000
 LONGEST_PAUSE_MS: Final = 60_000  # who is back is heard within a minute
+AT_ONCE: Final = 8  # a connection each: the askers of 40 editors wake together, and would open 160
 TRIAL_MS: Final = 8_000  # the time-out of a call, and a second
 
 
@@ -26,12 +28,14 @@ class RedisEditors:
 
     def __init__(self, bus: RedisBus) -> None:
         self._redis = bus.redis
+        self._room = asyncio.Semaphore(AT_ONCE)
 
     async def take(self, editor: str, batch: str, seconds: float) -> bool:
         """Claim a batch for some seconds; False when another process did."""
-        with answering():
-            name = keys.editor_batch(editor, batch)
-            said = await self._redis.execute_command("SET", name, "1", "NX", "PX", max(1, int(1000 * seconds)))
+        name = keys.editor_batch(editor, batch)
+        async with self._room:
+            with answering():
+                said = await self._redis.execute_command("SET", name, "1", "NX", "PX", max(1, int(1000 * seconds)))
         return said is not None
 
     async def admit(self, editor: str, now: datetime) -> bool:
@@ -47,8 +51,9 @@ class RedisEditors:
         await self._circuit(editor, "failed", now, error, FAILURES, PAUSE_MS, LONGEST_PAUSE_MS)
 
     async def _circuit(self, editor: str, action: str, now: datetime, *rest: Any) -> Any:
-        with answering():
-            return await self._redis.eval(_CIRCUIT, 1, keys.editor(editor), action, _ms(now), *rest)
+        async with self._room:
+            with answering():
+                return await self._redis.eval(_CIRCUIT, 1, keys.editor(editor), action, _ms(now), *rest)
 
     async def states(self, editors: Sequence[str]) -> list[EditorState]:
         """Return what is known of some editors, in order."""
