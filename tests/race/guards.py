@@ -29,6 +29,14 @@ from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Ide
 from sas_matcher.services.relay import GRACE, Relay
 from tests.conftest import Recorder
 from tests.ledger_cases import HOLD, KEY, NOW, TERRITORY, Desk, minutes, request_row, slot_row
+from tests.race.asking_guards import (
+    a_place_en_sus_chosen_for_another,
+    a_place_en_sus_claimed_for_another,
+    asked_by_two_for_two_requests,
+    asked_twice_for_one_request,
+    two_climb_for_one_request,
+    two_say_yes_at_once,
+)
 from tests.race.history import judge, record
 from tests.race.limit_guards import (
     a_batch_over_a_limit,
@@ -135,7 +143,8 @@ class Stage:
         """Make it as new, for the next scenario with the same guards."""
         await self.control.execute(
             "drop trigger if exists pause on booking; drop trigger if exists pause on outbox; "
-            "truncate slot, request, booking, outbox, idempotency, lease, history, practice_limit cascade"
+            "truncate slot, request, booking, outbox, idempotency, lease, history, practice_limit, "
+            "overflow, ladder cascade"
         )
         async with Redis.from_url(self.redis_url) as redis:
             await redis.flushdb()
@@ -570,6 +579,27 @@ NO_SEAT_INDEX: Final = Drop("drop index booking_one_seat")
 NO_IDEMPOTENCY_KEY: Final = Drop("alter table idempotency drop constraint idempotency_pkey")
 
 GUARDS: Final = (
+    Guard(
+        "request lock, yes",
+        Edit("accept_question", "into r for update", "into r"),
+        two_say_yes_at_once,
+        behind=(Drop("drop index booking_one_request"),),
+    ),
+    Guard(
+        "consent lock", Edit("advance_asking", "order by id for update", "order by id"), asked_by_two_for_two_requests
+    ),
+    Guard("request lock, climbing", Edit("advance_asking", "into r for update", "into r"), two_climb_for_one_request),
+    Guard("question once", Drop("alter table question drop constraint question_once"), asked_twice_for_one_request),
+    Guard(
+        "en sus for one, claimed",
+        Edit("take_seats", "and coalesce(s.for_request = r.id, true)", ""),
+        a_place_en_sus_claimed_for_another,
+    ),
+    Guard(
+        "en sus for one, chosen",
+        Edit("take_place", "and coalesce(s.for_request = r.id, true)", ""),
+        a_place_en_sus_chosen_for_another,
+    ),
     Guard("unique seat", NO_SEAT_INDEX, two_claims_of_the_last_seat, behind=(NO_SLOT_LOCK,)),
     Guard("one place a request", Drop("drop index booking_one_request"), one_request_twice_in_a_batch),
     Guard(
