@@ -14,6 +14,7 @@ import typer
 from sas_matcher import __version__
 from sas_matcher.cli.agenda import agenda
 from sas_matcher.cli.days import days
+from sas_matcher.cli.en_sus import en_sus
 from sas_matcher.cli.fhir import editor, editors, fhir
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
 from sas_matcher.cli.limits import limits
@@ -34,6 +35,7 @@ app.add_typer(days)
 app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
 app.add_typer(agenda, name="agenda")
+app.add_typer(en_sus, name="en-sus")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
 app.add_typer(editors, name="editors")

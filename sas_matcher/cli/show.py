@@ -27,6 +27,13 @@ EVENT: Final = {
     "booking.withdrawn": "créneau retiré",
     "booking.fulfilled": "patient venu",
     "booking.noshow": "patient absent",
+    "question.asked": "pouvez-vous prendre un patient de plus ?",
+    "question.accepted": "patient en sus accepté",
+    "question.refused": "patient en sus refusé",
+    "question.closed": "question en sus close",
+    "question.released": "place en sus finalement non prise",
+    "asking.changed": "sollicitations en sus",
+    "ladder.changed": "échelle du territoire changée",
 }
 HELP: Final = {
     "NO_SLOT_FOR_PROFESSION": "essayez une autre profession, ou publiez des créneaux de celle-ci",
@@ -151,6 +158,11 @@ def event_line(event: Event) -> str:
         return _booking_line(text, booking)
     if event.setting_change is not None:
         return f"réglages du territoire {event.setting_change.territory} changés · {change_line(event.setting_change)}"
+    if event.question is not None:
+        until = event.question.deadline.astimezone()
+        return f"{text} · {event.question.question_id} · {event.question.km} km, avant {until:%H h %M}"
+    if event.name == "asking.changed" and event.data.get("log"):
+        return f"{text} · {event.data['log'][-1]['sentence']}"
     return f"{text} · {_summary(event.data)}"
 
 

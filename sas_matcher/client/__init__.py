@@ -10,6 +10,7 @@ carries an Idempotency-Key, made once and kept over retries.
 """
 
 from sas_matcher.client._agendas import Agenda, TablePreview
+from sas_matcher.client._asking import Question
 from sas_matcher.client._documents import (
     Booking,
     Commune,
@@ -55,6 +56,7 @@ __all__ = [
     "Place",
     "Position",
     "Promise",
+    "Question",
     "Relaxation",
     "Request",
     "Retry",

@@ -1,11 +1,11 @@
 """Agendas kept by the service: their documents and their calls."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sas_matcher.client._calls import Calls
 from sas_matcher.client._documents import Json
 
 
@@ -55,26 +55,8 @@ class TablePreview:
     slots: Sequence[Json]
 
 
-class AgendaCalls(ABC):
+class AgendaCalls(Calls):
     """The calls about agendas; part of ``SasClient``."""
-
-    @abstractmethod
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: object = None,
-        idempotency_key: str | None = None,
-        repeatable: bool = False,
-    ) -> Any:
-        """Make any call."""
-
-    @abstractmethod
-    async def _act(
-        self, path: str, body: Mapping[str, Any], idempotency_key: str | None, *, method: str = "POST"
-    ) -> Any: ...
 
     async def agendas(self) -> list[Agenda]:
         """Return the agendas that this key may change, by name."""

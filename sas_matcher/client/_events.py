@@ -16,6 +16,7 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from sas_matcher.client._asking import Question
 from sas_matcher.client._documents import Booking, Request
 from sas_matcher.client._errors import ApiError, UnreachableError
 from sas_matcher.client._http import Http
@@ -59,6 +60,11 @@ class Event:
     def booking(self) -> Booking | None:
         """The booking, for ``booking.…`` events that carry it in full."""
         return Booking.of(self.data) if self.name.startswith("booking.") and "external_id" in self.data else None
+
+    @property
+    def question(self) -> Question | None:
+        """The question put to this practice, for ``question.…`` events that carry it in full."""
+        return Question.of(self.data) if self.name.startswith("question.") and "deadline" in self.data else None
 
     @property
     def setting_change(self) -> SettingChange | None:
