@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvloop
 
+from adapters.agenda.apart import read_apart
 from adapters.agenda.csv_lines import read_csv
+from adapters.agenda.fetch import Fetcher
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.agenda import PostgresAgendas
@@ -42,6 +44,7 @@ from sas_matcher.ports import KeyRecord
 from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.agenda import Agendas
+from sas_matcher.services.agenda_feed import AgendaFeeds
 from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
@@ -337,14 +340,17 @@ async def core(settings: Settings, holder: str) -> None:
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
-        showing = AgendaShow(PostgresAgendas(stores.ledger), publishing, stores.clock, geography)
+        kept = PostgresAgendas(stores.ledger)
+        showing = AgendaShow(kept, publishing, stores.clock, geography)
+        agendas, fetcher = Agendas(kept, showing, stores.clock), Fetcher(settings.feed_hosts)
+        feeds = AgendaFeeds(kept, agendas, showing, stores.clock, fetcher.fetch, read_apart)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
         zone_of = cache(lambda code: ZoneInfo(geography.territories[code].timezone))
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever()):
+                for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever(), feeds.look_for_ever()):
                     group.create_task(work)
                 group.create_task(asking.run())
                 group.create_task(_once_loaded(matcher.ready, solver))

@@ -40,6 +40,7 @@ class Settings:
         national_operator: regulator (``system|value``, as INT_R02 named him) of keys that are bound to none.
         directory: file of practitioners and structures (see ``adapters.directory``); empty: none.
         editors: file of the editors of agendas that are polled (see ``adapters.fhir.editors``); empty: none.
+        feed_hosts: hosts (``host`` or ``host:port``) of our own network that calendars may come from, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
     """
 
@@ -71,6 +72,7 @@ class Settings:
     national_operator: str = ""
     directory: str = ""
     editors: str = ""
+    feed_hosts: tuple[str, ...] = ()
     history_dir: str = ""
 
     @classmethod

@@ -110,6 +110,8 @@ class AgendaRecord(NamedTuple):
         shown_version, shown_until, shown_at: which version is published, until when it was cut into slots, since when.
         report: JSON, what publishing it changed.
         failed: why the newest version could not be published; None when it is.
+        changed_by: key that wrote the version.
+        feed_good_at, feed_failed: when the subscribed calendar was last read; why it cannot be now.
     """
 
     source: str
@@ -124,6 +126,9 @@ class AgendaRecord(NamedTuple):
     shown_at: datetime | None
     report: str | None
     failed: str | None
+    changed_by: str
+    feed_good_at: datetime | None
+    feed_failed: str | None
 
 
 class TakenPlage(NamedTuple):

@@ -91,3 +91,14 @@ class PostgresAgendas:
     async def taken(self, record: AgendaRecord, now: datetime) -> list[TakenPlage]:
         """Return the coming plages of an agenda that have patients, and how many."""
         return [TakenPlage(*row.values()) for row in await self._run("taken", record.source, record.name, now)]
+
+    async def feeds_due(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, str]]:
+        """Take (source, name) of agendas whose calendar is to be read; others leave them alone until an instant."""
+        return [(row["source"], row["name"]) for row in await self._run("feeds_due", now, until, limit)]
+
+    async def feed_told(
+        self, record: AgendaRecord, feed: Mapping[str, Any], now: datetime, next_at: datetime, failed: str | None
+    ) -> None:
+        """Write what became of reading a calendar, unless the agenda subscribes to another one by now."""
+        text = orjson.dumps(feed).decode()
+        await self._run("feed_told", record.source, record.name, text, next_at, failed, now)

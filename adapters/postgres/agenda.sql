@@ -1,12 +1,14 @@
 -- name: agenda
 -- What is known of an agenda.
 select source, name, professional, structure, document::text, version, changed_at, shown_version,
-    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed
+    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed,
+    changed_by, feed_good_at, feed_failed
 from agenda where source = $1 and name = $2
 
 -- name: agendas
 select source, name, professional, structure, document::text, version, changed_at, shown_version,
-    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed
+    nullif(shown_until, '-infinity') as shown_until, shown_at, report::text, failed,
+    changed_by, feed_good_at, feed_failed
 from agenda
 where source = $1 and ($2::text[] is null or professional = any($2) or structure = any($3))
 order by name limit $4
@@ -31,3 +33,15 @@ select s.external_id, s.starts, s.ends, count(*) as seats
 from agenda_slot k join slot s on s.id = k.slot_id join booking b on b.slot_id = s.id and b.ended_at is null
 where k.source = $1 and k.name = $2 and k.starts > $3 and s.capacity > 1
 group by s.id
+
+-- name: feeds_due
+-- Take subscribed calendars that are to be read; whoever has taken one has until then.
+update agenda set feed_next = $2 where (source, name) in (
+    select source, name from agenda where feed is not null and feed_next <= $1 order by feed_next, source, name limit $3
+    for update skip locked)
+returning source, name
+
+-- name: feed_told
+-- What became of reading the calendar of an agenda that still subscribes to it.
+update agenda set feed_next = $4, feed_failed = $5, feed_good_at = case when $5::text is null then $6 else feed_good_at end
+where source = $1 and name = $2 and feed::jsonb = $3::jsonb returning name

@@ -111,6 +111,15 @@ class ClosureIn(Strict):
         return self
 
 
+class FeedIn(Strict):
+    """A calendar (.ics) to subscribe to: what is available minus what is busy, cut into individual times."""
+
+    url: Annotated[
+        str, StringConstraints(max_length=500, pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[\x21-\x7e]*)?$")
+    ]
+    each_min: Annotated[Minutes, Field(description="Durée de chaque rendez-vous")]
+
+
 class AgendaIn(Strict):
     """What a practice says once of its places."""
 
@@ -156,6 +165,7 @@ class AgendaIn(Strict):
     visibility: Visibility = Visibility.SNP
     hours: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     closures: Annotated[list[ClosureIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
+    feed: FeedIn | None = Field(default=None, description="Calendrier repris toutes les dix minutes")
     version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None, description="Version lue : refuse le changement si une autre est en vigueur"
     )

@@ -4,6 +4,7 @@ All times here are on the wall clock of the place (no offset): half past eight s
 ``sas_matcher.recurrence`` turns them into instants.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,8 @@ QUICK: Final = "plus-"
 """How the ids of hours begin that a quick action added."""
 LONGEST_INDIVIDUAL: Final = timedelta(hours=4)
 """One patient for longer is a plage that was given capacity 1."""
+FEED_DAYS: Final = 15
+"""Local days of a subscribed calendar that are taken over: twice ``SHOWN``, so that a broken one lasts a week."""
 MOST_LINES: Final = 10_000
 """Lines of one imported table: three months of a centre."""
 MOST_PIECES: Final = 5_000
@@ -94,11 +97,16 @@ class LineError(NamedTuple):
 
 
 class Import(NamedTuple):
-    """What a reader made of a file: hours as an agenda's document has them, what is wrong, how many lines it had."""
+    """What a reader made of a file: hours and closures as an agenda's document has them, what is wrong, its length."""
 
     hours: list[dict[str, Any]]
     errors: list[LineError]
     lines: int
+    closures: Sequence[dict[str, Any]] = ()
+
+
+class FeedError(Exception):
+    """A subscribed calendar cannot be had or read; the message is French, for people, without its address."""
 
 
 def one_day(

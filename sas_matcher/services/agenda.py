@@ -56,7 +56,10 @@ class Agendas:
         self.preview(publisher, name, document)
 
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
-            return {**document, **{part: (known or NO_EXTRAS)[part] for part in NO_EXTRAS}}
+            extras = {part: (known or NO_EXTRAS)[part] for part in NO_EXTRAS}
+            if document["feed"] is None and extras["imported"]["origin"] == "ics":
+                extras["imported"] = NO_EXTRAS["imported"]  # it follows its calendar no longer
+            return {**document, **extras}
 
         return await self._change(publisher, key_id, name, change, create=True, version=wish["version"])
 
@@ -106,7 +109,7 @@ class Agendas:
         """
 
         def empty(known: dict[str, Any] | None) -> dict[str, Any]:
-            return {**(known or {}), "hours": [], "closures": [], **NO_EXTRAS}
+            return {**(known or {}), "hours": [], "closures": [], "feed": None, **NO_EXTRAS}
 
         done = await self._change(publisher, key_id, name, empty)
         await self._store.forget(await self._known(publisher, name))
@@ -140,10 +143,7 @@ class Agendas:
         ]
         if preview:
             record = await self._known(publisher, name)
-            document = {
-                **orjson.loads(record.document),
-                "imported": {"origin": origin, "at": None, "hours": read.hours},
-            }
+            document = {**orjson.loads(record.document), "imported": _imported(origin, None, read)}
             slots = self.preview(publisher, name, document)
             return {"lines": read.lines, "errors": errors, "slots": slots}
         if errors:
@@ -156,9 +156,10 @@ class Agendas:
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
             document = known or {}
             before = document["imported"]
-            same = before["origin"] == origin and before["hours"] == read.hours
-            imported = before if same else {"origin": origin, "at": now.isoformat(), "hours": read.hours}
-            return {**document, "imported": imported}
+            if (document["feed"] is None) != (origin != "ics"):
+                raise ConflictError("Cet agenda suit un calendrier (feed) ; ôtez-le, ou faites un autre agenda.")
+            imported = _imported(origin, before["at"], read)
+            return {**document, "imported": before if imported == before else _imported(origin, now.isoformat(), read)}
 
         return await self._change(publisher, key_id, name, change)
 
@@ -366,6 +367,11 @@ class Agendas:
             "changed_at": record.changed_at,
             "zone": self._showing.zone_of(document),
             **document,
-            "imported": {**imported, "hours": len(imported["hours"])},
+            "imported": {**imported, **{part: len(imported[part]) for part in ("hours", "closures")}},
+            "feed_state": {"good_at": record.feed_good_at, "failed": record.feed_failed},
             "shown": shown,
         }
+
+
+def _imported(origin: str, at: str | None, read: Import) -> dict[str, Any]:
+    return {"origin": origin, "at": at, "hours": read.hours, "closures": list(read.closures)}

@@ -16,7 +16,15 @@ from sas_matcher.domain.agenda import SHOWN, Piece
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
 from sas_matcher.ports import AgendaRecord, Clock, Geography, TakenPlage
 from sas_matcher.recurrence import closed
-from sas_matcher.services.agenda_week import all_hours, closure_of, pieces_of, slot_name, week_of, without_taken
+from sas_matcher.services.agenda_week import (
+    all_closures,
+    all_hours,
+    closure_of,
+    pieces_of,
+    slot_name,
+    week_of,
+    without_taken,
+)
 from sas_matcher.services.publish import Publisher, Publishing
 
 _log = structlog.get_logger(__name__)
@@ -82,6 +90,16 @@ class AgendaStore(Protocol):
         """Return the coming plages of an agenda that have patients, and how many."""
         ...
 
+    async def feeds_due(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, str]]:
+        """Take (source, name) of agendas whose calendar is to be read; others leave them alone until an instant."""
+        ...
+
+    async def feed_told(
+        self, record: AgendaRecord, feed: Mapping[str, Any], now: datetime, next_at: datetime, failed: str | None
+    ) -> None:
+        """Write what became of reading a calendar, unless the agenda subscribes to another one by now."""
+        ...
+
 
 class AgendaShow:
     """Publishes agendas; ``roll_for_ever`` keeps all of them published."""
@@ -115,11 +133,7 @@ class AgendaShow:
         # whom the key could speak for was asked when the agenda was written
         writer = Publisher(record.source, frozenset("*"), frozenset())
         rows = self.rows(writer, record.name, document, pieces, now)
-        away = [
-            closed(closure_of(one), zone)
-            for one in (*document["closures"], *document["quick"]["stops"])
-            if one["booked"] == "refuse"
-        ]
+        away = [closed(closure_of(one), zone) for one in all_closures(document) if one["booked"] == "refuse"]
         return await self._store.show(now, record, now + SHOWN, rows, away)
 
     async def roll(self) -> int:

@@ -1,7 +1,8 @@
 """The document of an agenda, read and changed: pure.
 
 It has the shape of the API's agenda; ``quick``: what the quick actions added (``hours``, ``stops``); ``imported``: what
-came from a file (``origin``, ``at``, ``hours``). These are apart, so that whoever sends the agenda anew undoes no stop.
+came from a file (``origin``, ``at``, ``hours``, ``closures``). These are apart, so that whoever sends the agenda anew
+undoes no stop.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from sas_matcher.services.publish import OF_AGENDAS
 
 NO_EXTRAS: Final[Mapping[str, Any]] = {
     "quick": {"hours": [], "stops": []},
-    "imported": {"origin": None, "at": None, "hours": []},
+    "imported": {"origin": None, "at": None, "hours": [], "closures": []},
 }
 QUICK_KEPT: Final = timedelta(hours=48)  # how long a repeated quick action is known, as other Idempotency-Keys
 LONGEST_QUICK: Final = timedelta(hours=12)  # a day's work
@@ -41,8 +42,7 @@ def slot_name(agenda: str, piece: Piece) -> str:
 def week_of(document: Mapping[str, Any], zone: str) -> Week:
     """Read the hours in use and the closures of an agenda's document, those of the quick actions too."""
     hours = tuple(_hours_of(one) for one in all_hours(document) if one["open"])
-    closures = (*document["closures"], *document["quick"]["stops"])
-    return Week(zone, hours, tuple(map(closure_of, closures)))
+    return Week(zone, hours, tuple(map(closure_of, all_closures(document))))
 
 
 def all_hours(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -65,6 +65,13 @@ def _hours_of(one: Mapping[str, Any]) -> Hours:
         one["capacity"],
         one["piece_min"],
     )
+
+
+def all_closures(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the closures that were said, those of stops and those imported."""
+    yield from document["closures"]
+    yield from document["quick"]["stops"]
+    yield from document["imported"]["closures"]
 
 
 def closure_of(one: Mapping[str, Any]) -> Closure:

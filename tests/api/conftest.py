@@ -19,7 +19,15 @@ def settings_for(database_url: str, redis_url: str, **changes: Any) -> Settings:
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
-        **{"rate": 100_000.0, "burst": 100_000.0, "origins": (ORIGIN,), "pool": 8, "log_level": "warning", **changes},
+        **{
+            "rate": 100_000.0,
+            "burst": 100_000.0,
+            "origins": (ORIGIN,),
+            "pool": 8,
+            "feed_hosts": ("127.0.0.1",),
+            "log_level": "warning",
+            **changes,
+        },
     )
 
 

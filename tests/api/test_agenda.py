@@ -1,5 +1,6 @@
 """Agendas through HTTP: the week is said once, published, rolled on, closed, stopped; nobody loses a place unasked."""
 
+import asyncio
 import itertools
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -456,3 +457,112 @@ async def test_a_table_of_ten_thousand_lines_is_taken_in(service: Running, scene
     assert answer.json()["imported"]["hours"] == 10_000 and report["created"] > 4_000
     again = (await csv(cabinet, *lines)).json()
     assert again["report"]["created"] == again["report"]["closed"] == 0
+
+
+# -- a calendar ----------------------------------------------------------------------------------------------------
+
+
+class Calendars:
+    """A web server that gives whatever the test sets."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.status = "200 OK"
+        self.asked = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + self.body)
+        await writer.drain()
+        writer.close()
+
+
+async def read_again(service: Running, cabinet: Cabinet, calendars: Calendars) -> dict[str, Any]:
+    """Let the core read the calendar of an agenda now, and return the agenda after."""
+    asked = calendars.asked
+    await service.rows("update agenda set feed_next = '-infinity' where name = $1 returning name", cabinet.name)
+
+    async def told() -> dict[str, Any] | None:
+        rows = await service.rows("select feed_next > now() as done from agenda where name = $1", cabinet.name)
+        if calendars.asked == asked or not rows[0]["done"]:
+            return None
+        document: dict[str, Any] = (await cabinet.caller.get(f"/v1/agendas/{cabinet.name}")).json()
+        state = document["feed_state"]
+        return document if state["good_at"] or state["failed"] else None
+
+    await eventually(told)
+    await asyncio.sleep(0.3)  # what became of it is written a moment after it was asked for
+    found: dict[str, Any] = await eventually(told)
+    return found
+
+
+async def test_a_calendar_is_followed_and_its_last_good_state_kept(service: Running, cabinet: Cabinet) -> None:
+    calendars = Calendars()
+    day = cabinet.day().replace("-", "")
+
+    def ics(*busy: str) -> bytes:
+        free = f"BEGIN:AVAILABLE\nUID:a\nDTSTART:{day}T090000\nDTEND:{day}T110000\nEND:AVAILABLE"
+        events = "".join(f"BEGIN:VEVENT\nUID:{at}\nDTSTART:{day}T{at}00\nDURATION:PT30M\nEND:VEVENT\n" for at in busy)
+        return f"BEGIN:VCALENDAR\nBEGIN:VAVAILABILITY\n{free}\nEND:VAVAILABILITY\n{events}END:VCALENDAR\n".encode()
+
+    server = await asyncio.start_server(calendars.serve, "127.0.0.1", 0)
+    async with server:
+        feed = {"url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/secret.ics", "each_min": 30}
+        calendars.body = ics("0930")
+        await cabinet.put(feed=feed)
+        await read_again(service, cabinet, calendars)
+        assert await cabinet.times() == ["09:00", "10:00", "10:30"]
+        firm = await cabinet.booked()
+
+        before = (await cabinet.caller.get(f"/v1/agendas/{cabinet.name}")).json()["version"]
+        same = await read_again(service, cabinet, calendars)
+        assert same["version"] == before and same["feed_state"]["failed"] is None
+
+        # broken half-way, away, gone: what was read last stays
+        for status, body, word in (
+            ("200 OK", calendars.body[:90], "VCALENDAR"),
+            ("404 Not Found", b"", "répond 404"),
+            ("302 Found", b"", "adresse finale"),
+        ):
+            calendars.status, calendars.body = status, body
+            broken = await read_again(service, cabinet, calendars)
+            assert word in broken["feed_state"]["failed"] and broken["feed_state"]["good_at"]
+            assert await cabinet.times() == ["09:00", "10:00", "10:30"]
+
+        # the patient who has nine o'clock is in the calendar by now, and keeps it
+        calendars.status, calendars.body = "200 OK", ics("0900", "1030")
+        good = await read_again(service, cabinet, calendars)
+        assert good["feed_state"]["failed"] is None and await cabinet.times() == ["09:30", "10:00"]
+        assert (await cabinet.scene.regulator.request(firm["request_id"]))["status"] == "firm"
+
+        problem(await csv(cabinet, f"{cabinet.day()};8h;9h;15;"), 409, "conflict")
+        await cabinet.put()
+        assert await cabinet.slots() == [], "it follows no calendar any more"
+
+
+@pytest.mark.parametrize(
+    ("feed", "field"),
+    [
+        ({"url": "https://agenda.example/x.ics"}, "feed.each_min"),
+        ({"url": "file:///etc/passwd", "each_min": 15}, "feed.url"),
+        ({"url": "https://user:secret@agenda.example/", "each_min": 15}, "feed.url"),
+        ({"url": "https://agenda.example/x.ics", "each_min": 0}, "feed.each_min"),
+        ({"url": "https://agenda.example/x.ics", "each_min": 15, "password": "x"}, "feed.password"),
+    ],
+)
+async def test_a_calendar_that_cannot_be_followed(cabinet: Cabinet, feed: dict[str, Any], field: str) -> None:
+    answer = await cabinet.caller.http.put(f"/v1/agendas/{cabinet.name}", json=cabinet.body(feed=feed))
+    problem(answer, 422, "invalid_input", field)
+
+
+async def test_a_calendar_in_clear_or_inside_is_not_asked_for(service: Running, cabinet: Cabinet) -> None:
+    for url, word in (("http://agenda.example/x.ics", "https://"), ("https://10.0.0.1/x.ics", "réseau privé")):
+        await cabinet.put(feed={"url": url, "each_min": 15})
+
+        async def failed(word: str = word) -> bool:
+            state = (await cabinet.caller.get(f"/v1/agendas/{cabinet.name}")).json()["feed_state"]
+            return word in (state["failed"] or "")
+
+        await eventually(failed)

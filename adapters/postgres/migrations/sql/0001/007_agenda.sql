@@ -18,8 +18,14 @@ create table agenda (
     -- why it could not be published; what was published stays, and it is tried again from then on
     failed        text,
     again_at      timestamptz not null default '-infinity',
+    -- the calendar it subscribes to (address and minutes), when it is read next, last was in good state, why it is not
+    feed          text,
+    feed_next     timestamptz,
+    feed_good_at  timestamptz,
+    feed_failed   text,
     primary key (source, name)
 );
+create index agenda_feed_due on agenda (feed_next) where feed is not null;
 create index agenda_due on agenda (shown_until);
 
 create table agenda_slot (
@@ -33,17 +39,23 @@ create index agenda_slot_of on agenda_slot (source, name, starts);
 -- Write a version of an agenda. p_version: the one that was read (0: there is none yet); another one in force: 'conflict'.
 create function put_agenda(p_now timestamptz, p_key text, p_source text, p_name text, p_professional text,
     p_structure text, p_document json, p_version int) returns text language plpgsql as $$
+declare written boolean;
 begin
     if p_version = 0 then
         insert into agenda (source, name, professional, structure, document, changed_at, changed_by)
         values (p_source, p_name, p_professional, p_structure, p_document, p_now, p_key)
         on conflict (source, name) do nothing;
+        written := found;
     else
         update agenda set professional = p_professional, structure = p_structure, document = p_document,
             version = version + 1, changed_at = p_now, changed_by = p_key, again_at = '-infinity'
         where source = p_source and name = p_name and version = p_version;
+        written := found;
     end if;
-    return case when found then 'written' else 'conflict' end;
+    -- another calendar is read at once, and tells of itself alone
+    update agenda set feed = p_document ->> 'feed', feed_next = '-infinity', feed_good_at = null, feed_failed = null
+    where written and source = p_source and name = p_name and feed is distinct from p_document ->> 'feed';
+    return case when written then 'written' else 'conflict' end;
 end $$;
 
 -- Publish what a version of an agenda says until p_until, and take back its other slots that have not started.
