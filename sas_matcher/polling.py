@@ -8,6 +8,7 @@ from pathlib import Path
 from adapters.fhir.editors import EditorsError, FhirEditor, ReadEditor, read_editors
 from adapters.fhir.inbound import AppointmentServer
 from adapters.fhir.placing import Placing
+from adapters.fhir.platform import tls_context
 from adapters.fhir.server import FhirServer
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
@@ -45,6 +46,19 @@ def editors_of(settings: Settings) -> list[ReadEditor]:
         return read_editors(Path(settings.editors)) if settings.editors else []
     except EditorsError as wrong:
         raise ConfigError(f"SAS_EDITORS : {wrong}") from wrong
+
+
+def check_editors(settings: Settings) -> None:
+    """Check the file of editors, its lists and certificates before anything starts.
+
+    Raises:
+        ConfigError: in French, what is wrong with which editor.
+    """
+    for read in editors_of(settings):
+        try:
+            tls_context(read.certificate)
+        except OSError as wrong:
+            raise ConfigError(f"SAS_EDITORS : éditeur {read.config.name}, certificat : {wrong}") from wrong
 
 
 @asynccontextmanager

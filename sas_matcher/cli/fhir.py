@@ -78,18 +78,12 @@ def editors_check(
     file: Annotated[Path, typer.Argument(metavar="FICHIER", help="Fichier TOML donné à SAS_EDITORS.")],
 ) -> None:
     """Vérifie le fichier des éditeurs et les listes et certificats qu'il nomme, sans interroger personne."""
-    from adapters.fhir.editors import EditorsError, read_editors  # noqa: PLC0415 - see the package
-    from adapters.fhir.platform import tls_context  # noqa: PLC0415
+    from sas_matcher.config import Settings  # noqa: PLC0415 - see the package
+    from sas_matcher.polling import check_editors, editors_of  # noqa: PLC0415
 
-    try:
-        found = read_editors(file)
-    except EditorsError as wrong:
-        raise InputError(str(wrong)) from wrong
-    for read in found:
-        try:
-            tls_context(read.certificate)
-        except OSError as wrong:
-            raise InputError(f"éditeur {read.config.name}, certificat : {wrong.strerror or wrong}") from wrong
+    settings = Settings(editors=str(file))
+    check_editors(settings)
+    for read in editors_of(settings):
         people = sum(len(batch.identifiers) for batch in read.batches)
         typer.echo(
             f"{read.config.name} : {people} identifiants, {len(read.batches)} appels par tour, {read.config.url}"

@@ -173,6 +173,8 @@ class _Host:
             territories=() if self._wishes.territory is None else (self._wishes.territory,),
             data_dir=self._folder,
             log_level="warning",
+            # an invented editor may be polled beside (sas-matcher mock-editor)
+            editors=os.environ.get("SAS_EDITORS", ""),
         )
         # until it is whole, the folder is marked as a demonstration's, so that a start cut short can be repeated
         self._write()

@@ -26,6 +26,7 @@ NAME: Final = "editeur-fictif"
 _DAYS: Final = 3  # the platform looks 72 hours ahead
 _FAMILY_DOCTOR: Final = "SM54"
 _CALL_S: Final = 10.0
+_OTHERS: Final = 500_000  # serial numbers of people and structures whom no demonstration has
 
 
 def agendas(territory: str, now: datetime, share: float = 1.0) -> list[Place]:
@@ -42,12 +43,12 @@ def agendas(territory: str, now: datetime, share: float = 1.0) -> list[Place]:
     geography = Gazetteer.load()
     if territory not in geography.territories:
         raise InputError(f"« {territory} » n'est pas un département")
-    world = world_of(territory, geography.communes_of(territory), geography.territories)
+    world = world_of(NAME + territory, geography.communes_of(territory), geography.territories)
     zone = ZoneInfo(geography.territories[territory].timezone)
     today = now.astimezone(zone).date()
     drawn: list[Json] = []
     for ahead in range(_DAYS):
-        drawn += places_of(world, territory, Day(today + timedelta(days=ahead), (8, 20), ""), now)
+        drawn += places_of(world, NAME + territory, Day(today + timedelta(days=ahead), (8, 20), ""), now)
     kept = round(share * len(world.professionals))
     mine = {person.rpps for person in world.professionals[:kept]}
     return [
@@ -57,27 +58,33 @@ def agendas(territory: str, now: datetime, share: float = 1.0) -> list[Place]:
     ]
 
 
+def _elsewhere(identifier: str) -> str:
+    """Return an invented identifier of the same kind that the demonstration's own world does not have."""
+    return identity.fictitious_id(_OTHERS + int(identifier[len(identity.FICTION_PREFIX) : -1]), len(identifier))
+
+
 def _place(number: int, slot: Json, geography: Gazetteer, zone: ZoneInfo) -> Place:
     location, person, structure = slot["location"], slot["professional"], slot["structure"]
     commune = geography.by_code(location["insee"])
     if commune is None:  # pragma: no cover - drawn from the same gazetteer
         raise LookupError(location["insee"])
     of_sos = slot["source_kind"] == "sos" or person is None
-    finess = structure["finess"] if structure else None
+    finess = _elsewhere(structure["finess"]) if structure else None
+    rpps = _elsewhere(person["rpps"]) if person else ""
     owner = NationalId(Kind.FINESS, finess) if finess else None
     family, given = split_name(person["name"]) if person else ("", "")
     if of_sos:
-        owner = NationalId(Kind.SIRET, identity.fictitious_id(int(finess or 0), 14))
+        owner = NationalId(Kind.SIRET, identity.fictitious_id(int((finess or "0")[2:]), 14))
         family, given = (structure or location)["name"], ""
     cpts = (Cpts(finess, structure["name"], None),) if finess and slot["visibility"] == "cpts" else ()
     visibility = slot["visibility"].upper()
     return Place(
         slot_id=f"c{number}",
-        rpps=None if of_sos else person["rpps"],
+        rpps=None if of_sos else rpps,
         family=family,
         given=given,
         site=Site(
-            id=finess or person["rpps"],
+            id=finess or rpps,
             system="https://editeur-fictif.example",
             name=location["label"],
             line=f"{number % 90 + 1} rue Fictive",

@@ -51,6 +51,10 @@ def serve(only: str | None, **chosen: Any) -> None:
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("SAS_LOG_LEVEL : debug, info, warning ou error.")
     asyncio.run(check_links(settings))
+    if settings.editors:
+        from sas_matcher.polling import check_editors  # noqa: PLC0415 - heavy
+
+        check_editors(settings)
     set_up_logging(settings.log_level)
     with readable_server_errors(), Service(settings, only) as service:
         service.watch()

@@ -676,3 +676,48 @@ async def test_a_limit_is_removed(service: Callable[..., Fake]) -> None:
     fake = service(ok({"removed": "quota"}))
     await calls.remove_limit("http://127.0.0.1:9", "sas_k_s", "quota", said.append)
     assert fake.calls[0].method == "DELETE" and "quota" in said[0]
+
+
+# -- editors of agendas --------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_editors_is_checked_without_asking_anybody(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "editors.toml"
+    text = '[[editor]]\nname = "a"\nlabel = "A"\nurl = "https://a.example/fhir"\nflows = ["ps"]\npeople = "a.txt"\n'
+    file.write_text(text, encoding="utf-8")
+    code, _, err = run("editors", "check", str(file))
+    assert code == 2 and "a.txt ne peut être lu" in err
+    (tmp_path / "a.txt").write_text("10000000001\n", encoding="utf-8")
+    assert run("editors", "check", str(file))[:2] == (
+        0,
+        "a : 1 identifiants, 1 appels par tour, https://a.example/fhir\n",
+    )
+    file.write_text(text + 'certificate = "absent.pem"\n', encoding="utf-8")
+    code, _, err = run("editors", "check", str(file))
+    assert code == 2 and "éditeur a, certificat" in err
+
+
+def test_how_editors_do_is_said_line_by_line(run: Any, service: Callable[..., Fake]) -> None:
+    editor = {"name": "a", "sentence": "éditeur A muet depuis 4 min", "places": 12, "tried": 20, "phantoms": 3}
+    service(ok({"editors": [{**editor, "dropped": {"not_free": 2}}]}))
+    code, out, _ = run("editors", "list", "--key", "sas_x")
+    assert code == 0
+    assert out.splitlines() == [
+        "a : éditeur A muet depuis 4 min",
+        "  12 places, 3 fantômes sur 20 places tentées, 2 créneaux inutilisables",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["fhir", "check", "https://a.example/fhir"], "--rpps"),
+        (["fhir", "check", "a.example", "--rpps", "10000000001"], "http"),
+        (["fhir", "check", "https://a.example", "--rpps", "12"], "RPPS"),
+        (["mock-editor", "--outage", "60/600"], "600/60"),
+        (["mock-editor", "-d", "99"], "département"),
+    ],
+)
+def test_wrong_words_about_editors_are_named_with_the_fix(run: Any, words: list[str], problem: str) -> None:
+    code, _, err = run(*words)
+    assert code == 2 and problem in err
