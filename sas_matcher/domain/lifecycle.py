@@ -11,7 +11,7 @@ request   waiting ─▶ held ─▶ firm ─▶ fulfilled | noshow
                         └─▶ waiting (displaced by the crisis, withdrawn by the practice, never told)
 booking   held ─▶ firm ─▶ fulfilled | noshow | cancelled | refused | withdrawn
           held ─▶ declined | lapsed | cancelled | refused | withdrawn | replaced | promised (a promise returns)
-          promised ─▶ firm | held (told on another editor's place) | moved | displaced | cancelled | withdrawn | replaced
+          promised ─▶ firm | held (told: another editor's place) | moved | displaced | cancelled | withdrawn | replaced
 ```
 """
 
