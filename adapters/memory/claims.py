@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from adapters.memory.requests import lapse_holds
+from adapters.memory.requests import due_under_limits, lapse_holds
 from adapters.memory.rows import Booking, Request, Slot, booked_elsewhere, earliest
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
@@ -47,7 +47,7 @@ def claim_seats(tables: Tables, now: datetime, claims: Sequence[Claim]) -> list[
     slots = [tables.slots[c.slot_id] for c in claims if c.slot_id in tables.slots]
     plain = all(claim.kind in _PLAIN for claim in claims)
     left = [] if plain else [tables.slots[b.slot_id] for c in claims if (b := _promised_seat(tables, c)) is not None]
-    lapse_holds(tables, now, slots, _LAPSED_AT_ONCE)
+    lapse_holds(tables, now, [*slots, *due_under_limits(tables, now, slots)], _LAPSED_AT_ONCE)
     if not plain:
         _displace(tables, now, claims, batch)
         _stay(tables, now, claims, batch)

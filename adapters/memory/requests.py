@@ -38,14 +38,7 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
     if slots is not None and due:
         ids = {slot.id for slot in slots}
         times = [(slot.professional, *during) for slot in slots if (during := tables.during(slot))]
-        limits = tables.limits.together(slots) if tables.limits.rows else set()
-        due = [
-            b
-            for b in due
-            if b.slot_id in ids
-            or _in_the_way(b, times)
-            or (limits and not limits.isdisjoint(tables.limits.together([tables.slots[b.slot_id]])))
-        ]
+        due = [b for b in due if b.slot_id in ids or _in_the_way(b, times)]
     due = sorted(due, key=lambda b: (b.hold_until, b.id))[:limit]
     if not due:
         return
@@ -65,6 +58,15 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
             ended.append(booking)
     tables.announce_requests(now, [tables.requests[b.request_id] for b in due])
     tables.announce_states(now, [tables.slots[b.slot_id] for b in ended])
+
+
+def due_under_limits(tables: Tables, now: datetime, slots: Collection[Slot]) -> list[Slot]:
+    """Return the slots of expired holds that count under the limits over some slots."""
+    if not tables.limits.rows:
+        return []
+    limits = tables.limits.together(slots)
+    due = (tables.slots[b.slot_id] for b in tables.holds.values() if b.hold_until is not None and b.hold_until <= now)
+    return [slot for slot in due if not limits.isdisjoint(tables.limits.together([slot]))]
 
 
 def _in_the_way(booking: Booking, times: Sequence[tuple[str | None, datetime, datetime]]) -> bool:
@@ -249,7 +251,7 @@ def take_place(
         return "held", tables.request_json(request)
     slot = tables.slots.get(slot_id)
     if slot is not None:
-        lapse_holds(tables, now, [slot], 100)
+        lapse_holds(tables, now, [slot, *due_under_limits(tables, now, [slot])], 100)
     kept = tables.active(request)
     if slot is None or not _can_take(tables, now, request, slot, kept):
         return "slot_full", tables.request_json(request)

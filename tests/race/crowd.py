@@ -23,7 +23,7 @@ from adapters.redis import RedisBus, keys
 from adapters.redis.bus import answering
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome
+from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome, PracticeLimit
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.relay import Relay
 from tests.ledger_cases import KEY, NOW, SOURCE, add_regulator, minutes, request_row, slot_row
@@ -36,6 +36,7 @@ HOLD_S: Final = 0.12  # about twice what an act takes in this crowd, so that con
 PAUSE_S: Final = 0.2  # how long 15 % of the regulators think
 BATCH: Final = 50
 TERRITORIES: Final = ("69", "01")
+CENTRE: Final = "1690000001"  # of every place of ``slot_row``
 
 
 class ScaledClock:
@@ -78,6 +79,7 @@ class Report:
     takes: int = 0
     flushes: int = 0
     deadlocks: int = 0
+    limited: int = 0
     seconds: float = 0.0
 
     def add(self, other: "Report") -> None:
@@ -114,9 +116,11 @@ class Crowd:
         clock: ScaledClock,
         *,
         flushes: bool = True,
+        cap: int | None = None,
     ) -> None:
         self.report = Report()
         self._flushes = flushes
+        self._cap = cap
         self._ledger = ledger
         self._bus = bus
         self._relay = relay
@@ -157,6 +161,11 @@ class Crowd:
         self._plenty = attempts
         verdicts = await self._ledger.upsert_slots(self._clock.now(), SOURCE, self._rows)
         self._slots = [verdict["slot_id"] for verdict in verdicts]
+        if self._cap is not None:
+            centre = PracticeLimit(
+                SOURCE, "cap", "patients", "day", self._cap, None, "UTC", own_only=False, members=(f"s:{CENTRE}",)
+            )
+            await self._ledger.put_limit(self._clock.now(), centre)
         old = await self._ledger.take_leases("old", TERRITORIES[:1], 600)
         await self._execute("update lease set until = clock_timestamp()")
         fences = await self._ledger.take_leases("new", TERRITORIES, 600)
@@ -279,7 +288,8 @@ class Crowd:
                 before = known[claim.request_id]
                 if self._count("claim", won=verdict == "held") and before and f"s{claim.slot_id}" in before["excluded"]:
                     self.report.wrong.append(f"request {claim.request_id} got slot {claim.slot_id} again")
-                if verdict != "seat_lost" and pool.get(claim.request_id) is before:
+                self.report.limited += verdict == "limit_reached"
+                if verdict not in ("seat_lost", "limit_reached") and pool.get(claim.request_id) is before:
                     pool.pop(claim.request_id, None)
 
     async def _old_matcher(self, fences: dict[str, int]) -> None:
@@ -357,7 +367,10 @@ class Crowd:
             if stray:
                 wrong.append(f"{stray} bookings of a matcher without lease")
             await self._settle()
-            truth = {row["id"]: 0 if row["blocked"] else row["free"] for row in await connection.fetch(SQL["seats"])}
+            truth = {
+                row["id"]: 0 if row["blocked"] or row["closed"] else row["free"]
+                for row in await connection.fetch(SQL["seats"])
+            }
             left = await connection.fetchval("select count(*) from outbox")
         finally:
             await connection.close()
@@ -384,9 +397,19 @@ class Crowd:
 
 
 async def campaign(
-    database_url: str, redis_url: str, *, attempts: int, seed: int = 1, size: int = 24, flushes: bool = True
+    database_url: str,
+    redis_url: str,
+    *,
+    attempts: int,
+    seed: int = 1,
+    size: int = 24,
+    flushes: bool = True,
+    cap: int | None = None,
 ) -> Report:
-    """Run one campaign on a migrated scratch database and a Redis database; ``flushes`` wipes that all the time."""
+    """Run one campaign on a migrated scratch database and a Redis database.
+
+    ``flushes`` wipes that all the time; ``cap``: how many patients the centre of all places takes in a day.
+    """
     clock = ScaledClock()
     bus = RedisBus.connect(redis_url)
     relay = Relay(bus, clock)
@@ -398,7 +421,7 @@ async def campaign(
 
     ledger = await PostgresLedger.connect(database_url, Tee(), size=size)
     relay.ledger = ledger
-    crowd = Crowd(ledger, bus, relay, database_url, seed, clock, flushes=flushes)
+    crowd = Crowd(ledger, bus, relay, database_url, seed, clock, flushes=flushes, cap=cap)
     holder.append(crowd.announce)
     try:
         report = await crowd.run(attempts)

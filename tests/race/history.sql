@@ -75,5 +75,10 @@ select id::text, request_id::text, ended_at is not null as ended from booking wh
 -- The truth that the mirror must come to.
 select id, greatest(0, capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null)) as free,
     exists (select from booking b where b.ended_at is null and s.capacity = 1 and b.professional = s.professional
-            and b.during && tstzrange(s.starts, s.ends)) as blocked
+            and b.during && tstzrange(s.starts, s.ends)) as blocked,
+    exists (select from practice_limit l join limit_member m on m.limit_id = l.id
+            where m.member = 's:' || s.structure and l.most <= (
+                select count(*) from booking b join slot o on o.id = b.slot_id
+                where b.ended_at is null and o.structure = s.structure
+                  and date_trunc('day', o.starts) = date_trunc('day', s.starts))) as closed
 from slot s where status = 'open'

@@ -23,3 +23,12 @@ async def test_the_mirror_ends_with_the_seats_that_the_ledger_has(database_url: 
     report = await campaign(database_url, redis_url, attempts=2_500, seed=2, flushes=False)
     assert report.wrong == [], report.table()
     assert report.flushes == 0
+
+
+async def test_the_cap_of_a_centre_holds_against_the_crowd(database_url: str, redis_url: str) -> None:
+    """Claims, choices, withdrawals and confirmations at once: never one patient too many, and the mirror knows it."""
+    report = await campaign(database_url, redis_url, attempts=2_500, seed=3, flushes=False, cap=6)
+    assert report.wrong == [], report.table()
+    assert report.limited > 20 and report.takes > 50, report.table()
+    # places are locked before limits, also where a hold that ran out is given up for another place of the limit
+    assert report.deadlocks <= 2, report.table()

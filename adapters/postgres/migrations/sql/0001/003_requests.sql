@@ -44,27 +44,31 @@ language sql stable as $$
     select body_hash, request_id, status, answer from idempotency where key_id = p_key_id and key = p_key
 $$;
 
+-- The slots of expired holds that count under the limits over some slots: to be locked with these, and given up with those
+-- on them.
+create function due_under_limits(p_now timestamptz, p_slots bigint[]) returns bigint[] language plpgsql stable as $$
+begin
+    if not exists (select from practice_limit) then return '{}'; end if;
+    return array(
+        with wanted as materialized (select limit_id, starts from limits_over(p_slots))
+        select b.slot_id from booking b
+        where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now and exists (
+            select from limits_over(array[b.slot_id]) o where (o.limit_id, o.starts) in (select w.* from wanted w)));
+end $$;
+
 -- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
--- slots: on them, on an individual slot of the same professional that overlaps, or under the same limit. Returns outbox rows.
+-- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
 -- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
 -- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; together bigint[] := '{}';
+declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[];
 begin
-    if p_slots is not null and exists (select from practice_limit) then
-        together := array(
-            with wanted as materialized (select limit_id, starts from limits_over(p_slots))
-            select b.slot_id from booking b
-            where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now and exists (
-                select from limits_over(array[b.slot_id]) o where (o.limit_id, o.starts) in (select w.* from wanted w)));
-    end if;
     with over as (
         select b.request_id from booking b
         where b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
           and (p_slots is null or b.slot_id = any(p_slots)
                or exists (select from slot s where s.id = any(p_slots) and s.capacity = 1
-                          and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during)
-               or b.slot_id = any(together))
+                          and s.professional = b.professional and tstzrange(s.starts, s.ends) && b.during))
         order by b.hold_until limit p_limit
     ), locked as (
         select r.id from request r where r.id in (select request_id from over) and r.status = 'held'
@@ -205,6 +209,7 @@ create function claim_seats(
 language plpgsql as $$
 declare
     told uuid[]; lost uuid[]; left_slots bigint[];
+    due constant bigint[] := due_under_limits(p_now, p_slots);
     -- promises whose seat may change; those that stay on their slot; those that the crisis displaces
     movers uuid[] := '{}'; stayed uuid[] := '{}'; displaced uuid[] := '{}';
     won claimed_seat[]; firm uuid[];
@@ -225,8 +230,8 @@ begin
             where b.request_id = any(p_requests) and b.state = 'promised' and b.ended_at is null);
     end if;
     -- with the siblings of siblings: of those, too, an expired hold may have to be told
-    perform lock_places(array(select w.id from with_siblings(p_slots || left_slots) w));
-    select array_agg(o) from lapse_holds(p_now, p_slots, 1000) o into published;
+    perform lock_places(array(select w.id from with_siblings(p_slots || left_slots || due) w));
+    select array_agg(o) from lapse_holds(p_now, p_slots || due, 1000) o into published;
     if not plain then
         with gone as (
             update booking b set state = 'displaced', ended_at = p_now, end_reason = 'crisis', version = b.version + 1
@@ -492,7 +497,7 @@ end $$;
 create function take_place(p_now timestamptz, p_key_id text, p_request uuid, p_slot bigint, p_booking uuid,
     p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
 language plpgsql as $$
-declare r request; s slot; kept booking; freed bigint;
+declare r request; s slot; kept booking; freed bigint; due constant bigint[] := due_under_limits(p_now, array[p_slot]);
 begin
     select * from request where id = p_request and key_id = p_key_id into r for update;
     if not found then outcome := 'not_found'; return; end if;
@@ -501,8 +506,8 @@ begin
     then outcome := 'held';
     else
         perform lock_places(array(select w.id from with_siblings(array_remove(
-            array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null)) w));
-        select array_agg(o) from lapse_holds(p_now, array[p_slot], 100) o into published;
+            array[p_slot, (select slot_id from booking where id = r.booking_id and ended_at is null)], null) || due) w));
+        select array_agg(o) from lapse_holds(p_now, p_slot || due, 100) o into published;
         -- that may have been this request's own hold, and a promise has come back
         select * from request where id = p_request into r;
         select * from slot where id = p_slot into s;
