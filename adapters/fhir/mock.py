@@ -26,6 +26,7 @@ from adapters.fhir.outcomes import FhirError, Issue, outcome, outcome_of
 from adapters.fhir.searches import self_url, slot_search, sos_search
 from adapters.fhir.searchsets import Frame, Place, cpts_bundle, practitioners_bundle, sos_bundle
 
+SOMEBODY: Final = Operator(names.PLATFORM, "00000000-0000-4000-8000-000000000000")  # an invented regulator
 BODY_MOST: Final = 4_096  # a booking names a slot and a regulator
 _PAGE: Final = """<!doctype html>
 <html lang="fr"><head><meta charset="utf-8"><title>Agenda fictif</title></head><body><main><h1>Agenda fictif</h1>
@@ -219,13 +220,14 @@ class MockEditor:
         booking = Booking(f"rdv-{place.slot_id}", place, self._now())
         self.bookings[place.slot_id] = booking
         named = wish.get("operator")
-        operator = Operator(str(named["system"]), str(named["value"])) if isinstance(named, dict) else None
+        # a form of the page does not say who fills it in
+        operator = Operator(str(named["system"]), str(named["value"])) if isinstance(named, dict) else SOMEBODY
         told = await self.report(booking, "booked", operator)
         return JSONResponse({"rendez_vous": booking.identifier, "plateforme_informee": told}, 201)
 
-    async def report(self, booking: Booking, status: str, operator: Operator | None) -> bool:
+    async def report(self, booking: Booking, status: str, operator: Operator) -> bool:
         """Tell the platform what became of a booking (INT_R03); False where nobody can be told."""
-        if self._tell is None or operator is None:
+        if self._tell is None:
             return False
         place = booking.place
         await self._tell(

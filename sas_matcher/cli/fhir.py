@@ -130,7 +130,7 @@ def mock_editor(
     typer.echo(f"Éditeur fictif : http://127.0.0.1:{port}/fhir, {len(places)} créneaux, {len(known)} identifiants.")
     typer.echo(f"Exemple : sas-matcher fhir check http://127.0.0.1:{port}/fhir --rpps {known[-1]}")
     if write is not None:
-        target = mock.write_configuration(write, f"http://127.0.0.1:{port}", places)
+        target = mock.write_configuration(write, f"http://127.0.0.1:{port}", places, platform_key)
         typer.echo(f"À interroger par le service : SAS_EDITORS={target}")
     manners = Manners(latency, every, length, phantoms, lies, seed)
     mock.serve(places, manners, port, platform.rstrip("/"), platform_key)

@@ -115,8 +115,10 @@ def identifiers(places: Iterable[Place]) -> list[str]:
     return sorted(found - {""})
 
 
-def write_configuration(folder: Path, url: str, places: Sequence[Place]) -> Path:
+def write_configuration(folder: Path, url: str, places: Sequence[Place], key: str = "") -> Path:
     """Write the file of editors (``SAS_EDITORS``) that has this editor polled, and the list of its people.
+
+    ``key`` (``sas_…``) is the one that the editor tells its bookings with.
 
     Raises:
         InputError: the folder cannot be written.
@@ -125,9 +127,10 @@ def write_configuration(folder: Path, url: str, places: Sequence[Place]) -> Path
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{NAME}.txt").write_text("\n".join(identifiers(places)) + "\n", encoding="utf-8")
         target = folder / "editeurs.toml"
+        client = f'"{key.split("_")[1]}"' if key.count("_") > 1 else ""
         target.write_text(
-            f'[[editor]]\nname = "{NAME}"\nlabel = "Éditeur fictif"\nurl = "{url}/fhir"\n'
-            f'flows = ["ps", "cpts", "sos"]\npeople = "{NAME}.txt"\norigin = "sas"\nclients = []\n',
+            f'[[editor]]\nname = "{NAME}"\nlabel = "Fictif"\nurl = "{url}/fhir"\n'
+            f'flows = ["ps", "cpts", "sos"]\npeople = "{NAME}.txt"\norigin = "sas"\nclients = [{client}]\n',
             encoding="utf-8",
         )
     except OSError as wrong:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,12 +11,15 @@ import orjson
 import pytest
 
 from adapters.fhir import names
+from adapters.fhir.appointments import read_appointment
 from adapters.fhir.asking import MOST_ASKED, Flow, booking_page, search_path
+from adapters.fhir.editors import read_editors
 from adapters.fhir.identifiers import Kind, NationalId
 from adapters.fhir.inspecting import Finding, Inspection
-from adapters.fhir.mock import Manners, MockEditor, shows
+from adapters.fhir.mock import SOMEBODY, Manners, MockEditor, shows
 from adapters.fhir.reading import Asked, read_searchset
 from adapters.fhir.searchsets import Place
+from sas_matcher.cli.mock import write_configuration
 from tests.fhir_cases import CPTS, NOON, OPERATOR, place, site
 
 NOW = NOON - timedelta(hours=3)
@@ -252,3 +256,20 @@ def test_places_come_and_go_by_the_clock_alone() -> None:
     assert 130 <= eve <= 170 and free(NOON - timedelta(hours=20)) == eve
     assert morning > eve and 150 <= late <= 210
     assert free(NOON + timedelta(hours=9)) == 0
+
+
+def test_the_file_that_has_the_mock_editor_polled_can_be_read(tmp_path: Path) -> None:
+    target = write_configuration(tmp_path / "essai", BASE, agendas(), "sas_abc123_secret")
+    (editor,) = read_editors(target)
+    assert editor.config.clients == ["abc123"] and editor.config.url == f"{BASE}/fhir"
+    asked = {identifier for batch in editor.batches for identifier in batch.identifiers}
+    assert asked == {*PEOPLE, *SITES}
+
+
+async def test_a_booking_from_the_page_is_told_in_the_name_of_somebody() -> None:
+    editor = Editor()
+    async with client(editor) as http:
+        found = await http.get(f"/fhir{search_path(Flow.PS, PEOPLE, (NOW, NOW + timedelta(hours=72)))}")
+        assert (await http.post("/rdv", data={"creneau": min(shown(found.json()))})).status_code == 201
+    (told,) = editor.told
+    assert read_appointment(told).operator == SOMEBODY
