@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvloop
 
-from adapters.agenda.apart import read_apart
 from adapters.agenda.csv_lines import read_csv
+from adapters.agenda.feeds import FeedReader
 from adapters.agenda.fetch import Fetcher
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
@@ -342,8 +342,8 @@ async def core(settings: Settings, holder: str) -> None:
         publishing = Publishing(stores.ledger, stores.clock, geography)
         kept = PostgresAgendas(stores.ledger)
         showing = AgendaShow(kept, publishing, stores.clock, geography)
-        agendas, fetcher = Agendas(kept, showing, stores.clock), Fetcher(settings.feed_hosts)
-        feeds = AgendaFeeds(kept, agendas, showing, stores.clock, fetcher.fetch, read_apart)
+        agendas, reading = Agendas(kept, showing, stores.clock), FeedReader(Fetcher(settings.feed_hosts))
+        feeds = AgendaFeeds(kept, agendas, showing, stores.clock, reading.read)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
         zone_of = cache(lambda code: ZoneInfo(geography.territories[code].timezone))
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)

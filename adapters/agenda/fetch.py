@@ -1,4 +1,4 @@
-"""Fetches a calendar from its address: nothing but that, and nothing of our own network.
+"""Fetches a calendar or a manifest from its address: nothing but that, and nothing of our own network.
 
 The name is resolved once; the connection goes to an address that was checked, so that a name which answers differently
 a moment later opens nothing. Redirections are not followed: the address that was given is the one that is asked.
@@ -30,7 +30,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class Fetcher:
-    """Asks for calendars; ``inside``: hosts (``host`` or ``host:port``) that may be of our network, and without TLS."""
+    """Asks for feeds; ``inside``: hosts (``host`` or ``host:port``) that may be of our network, and without TLS."""
 
     def __init__(
         self,
@@ -79,7 +79,11 @@ class Fetcher:
         return found[0]
 
     async def _get(self, client: "httpx.AsyncClient", url: "httpx.URL", address: str) -> bytes:
-        headers = {"Host": url.netloc.decode(), "Accept": "text/calendar", "User-Agent": "sas_matcher"}
+        headers = {
+            "Host": url.netloc.decode(),
+            "Accept": "text/calendar, application/fhir+ndjson, application/json",
+            "User-Agent": "sas_matcher",
+        }
         pinned = url.copy_with(host=address)
         extensions = {"sni_hostname": url.host}
         async with client.stream("GET", pinned, headers=headers, extensions=extensions) as answer:

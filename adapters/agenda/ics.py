@@ -249,9 +249,9 @@ class _Reading:
         # the rule is a matter of the wall clock: its end is read on it too
         text = re.sub(r"UNTIL=([0-9TZ]+)", lambda m: f"UNTIL={self._until(m[1], zone, part.line)}", text)
         try:
-            rule = rrulestr(text, dtstart=local)
             last = self._window[1].astimezone(zone).replace(tzinfo=None)
             first = self._window[0].astimezone(zone).replace(tzinfo=None) - lasts
+            rule = rrulestr(text, dtstart=_nearer(text, local, first))
             for begin in rule.xafter(first - _ONE_DAY, inc=True):
                 if begin > last:
                     return
@@ -310,6 +310,16 @@ class _Reading:
             raise UnreadableError(
                 line, f"fuseau inconnu « {name[:40]} » ; choisissez Europe/Paris, par exemple"
             ) from None
+
+
+def _nearer(rule: str, local: datetime, first: datetime) -> datetime:
+    """Return a later start that gives a rule by days or weeks the same times from ``first`` on: years go unwalked."""
+    frequency, interval = re.search(r"FREQ=(DAILY|WEEKLY)", rule), re.search(r"INTERVAL=([0-9]{1,4})", rule)
+    step = (int(interval[1]) if interval else 1) * (7 if frequency and frequency[1] == "WEEKLY" else 1)
+    if frequency is None or "COUNT" in rule or not step:
+        return local
+    # a whole step before, since a week that the start cuts lacks its first days
+    return local + max(0, (first - local).days // step - 1) * step * _ONE_DAY
 
 
 def _counts(part: _Part) -> bool:

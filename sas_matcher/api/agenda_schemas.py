@@ -5,7 +5,16 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.schemas import Instant, LocationIn, ProfessionalIn, Specialty, Strict, StructureIn, wrong
+from sas_matcher.api.schemas import (
+    ExternalId,
+    Instant,
+    LocationIn,
+    ProfessionalIn,
+    Specialty,
+    Strict,
+    StructureIn,
+    wrong,
+)
 from sas_matcher.domain.agenda import LONGEST_RANGE, QUICK
 from sas_matcher.domain.vocabulary import BookingKind, Mode, Offer, Profession, SourceKind, Visibility
 from sas_matcher.recurrence import parse_rule
@@ -112,12 +121,24 @@ class ClosureIn(Strict):
 
 
 class FeedIn(Strict):
-    """A calendar (.ics) to subscribe to: what is available minus what is busy, cut into individual times."""
+    """What to follow: a calendar (available minus busy, cut into individual times), or SMART Scheduling Links."""
 
+    kind: Literal["ics", "smart"] = "ics"
     url: Annotated[
         str, StringConstraints(max_length=500, pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[\x21-\x7e]*)?$")
     ]
-    each_min: Annotated[Minutes, Field(description="Durée de chaque rendez-vous")]
+    each_min: Annotated[Minutes, Field(description="ics : durée de chaque rendez-vous")] | None = None
+    schedules: Annotated[list[ExternalId], Field(max_length=50)] = Field(
+        default_factory=list, description="smart : ids des Schedule de ce lieu, s'il y en a plusieurs"
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "FeedIn":
+        if (self.kind == "ics") != (self.each_min is not None):
+            raise wrong("each", "each_min (durée de chaque rendez-vous) va avec ics, et avec lui seul")
+        if self.schedules and self.kind != "smart":
+            raise wrong("schedules", "schedules ne vaut que pour smart")
+        return self
 
 
 class AgendaIn(Strict):
@@ -165,7 +186,7 @@ class AgendaIn(Strict):
     visibility: Visibility = Visibility.SNP
     hours: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     closures: Annotated[list[ClosureIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
-    feed: FeedIn | None = Field(default=None, description="Calendrier repris toutes les dix minutes")
+    feed: FeedIn | None = Field(default=None, description="Calendrier ou manifeste repris toutes les dix minutes")
     version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None, description="Version lue : refuse le changement si une autre est en vigueur"
     )

@@ -16,6 +16,7 @@ from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
 from sas_matcher.services.agenda_week import NO_EXTRAS, pieces_of, pruned, quick_hours, text_of, week_of
 from sas_matcher.services.publish import Publisher
 
+FEED: Final = "feed"  # origin of what an agenda follows
 MOST_AGENDAS: Final = 500  # of one source: a gestionnaire with forty centres and a dozen professionals each
 MOST_QUICK: Final = 100  # quick places and stops that an agenda keeps at a time
 _TRIES: Final = 4  # writers of one agenda at the same time
@@ -57,7 +58,7 @@ class Agendas:
 
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
             extras = {part: (known or NO_EXTRAS)[part] for part in NO_EXTRAS}
-            if document["feed"] is None and extras["imported"]["origin"] == "ics":
+            if document["feed"] is None and extras["imported"]["origin"] == FEED:
                 extras["imported"] = NO_EXTRAS["imported"]  # it follows its calendar no longer
             return {**document, **extras}
 
@@ -156,7 +157,7 @@ class Agendas:
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
             document = known or {}
             before = document["imported"]
-            if (document["feed"] is None) != (origin != "ics"):
+            if (document["feed"] is None) != (origin != FEED):
                 raise ConflictError("Cet agenda suit un calendrier (feed) ; ôtez-le, ou faites un autre agenda.")
             imported = _imported(origin, before["at"], read)
             return {**document, "imported": before if imported == before else _imported(origin, now.isoformat(), read)}

@@ -1,12 +1,12 @@
-"""Calendars that agendas subscribe to: read every ten minutes, taken over whole or not at all.
+"""Calendars and manifests of places that agendas follow: read every ten minutes, taken over whole or not at all.
 
 A calendar that cannot be had or read leaves what was taken over last; the agenda says since when and why.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -15,7 +15,7 @@ import structlog
 from sas_matcher.domain.agenda import FEED_DAYS, FeedError, Import
 from sas_matcher.domain.errors import SasError, UnavailableError
 from sas_matcher.ports import AgendaRecord, Clock
-from sas_matcher.services.agenda import Agendas
+from sas_matcher.services.agenda import FEED, Agendas
 from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
 from sas_matcher.services.publish import Publisher
 
@@ -25,22 +25,18 @@ _LEASE: Final = timedelta(minutes=5)  # of whoever has taken one, and may have d
 _LOOK_S: Final = 5.0
 _PAGE: Final = 4  # read side by side
 
-Fetch = Callable[[str], Awaitable[bytes]]
-Read = Callable[[bytes, str, date, int, int], Awaitable[Import]]
-"""(calendar, zone, first local day, days, minutes of each time) → what it says; the calendar may be hostile."""
+Read = Callable[[Mapping[str, Any], str, date, int], Awaitable[Import]]
+"""(feed of the document, zone, first local day, days) → what it says; raises FeedError when it cannot be had."""
 
 
 class AgendaFeeds:
     """Keeps agendas at what their calendars say."""
 
-    def __init__(
-        self, store: AgendaStore, agendas: Agendas, showing: AgendaShow, clock: Clock, fetch: Fetch, read: Read
-    ) -> None:
+    def __init__(self, store: AgendaStore, agendas: Agendas, showing: AgendaShow, clock: Clock, read: Read) -> None:
         self._store = store
         self._agendas = agendas
         self._showing = showing
         self._clock = clock
-        self._fetch = fetch
         self._read = read
 
     async def look(self) -> int:
@@ -57,7 +53,7 @@ class AgendaFeeds:
             return
         failed = None
         try:
-            await self._take(record, feed["url"], feed["each_min"], now)
+            await self._take(record, feed, now)
         except UnavailableError:
             raise
         except (FeedError, SasError) as wrong:
@@ -66,13 +62,13 @@ class AgendaFeeds:
             _log.warning("agenda.feed_failed", source=source, agenda=name)
         await self._store.feed_told(record, feed, now, now + EVERY, failed)
 
-    async def _take(self, record: AgendaRecord, url: str, each_min: int, now: datetime) -> None:
+    async def _take(self, record: AgendaRecord, feed: Mapping[str, Any], now: datetime) -> None:
         zone = self._showing.zone_of(orjson.loads(record.document))
         today = now.astimezone(ZoneInfo(zone)).date()
-        read = await self._read(await self._fetch(url), zone, today, FEED_DAYS, each_min)
+        read = await self._read(feed, zone, today, FEED_DAYS)
         # whom the key could speak for was asked when the agenda was written
         writer = Publisher(record.source, frozenset("*"), frozenset())
-        await self._agendas.take_in(writer, record.changed_by, record.name, "ics", read, preview=False)
+        await self._agendas.take_in(writer, record.changed_by, record.name, FEED, read, preview=False)
 
     async def look_for_ever(self) -> None:
         """Keep all agendas at what their calendars say until cancelled; several may run, each takes its own."""

@@ -467,14 +467,16 @@ class Calendars:
 
     def __init__(self) -> None:
         self.body = b""
+        self.files: dict[str, bytes] = {}
         self.status = "200 OK"
         self.asked = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        asked = await reader.readuntil(b"\r\n\r\n")
         self.asked += 1
-        head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + self.body)
+        body = self.files.get(asked.split()[1].decode(), self.body)
+        head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
         await writer.drain()
         writer.close()
 
@@ -542,10 +544,42 @@ async def test_a_calendar_is_followed_and_its_last_good_state_kept(service: Runn
         assert await cabinet.slots() == [], "it follows no calendar any more"
 
 
+async def test_a_manifest_of_places_is_followed(service: Running, cabinet: Cabinet) -> None:
+    web = Calendars()
+
+    def places(*clocks: str) -> bytes:
+        lines = [
+            f'{{"resourceType":"Slot","id":"{at}","schedule":{{"reference":"Schedule/1"}},"status":"free",'
+            f'"start":"{instant.isoformat()}","end":"{(instant + timedelta(minutes=20)).isoformat()}"}}'
+            for at in clocks
+            for instant in [datetime.fromisoformat(f"{cabinet.day()}T{at}").replace(tzinfo=PARIS)]
+        ]
+        return "\n".join(lines).encode()
+
+    server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
+    async with server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/demo"
+        web.files["/demo/$bulk-publish"] = (
+            b'{"output":[{"type":"Slot","url":"1.ndjson"},{"type":"Slot","url":"2.ndjson"}]}'
+        )
+        web.files |= {"/demo/1.ndjson": places("09:00", "09:20"), "/demo/2.ndjson": places("14:00")}
+        await cabinet.put(feed={"kind": "smart", "url": f"{base}/$bulk-publish"})
+        await read_again(service, cabinet, web)
+        assert await cabinet.times() == ["09:00", "09:20", "14:00"]
+        web.files["/demo/2.ndjson"] = places("14:00")[:-5]
+        broken = await read_again(service, cabinet, web)
+        assert "ligne 3" in broken["feed_state"]["failed"] and len(await cabinet.slots()) == 3
+        web.files["/demo/2.ndjson"] = places("15:00")
+        await read_again(service, cabinet, web)
+        assert await cabinet.times() == ["09:00", "09:20", "15:00"]
+
+
 @pytest.mark.parametrize(
     ("feed", "field"),
     [
-        ({"url": "https://agenda.example/x.ics"}, "feed.each_min"),
+        ({"url": "https://agenda.example/x.ics"}, "feed"),
+        ({"kind": "smart", "url": "https://agenda.example/x", "each_min": 15}, "feed"),
+        ({"url": "https://agenda.example/x.ics", "each_min": 15, "schedules": ["1"]}, "feed"),
         ({"url": "file:///etc/passwd", "each_min": 15}, "feed.url"),
         ({"url": "https://user:secret@agenda.example/", "each_min": 15}, "feed.url"),
         ({"url": "https://agenda.example/x.ics", "each_min": 0}, "feed.each_min"),

@@ -1,11 +1,12 @@
 """Calendars: available minus busy, whatever programs write; what cannot be read in full is refused."""
 
 import asyncio
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import httpx
 import pytest
+from dateutil.rrule import rrulestr
 
 from adapters.agenda.apart import read_apart
 from adapters.agenda.fetch import MOST_BYTES, Fetcher
@@ -123,6 +124,18 @@ def test_a_rule_keeps_the_wall_clock_and_ends_when_it_says() -> None:
     rule = "RRULE:FREQ=DAILY;UNTIL=20261125T073000Z"
     found = read(available("DTSTART;TZID=Europe/Paris:20261001T083000", "DURATION:PT1H", rule))
     assert free(found) == [f"2026-11-{day} 08:30-09:30" for day in (23, 24, 25)]
+
+
+@pytest.mark.parametrize("start", ["20201005", "20241230", "20261123"])
+@pytest.mark.parametrize(
+    "rule", ["DAILY;INTERVAL=3", "WEEKLY;INTERVAL=2;BYDAY=MO,SU", "WEEKLY;INTERVAL=3;WKST=SU;BYDAY=SU,TU"]
+)
+def test_a_rule_of_years_ago_gives_the_days_that_a_walk_through_them_gives(rule: str, start: str) -> None:
+    text = f"FREQ={rule}"
+    found = read(event(f"DTSTART:{start}T080000", "DURATION:PT1H", f"RRULE:{text}"), days=60)
+    walked = rrulestr(text, dtstart=datetime.fromisoformat(f"{start}T080000"))
+    window = (datetime(2026, 11, 23), datetime(2027, 1, 22))  # noqa: DTZ001 - the clock on the wall
+    assert busy(found) == [f"{day:%Y-%m-%d}T08:00/{day:%Y-%m-%d}T09:00" for day in walked.between(*window)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""What an agenda follows: a calendar or a manifest of places, fetched and read."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final
+
+from adapters.agenda.apart import read_apart
+from adapters.agenda.fetch import Fetcher
+from adapters.agenda.smart import files_of, read_smart
+from sas_matcher.domain.agenda import FeedError, Import
+
+MOST_BYTES: Final = 32 * 1024 * 1024  # all files of a manifest
+_AT_ONCE: Final = 4
+
+
+class FeedReader:
+    """Fetches and reads feeds (``services.agenda_feed.Read``)."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    async def read(self, feed: Mapping[str, Any], zone: str, first: date, days: int) -> Import:
+        """Return what a feed says of some local days.
+
+        Raises:
+            FeedError: it cannot be had; what cannot be read is in the errors of the import.
+        """
+        body = await self._fetcher.fetch(feed["url"])
+        if feed["kind"] == "ics":
+            return await read_apart(body, zone, first, days, feed["each_min"])
+        files: list[tuple[str, bytes]] = []
+        named = files_of(body, feed["url"])
+        for at in range(0, len(named), _AT_ONCE):
+            some = named[at : at + _AT_ONCE]
+            contents = await asyncio.gather(*(self._fetcher.fetch(address) for _, address in some))
+            files += zip((kind for kind, _ in some), contents, strict=True)
+            if sum(len(content) for _, content in files) > MOST_BYTES:
+                raise FeedError(f"plus de {MOST_BYTES // 1024 // 1024} Mio en tout ; publiez un manifeste plus court")
+        return await asyncio.to_thread(read_smart, files, zone, first, days, feed["schedules"])
