@@ -16,6 +16,9 @@ from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Advance, Claim
 
+_BOX: Final = (1.36, 2.2)  # degrees: as far as a step may reach
+_SEASON: Final = timedelta(days=90)
+_LIVES: Final = timedelta(days=3)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 OVERFLOW: Final = (
     *("name", "source", "territory", "professional", "professional_name", "structure", "structure_name", "source_kind"),
@@ -136,9 +139,14 @@ class AskingTables:
                 and set(request.needs) <= set(row["offers"])
                 and f"p{row['professional']}" not in request.excluded
                 and overflow.id not in before
+                and (
+                    (abs(row["lat"] - request.lat) <= _BOX[0] and abs(row["lon"] - request.lon) <= _BOX[1])
+                    or row["territory"] == request.territory
+                )
             )
             if fits:
-                mine = [q for q in self.questions.values() if q.overflow_id == overflow.id]
+                since = now - _SEASON
+                mine = [q for q in self.questions.values() if q.overflow_id == overflow.id and q.asked_at > since]
                 found.append(
                     {
                         "id": overflow.id,
@@ -340,7 +348,9 @@ def settle_questions(on: AskingTables, now: datetime) -> None:
     ended = [
         (q, booking)
         for q in on.questions.values()
-        if q.state == "accepted" and (booking := on.tables.bookings[q.booking_id or ""]).ended_at is not None
+        if q.state == "accepted"
+        and q.asked_at > now - _LIVES
+        and (booking := on.tables.bookings[q.booking_id or ""]).ended_at is not None
     ]
     for q, booking in ended:
         q.state, q.reason = "released", "not_taken"

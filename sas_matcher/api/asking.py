@@ -16,6 +16,7 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 
 router = APIRouter(prefix="/v1", tags=["en sus"])
+_KIND = re.compile(r"^(steps\.\d+)\.(?:ask|tell)(?=\.)")
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
 
 
@@ -23,6 +24,15 @@ def _name(text: str) -> str:
     if _NAME.fullmatch(text) is None:
         raise InvalidInputError.of("name", "1 à 40 caractères parmi a-z, 0-9, - et _")
     return text
+
+
+def _read_ladder(body: bytes) -> LadderIn:
+    """Read a ladder; what is wrong with a step is named as it was sent, without the kind that pydantic adds."""
+    try:
+        return parse(LadderIn, body)
+    except InvalidInputError as wrong:
+        errors = [{**error, "field": _KIND.sub(r"\1", error["field"])} for error in wrong.extra["errors"]]
+        raise InvalidInputError(f"{errors[0]['field']} : {errors[0]['message']}.", errors=errors) from wrong
 
 
 @router.get("/overflow", summary="My consents to be asked", responses=problems(401, 403, 429, 503))
@@ -141,7 +151,7 @@ async def put_ladder(request: Request, code: str) -> Response:
     """Replace the ladder; who, when and why is written down and told to the territory's keys."""
     who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
     body = await request.body()
-    wish = parse(LadderIn, body)
+    wish = _read_ladder(body)
     named = once(request, who, body)
     return json(await wire(request).en_sus.change_ladder(code, wish.rows(), wish.why, wish.version, named))
 

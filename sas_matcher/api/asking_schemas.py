@@ -88,6 +88,7 @@ class AskStepIn(Strict):
     radius_km: Annotated[float, Field(gt=0, le=150)] | None = Field(
         default=None, description="Sinon, le rayon de la demande"
     )
+    only_mt: bool = Field(default=False, description="Le médecin traitant du patient, seul, où qu'il soit")
     cpts: Annotated[list[Finess], Field(max_length=50)] = Field(
         default_factory=list, description="Membres de ces CPTS seulement"
     )

@@ -31,6 +31,7 @@ class Step:
         text: what else the regulator is told (an address, a number); None for nothing.
         radius_km: how far who is asked may be; None: as far as the request reaches.
         cpts: only members of these communities (FINESS); empty for anybody.
+        only_mt: only the patient's médecin traitant, however far.
         communes: only for patients in these communes (INSEE), a community's zone of intervention; empty for any.
         waves: how many waves at the most.
         at_once: how many are asked in a wave at the most.
@@ -44,6 +45,7 @@ class Step:
     text: str | None = None
     radius_km: float | None = None
     cpts: tuple[str, ...] = ()
+    only_mt: bool = False
     communes: tuple[str, ...] = ()
     waves: int = 1
     at_once: int = 1
@@ -140,9 +142,10 @@ def reachable(step: Step, request: OpenRequest, person: Person) -> float | None:
     """
     modes = set(person.modes) & set(request.modes)
     km = float(haversine_km(request.lat, request.lon, person.lat, person.lon))
-    near = km <= (request.radius_km if step.radius_km is None else step.radius_km)
+    near = step.only_mt or km <= (request.radius_km if step.radius_km is None else step.radius_km)
     by_road = near and person.landmass == request.landmass and modes != {Mode.TELE}
-    if not modes or (step.cpts and person.cpts not in step.cpts):
+    stranger = request.mt is None or person.professional != request.mt
+    if not modes or (step.cpts and person.cpts not in step.cpts) or (step.only_mt and stranger):
         return None
     return km if by_road else 0.0 if Mode.TELE in modes else None
 

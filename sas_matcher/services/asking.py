@@ -44,6 +44,7 @@ def step_of(document: Mapping[str, Any]) -> Step:
         ask=True,
         radius_km=document.get("radius_km"),
         cpts=tuple(document.get("cpts", ())),
+        only_mt=document.get("only_mt", False),
         communes=tuple(document.get("communes", ())),
         waves=document["waves"],
         at_once=document["at_once"],
@@ -172,6 +173,7 @@ def steps_in_french(steps: Sequence[Mapping[str, Any]]) -> list[str]:
         else:
             where = "dans le rayon de la demande" if step.radius_km is None else f"jusqu'à {step.radius_km:g} km"
             text = f"{step.waves} vague(s) de {step.at_once} au plus, {where}"
+            text = "le médecin traitant, seul" if step.only_mt else text
             text += f", CPTS {', '.join(step.cpts)}" if step.cpts else ""
         minutes = step.wait.total_seconds() / 60
         lines.append(f"{number}. {step.name} : {text} ; {minutes:g} min avant la suite")

@@ -303,3 +303,18 @@ async def test_of_many_who_say_yes_at_once_one_gets_it(asker: Asker) -> None:
     assert sorted(words) == ["accepted"] + ["too_late"] * 19
     assert sorted(await states(asker)) == ["accepted"] + ["closed"] * 19
     assert await asker.desk.rows("select from slot") and len(await asker.desk.slots()) == 1
+
+
+async def test_who_is_far_and_of_elsewhere_is_no_candidate_and_old_answers_do_not_count(asker: Asker) -> None:
+    await asker.consent("a", lat=47.2, territory="39")
+    await asker.consent("b", lat=47.0, territory="71")
+    await asker.consent("c", lat=48.9, territory="69")
+    request = await asker.waits()
+    (due,) = await asker.book.due(NOW, 10)
+    assert [p["professional"] for p in due.persons] == ["8b", "8c"]
+    await asker.put(request, [due.persons[0]["id"]])
+    for days, answered in ((89, 1), (91, 0)):
+        later = NOW + timedelta(days=days)
+        again = await asker.waits(deadline=later + timedelta(hours=1))
+        found = [d for d in await asker.book.due(later, 10) if d.request["request_id"] == again]
+        assert [p["answered"] for p in found[0].persons] == [answered, 0]

@@ -168,3 +168,16 @@ def test_a_rung_of_a_community_is_for_its_communes() -> None:
 def test_after_the_last_wave_of_the_last_rung_there_is_no_next_one() -> None:
     only = move(person(1), ladder=(replace(ASK, waves=1),))
     assert only is not None and only.next_at is None
+
+
+def test_a_rung_of_the_medecin_traitant_asks_nobody_else_and_has_its_own_time() -> None:
+    first = Step(name="Médecin traitant", ask=True, only_mt=True, wait=timedelta(minutes=2))
+    mine, other = person(1, km=25), person(2)
+    asked = next_move((first, ASK), request(mt="1"), "69383", (mine, other), (0, 0), NOW, Terms())
+    assert asked is not None and [a.person.id for a in asked.asked] == [1]
+    assert asked.next_at == NOW + timedelta(minutes=2)
+    # then the others; and at once where there is none, or where they may not be asked
+    for mt, persons in ((None, (mine, other)), ("1", (replace(mine, today=3), other))):
+        asked = next_move((first, ASK), request(mt=mt), "69383", persons, (0, 0), NOW, Terms())
+        assert asked is not None and (asked.step, [a.person.id for a in asked.asked]) == (1, [2])
+        assert asked.passed == ("Médecin traitant",)

@@ -37,6 +37,7 @@ create table overflow (
     constraint overflow_of_source unique (source, name)
 );
 create index overflow_near on overflow (profession, lat) where removed_at is null;
+create index overflow_of_territory on overflow (profession, territory) where removed_at is null;
 
 -- How far a request has climbed. `log`: what was done at each step, for its regulator.
 create table asking (
@@ -71,7 +72,7 @@ create table question (
 );
 create index question_of_overflow on question (overflow_id, asked_at);
 create index question_open on question (request_id) where state = 'asked';
-create index question_said_yes on question (booking_id) where state = 'accepted';
+create index question_said_yes on question (asked_at) where state = 'accepted';
 
 create table ladder (
     territory  text primary key,
@@ -171,8 +172,13 @@ create function overflow_candidates(p_now timestamptz, r request) returns json l
         select count(*) filter (where q.asked_at >= overflow_day(o, p_now)) as today,
                count(*) filter (where q.said is not null or q.answer_by <= p_now) as answered,
                count(*) filter (where q.said = 'yes') as yes
-        from question q where q.overflow_id = o.id) t
-    where o.removed_at is null and o.profession = r.profession and (r.specialty is null or o.specialty = r.specialty)
+        -- habits change: what was said a season ago says little
+        from question q where q.overflow_id = o.id and q.asked_at > p_now - interval '90 days') t
+    where o.removed_at is null and o.profession = r.profession
+      -- as far as a step may reach (150 km; degrees of longitude as in the north of France), and all of the territory
+      and ((o.lat between r.lat - 1.36 and r.lat + 1.36 and o.lon between r.lon - 2.2 and r.lon + 2.2)
+           or o.territory = r.territory)
+      and (r.specialty is null or o.specialty = r.specialty)
       and o.modes && r.modes and o.offers @> r.needs
       and (o.professional is null or not ('p' || o.professional) = any(r.excluded))
       and not exists (select from question q where q.request_id = r.id and q.overflow_id = o.id)
@@ -227,7 +233,7 @@ $$;
 create function accept_question(p_now timestamptz, p_question uuid, p_starts timestamptz, p_mode text, p_booking uuid,
     p_hold_until timestamptz, p_decision text, out outcome text, out document json, out published outbox[])
 language plpgsql as $$
-declare r request; q question; o overflow; place bigint; put record;
+declare r request; q question; o overflow; place bigint; due bigint[]; put record;
 begin
     select k.* from request k where k.id = (select request_id from question where id = p_question) into r for update;
     if not found then outcome := 'not_found'; return; end if;
@@ -250,12 +256,17 @@ begin
                 'booking_kind', 'routine', 'profession', o.profession, 'specialty', o.specialty, 'offers', o.offers,
                 'visibility', 'snp', 'valid_at', p_now))) into put;
             place := (put.verdicts -> 0 ->> 'slot_id')::bigint;
-            perform lock_places(array[place]);
+            due := due_under_limits(p_now, array[place]);
+            perform lock_places(array[place] || due);
             update slot set for_request = r.id where id = place;
-            published := put.published || (select array_agg(k) from lapse_holds(p_now, array[place], 100) k);
+            published := put.published || (select array_agg(k) from lapse_holds(p_now, array[place] || due, 100) k);
             if cardinality(take_seats(p_now, array[r.id], array[place], array[p_booking], array[p_hold_until],
                     array['hold'], '{}')) = 0 then
-                if limit_reached(place, r) then raise exception 'limit_reached' using errcode = 'SAS04'; end if;
+                if exists (select from limits_over(array[place]) l
+                           where (l.closes or (l.counts = 'children' and is_child(r)))
+                             and limit_left(l.limit_id, l.starts) = 0) then
+                    raise exception 'limit_reached' using errcode = 'SAS04';
+                end if;
                 raise exception 'slot_full' using errcode = 'SAS02';
             end if;
             update request set status = 'held', version = version + 1, booking_id = p_booking,
@@ -330,7 +341,8 @@ begin
     end loop;
     with ended as (
         select q.id, b.slot_id from question q join booking b on b.id = q.booking_id
-        where q.state = 'accepted' and b.ended_at is not null
+        -- a request lives for 48 hours at the most: what is older has been received, or was let go
+        where q.state = 'accepted' and q.asked_at > p_now - interval '3 days' and b.ended_at is not null
         order by q.id limit p_limit for update of q skip locked
     ), done as (
         update question q set state = 'released', reason = 'not_taken', version = version + 1
