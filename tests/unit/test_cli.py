@@ -721,3 +721,21 @@ def test_how_editors_do_is_said_line_by_line(run: Any, service: Callable[..., Fa
 def test_wrong_words_about_editors_are_named_with_the_fix(run: Any, words: list[str], problem: str) -> None:
     code, _, err = run(*words)
     assert code == 2 and problem in err
+
+
+def test_the_options_of_a_limit_become_its_body(run: Any, service: Any) -> None:
+    fake = service(ok(LIMIT))
+    given = ["--professional", "10000000012", "--structure", "690000001", "--counts", "visits", "--half-day"]
+    code, out, _ = run("limits", "set", "quota", "--key", "k", *given, "--share", "30", "--territory", "974")
+    assert (code, fake.calls[0].method, fake.calls[0].url.path) == (0, "PUT", "/v1/limits/quota")
+    assert out.startswith("quota : au plus ")
+    assert json.loads(fake.calls[0].content) == {
+        "professionals": ["10000000012"],
+        "structures": ["690000001"],
+        "counts": "visits",
+        "period": "half_day",
+        "most": None,
+        "share": 30,
+        "territory": "974",
+    }
+    assert run("limits", "set", "quota", "--most", "3")[0] == 2, "without a key"
