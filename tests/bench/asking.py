@@ -28,9 +28,11 @@ DAYS: Final = 10
 CONSENTED: Final = (20, 60)  # within 15 km: of a country practice's and of a town's surroundings
 REQUESTS: Final = 12  # a day that found no place
 ANSWER_MIN: Final = 3.0
+# chosen on the seeds 0 to 7 among five; what is reported comes from others
+FIRST_SEED: Final = 100
 LADDER: Final = (
-    Step(name="Cabinets proches", ask=True, waves=4, at_once=4, sure=0.8, wait=timedelta(minutes=5)),
-    Step(name="Plus loin", ask=True, radius_km=15.0, waves=4, at_once=6, sure=0.9, wait=timedelta(minutes=5)),
+    Step(name="Cabinets proches", ask=True, waves=6, at_once=3, sure=0.7, wait=timedelta(minutes=5)),
+    Step(name="Plus loin", ask=True, radius_km=15.0, waves=6, at_once=3, sure=0.7, wait=timedelta(minutes=5)),
 )
 Chance = Callable[[float, float, int], float]
 """(own chance, hour, questions already got today) → chance of a yes."""
@@ -155,7 +157,7 @@ def main(seeds: int = 20) -> None:
     for (name, model), doctors in product(MODELS.items(), CONSENTED):
         lines = []
         for waves in (True, False):
-            tallies = [run(seed, model, doctors, waves=waves) for seed in range(seeds)]
+            tallies = [run(seed, model, doctors, waves=waves) for seed in range(FIRST_SEED, FIRST_SEED + seeds)]
             asked, found = sum(t.asked for t in tallies), sum(t.found for t in tallies)
             median = float(np.median([wait for t in tallies for wait in t.waits]))
             lines.append((asked / found, found / (seeds * DAYS * REQUESTS), median))
