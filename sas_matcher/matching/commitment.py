@@ -130,9 +130,15 @@ class Desk:
         self._fresh: list[int] = []
         self._beyond: dict[int, float] = {}
         self._barred: dict[int, frozenset[int]] = {}
+        # waiting or promised; what each could be given when it called, until something new comes
+        self._open: dict[int, None] = {}
+        self._own: dict[int, Pairs] = {}
+        # slots that nobody has been paired with yet: a bulk is looked at once, when somebody asks
+        self._pending: list[int] = []
+        self._now = 0.0
         # since the last task: who was accepted, and which slots came
         self._accepted: list[int] = []
-        self._published: list[tuple[int, Pairs]] = []
+        self._published: list[tuple[Ints, Pairs]] = []
         self._notice = 60.0 * terms.notice_min
         self._promise, self._displace = np.array(policy.promise), np.array(policy.displace)
 
@@ -141,35 +147,55 @@ class Desk:
     def publish(self, now: float, *, capacity: int, **columns: float) -> int:
         """A slot is on the market; returns its row."""
         row = self.slots.append(published=now, capacity=capacity, **_anywhere(columns))
-        self.left.append(capacity)
-        self.reserved.append(0)
-        place = self._field(int(self.slots.profession[row]))
-        waiting = np.array([r for r, s in enumerate(self.status) if s in (WAITING, PROMISED)], np.intp)
-        pairs = Pairs.join([])
-        if waiting.size:
-            pairs = feasible(self.requests, waiting, self.slots, np.array([row]), self.codes.meets, self.terms)
-            owner = int(self.slots.professional[row])
-            barred = [r for r, owners in self._barred.items() if owner in owners]
-            pairs = pairs.where(~np.isin(pairs.request, barred)) if barred else pairs
-            place.parts.append(pairs)
-        self._published.append((row, pairs))
-        self._price_new(now, row, pairs)
+        self._arrives(row, now, capacity)
         self._stir(
             int(self.slots.profession[row]), at_once=self.slots.start[row] - self._notice <= now + self.policy.step_s
         )
         return row
 
+    def _arrives(self, row: int, now: float, seats: int) -> None:
+        self.left.append(seats)
+        self.reserved.append(0)
+        self._pending.append(row)
+        self._now = now
+
+    def _absorb(self) -> None:
+        """Pair the slots that have come with those who are open, and price them."""
+        if not self._pending:
+            return
+        rows, self._pending = np.array(self._pending, np.intp), []
+        parts = []
+        waiting = np.array(list(self._open), np.intp)
+        for profession in np.unique(self.slots.profession[rows]).tolist():
+            these = rows[self.slots.profession[rows] == profession]
+            those = waiting[self.requests.profession[waiting] == profession] if waiting.size else waiting
+            if profession >= 0 and those.size:
+                i, j = np.repeat(those, these.size), np.tile(these, those.size)
+                pairs = self._unbarred(feasible(self.requests, i, self.slots, j, self.codes.meets, self.terms))
+                self._field(profession).parts.append(pairs)
+                parts.append(pairs)
+        pairs = Pairs.join(parts)
+        if pairs.request.size:
+            self._own.clear()
+        self._published.append((rows, pairs))
+        self._price_new(rows, pairs)
+
+    def _unbarred(self, pairs: Pairs) -> Pairs:
+        for request, owners in self._barred.items():
+            if owners:
+                theirs = np.isin(self.slots.professional[pairs.slot], list(owners))
+                pairs = pairs.where((pairs.request != request) | ~theirs)
+        return pairs
+
     def see(self, now: float, start: float, seats: int) -> int:
         """A slot from beyond the territory, known only by who may use it: nothing is forecast for it."""
         row = self.slots.append(published=now, capacity=seats, start=start, **_anywhere(_ELSEWHERE))
-        self.left.append(seats)
-        self.reserved.append(0)
-        self._published.append((row, Pairs.join([])))
-        self._price_new(now, row, Pairs.join([]))
+        self._arrives(row, now, seats)
         return row
 
     def call(self, now: float, **columns: float) -> int:
         """A request is made; returns its row."""
+        self._absorb()
         row = self._called(created=now, **columns)
         live = np.flatnonzero(self.slots.start > now) if len(self.slots) else np.empty(0, np.intp)
         if live.size:
@@ -185,15 +211,18 @@ class Desk:
             beyond: the least cost of what ``pairs`` leaves out, infinite for nothing.
             columns: of ``Requests``.
         """
+        self._absorb()
         row = self._called(**columns)
         mine = Pairs(np.full(pairs.slot.size, row, np.intp), pairs.slot, pairs.travel_s, pairs.cost)
-        self._field(int(self.requests.profession[row])).parts.append(mine.where(pairs.cost < self.requests.value[row]))
+        self._own[row] = mine.where(pairs.cost < self.requests.value[row])
+        self._field(int(self.requests.profession[row])).parts.append(self._own[row])
         self._beyond[row] = beyond
         return row
 
     def _called(self, **columns: float) -> int:
         row = self.requests.append(**_anywhere(columns))
         self.status.append(WAITING)
+        self._open[row] = None
         self._stir(int(self.requests.profession[row]))
         self._fresh.append(row)
         return row
@@ -201,6 +230,7 @@ class Desk:
     def promised(self, request: int, slot: int) -> None:
         """A request was promised before this desk began."""
         self.status[request] = PROMISED
+        self._open[request] = None
         self._take(request, slot)
 
     def barred(self, request: int) -> frozenset[int]:
@@ -209,6 +239,8 @@ class Desk:
 
     def bar(self, request: int, slots: Iterable[int], professionals: Iterable[int]) -> None:
         """A request has declined these slots and professionals: they are not proposed to it again."""
+        self._absorb()
+        self._own.clear()
         gone, owners = np.array(sorted(slots), np.intp), frozenset(professionals)
         self._barred[request] = owners
         place = self._field(int(self.requests.profession[request]))
@@ -219,6 +251,8 @@ class Desk:
     def close(self, request: int) -> None:
         """A request is cancelled, or its deadline has passed; a firm seat is given back by the caller (``free``)."""
         self.status[request] = CLOSED
+        self._open.pop(request, None)
+        self._own.pop(request, None)
         self._give_back(request)
         self._stir(int(self.requests.profession[request]))
 
@@ -241,6 +275,7 @@ class Desk:
         """A place was lost, or declined: the request is open again; ``ask``: it wants an answer at once."""
         self._give_back(request)
         self.status[request] = PROMISED if promised else WAITING
+        self._open[request] = None
         self._stir(int(self.requests.profession[request]), at_once=True)
         if ask:
             self._fresh.append(request)
@@ -249,7 +284,7 @@ class Desk:
 
     def due(self) -> float:
         """When the desk wants a plan next if nothing happens; never, where nobody is open and nothing forecast."""
-        if not self._history and not any(status <= PROMISED for status in self.status):
+        if not self._history and not self._open:
             return float(np.inf)
         return min((self._due(place) for place in self._fields.values()), default=float(np.inf))
 
@@ -271,11 +306,14 @@ class Desk:
 
     def answer(self, now: float) -> list[Verdict]:
         """Tell whom of those that called can be told at once."""
+        self._absorb()
+        self._now = now
         asked, self._fresh = self.asked(), []
         return [verdict for row in asked for verdict in self._answer(row, now)]
 
     def price(self, slot: int) -> float | None:
         """The price of a seat in the mean of the futures; None before there is a plan."""
+        self._absorb()
         profession = int(self.slots.profession[slot])
         outlooks = self._fields[profession].outlooks if profession in self._fields else []
         return float(np.mean([o.price[slot] for o in outlooks])) if outlooks else None
@@ -307,6 +345,8 @@ class Desk:
     def _firm(self, request: int, slot: int) -> None:
         self._give_back(request)
         self.status[request] = FIRM
+        self._open.pop(request, None)
+        self._own.pop(request, None)
         self.left[slot] -= 1
 
     def _lead(self, pairs: Pairs) -> Floats:
@@ -323,44 +363,50 @@ class Desk:
 
     # -- who calls -----------------------------------------------------------------------------------------------
 
-    def _price_new(self, now: float, row: int, pairs: Pairs) -> None:
-        """Price a slot published since the last solve: what the best of those who could use it would gain."""
-        profession = int(self.slots.profession[row])
-        for number, place in self._fields.items():
-            floor = []
+    def _price_new(self, rows: Ints, pairs: Pairs) -> None:
+        """Price slots published since the last solve: what the best of those who could use them would gain."""
+        for profession, place in self._fields.items():
+            mine = rows[self.slots.profession[rows] == profession]
+            floors = []
             for outlook in place.outlooks:
-                if outlook.price.size > row:
+                first = outlook.price.size
+                new = int(rows[-1]) + 1 - first
+                if new <= 0:
                     continue
-                here = coming = 0.0
-                if number == profession:
-                    known = pairs.request < outlook.utility.size
-                    here = float(np.max(outlook.utility[pairs.request[known]] - pairs.cost[known], initial=0.0))
-                    coming = self._gain_of_coming(outlook, profession, row, now)
-                outlook.price = np.append(outlook.price, max(here, coming))
-                outlook.spare = np.append(outlook.spare, 0)
-                floor.append(coming)
-            if floor:
-                place.floor = np.append(place.floor, np.mean(floor))
+                here, coming = np.zeros(new), np.zeros(new)
+                known = (pairs.request < outlook.utility.size) & (self.slots.profession[pairs.slot] == profession)
+                known &= pairs.slot >= first
+                gain = outlook.utility[pairs.request[known]] - pairs.cost[known]
+                np.maximum.at(here, pairs.slot[known] - first, gain)
+                self._price_for_coming(outlook, profession, mine[mine >= first], first, coming)
+                outlook.price = np.concatenate((outlook.price, np.maximum(here, coming)))
+                outlook.spare = np.concatenate((outlook.spare, np.zeros(new, np.int64)))
+                floors.append(coming)
+            if floors:
+                place.floor = np.concatenate((place.floor, np.mean(floors, axis=0)))
 
-    def _gain_of_coming(self, outlook: Outlook, profession: int, row: int, now: float) -> float:
-        if outlook.day < 0:
-            return 0.0
+    def _price_for_coming(self, outlook: Outlook, profession: int, rows: Ints, first: int, gain: Floats) -> None:
+        """Raise ``gain`` (from row ``first`` on) to what those still to come in this future would pay."""
+        if outlook.day < 0 or not rows.size:
+            return
         key = (outlook.day, profession)
         if key not in self._asked:
             self._asked[key] = asked_of(self._history[outlook.day], profession)
         asked = self._asked[key]
-        coming = np.arange(int(asked.created.searchsorted(now, "right")), len(asked))
-        if not coming.size:
-            return 0.0
-        pairs = feasible(asked, coming, self.slots, np.array([row]), self.codes.meets, self.terms)
-        return float(np.max(outlook.coming[pairs.request] - pairs.cost, initial=0.0))
+        coming = np.arange(int(asked.created.searchsorted(self._now, "right")), len(asked))
+        if coming.size:
+            i, j = np.repeat(coming, rows.size), np.tile(rows, coming.size)
+            pairs = feasible(asked, i, self.slots, j, self.codes.meets, self.terms)
+            np.maximum.at(gain, pairs.slot - first, outlook.coming[pairs.request] - pairs.cost)
 
     def arcs(self, row: int, now: float) -> Pairs:
         """What a request could be given now, in seats that are not firm."""
-        place = self._field(int(self.requests.profession[row]))
-        if len(place.parts) > PARTS:
-            place.pairs()
-        pairs = Pairs.join([p.where(p.request == row) for p in place.parts if p.request.size])
+        pairs = self._own.get(row)
+        if pairs is None:
+            place = self._field(int(self.requests.profession[row]))
+            if len(place.parts) > PARTS:
+                place.pairs()
+            pairs = Pairs.join([p.where(p.request == row) for p in place.parts if p.request.size])
         if not pairs.slot.size:
             return pairs
         left = np.array([self.left[s] for s in pairs.slot.tolist()])
@@ -445,6 +491,9 @@ class Desk:
 
     def task(self, now: float) -> Task:
         """What a plan is to be made from: of the professions for which one is due."""
+        self._absorb()
+        self._own.clear()
+        self._now = now
         self._accepted, self._published = [], []
         status, left = np.array(self.status, np.int64), np.array(self.left, np.int64)
         value = self.requests.value if len(self.requests) else np.zeros(0)
@@ -482,20 +531,34 @@ class Desk:
         Where the plan took a while, what has happened since stands: who was answered keeps that, and the plan's seats
         go to whom they were meant for as far as they are still there.
         """
-        verdicts: list[Verdict] = []
+        self._absorb()
+        self._now = now
+        verdicts = self._overdue(now)
         for item, plan in zip(task.fields, plans, strict=True):
             if item.price is None:
                 place = self._fields[plan.profession]
                 place.outlooks, place.floor = plan.outlooks, plan.price
             verdicts += self._settle(item, plan, now)
-        if task.now < now and any(s == PROMISED and r not in self.seat for r, s in enumerate(self.status)):
-            self._next = -np.inf  # somebody's seat went to another while the plan was made
-        for row, pairs in self._published:
-            self._price_new(now, row, pairs)
+        for row in self._open if task.now < now else ():
+            if self.status[row] == PROMISED and row not in self.seat:
+                # his seat went to another while the plan was made
+                self._field(int(self.requests.profession[row])).edge = now
+        for rows, pairs in self._published:
+            self._price_new(rows, pairs)
         looked = {item.profession for item in task.fields if item.price is None}
         for row in self._accepted:
             if int(self.requests.profession[row]) in looked and (pairs := self.arcs(row, now)).slot.size:
                 self._spend(row, pairs)
+        return verdicts
+
+    def _overdue(self, now: float) -> list[Verdict]:
+        """Tell those who should have been told already (nobody decided for a while): late rather than never."""
+        late = [r for r, s in self.seat.items() if now < self.slots.start[s] < now + self._notice]
+        verdicts = []
+        for row in sorted(late):
+            slot = self.seat[row]
+            self._firm(row, slot)
+            verdicts.append(Verdict("firm", row, slot, 0.0))
         return verdicts
 
     def _settle(self, item: FieldTask, plan: FieldPlan, now: float) -> list[Verdict]:

@@ -71,11 +71,27 @@ async def test_a_promise_says_by_when_and_is_told_in_time(here: Promising) -> No
         given = await here.service.rows("select state from booking where slot_id = $1", slot_id)
         assert [row["state"] for row in given] == ["promised"]
         await heard.event("request.promised", request_id=asked["request_id"])
-        here.service.clock.ahead += timedelta(minutes=87)
+        # told at the last instant that leaves the notice of half an hour
+        here.service.clock.ahead += timedelta(minutes=80)
+        await asyncio.sleep(0.5)
+        assert (await here.regulator.request(asked["request_id"]))["status"] == "promised"
+        here.service.clock.ahead += timedelta(minutes=9, seconds=35)
         told = (await heard.event("request.told", request_id=asked["request_id"]))["data"]
         assert (told["status"], told["booking"]["slot_id"]) == ("firm", slot_id)
         assert told["decision"]["place"]["slot_id"] == slot_id
         await shown.event("booking.firm", slot_id=slot_id)
+
+
+async def test_a_promise_that_could_not_be_told_in_time_is_told_late_rather_than_broken(here: Promising) -> None:
+    """The matcher was away when it should have told: what is left of the notice is the patient's."""
+    (slot_id,) = await here.practice.publish(here.slot(120))
+    asked = await here.ask(delay="4H")
+    assert asked["status"] == "promised"
+    await here.service.stop_core()
+    here.service.clock.ahead += timedelta(minutes=100)
+    await here.service.start_core()
+    told = await here.regulator.until(asked["request_id"], lambda d: d["status"] != "promised")
+    assert (told["status"], told["booking"]["slot_id"], told["promise"]["broken"]) == ("firm", slot_id, 0)
 
 
 async def test_a_promise_outlives_its_place_and_its_matcher(here: Promising) -> None:
@@ -132,7 +148,7 @@ async def test_a_promise_takes_its_turn_of_a_practices_limit(here: Promising, co
     practice = await here.service.practice(professionals=(doctor,))
     person = {"rpps": doctor, "name": "Dr Fictif"}
     first = 60 if here.at(60).astimezone(PARIS).date() == here.at(100).astimezone(PARIS).date() else 110
-    await practice.publish(*(here.slot(first + 20 * n, professional=person, offers=["enfant"]) for n in range(3)))
+    slots = await practice.publish(*(here.slot(first + 20 * n, professional=person, offers=["enfant"]) for n in range(3)))
     limit = {"professionals": [doctor], "counts": counts, "most": 1}
     assert (await practice.http.put("/v1/limits/un", json=limit)).status_code == 200
     one = await here.ask(delay="4H", age_band="enfant")
@@ -147,5 +163,8 @@ async def test_a_promise_takes_its_turn_of_a_practices_limit(here: Promising, co
     three = await here.ask(delay="4H", age_band="senior")
     assert three["status"] == ("waiting" if counts == "patients" else "promised")
     await here.regulator.act("cancel", one["request_id"])
-    taken = await here.regulator.act("take", two["request_id"], {"slot_id": one["booking"]["slot_id"]})
+    # the promise that is left may have moved to the place that came free: any other is open to the second child
+    left = (await here.regulator.request(three["request_id"]))["booking"]
+    free = next(slot_id for slot_id in slots if left is None or slot_id != left["slot_id"])
+    taken = await here.regulator.act("take", two["request_id"], {"slot_id": free})
     assert taken["status"] == "held"
