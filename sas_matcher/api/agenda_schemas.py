@@ -13,6 +13,7 @@ from sas_matcher.api.schemas import (
     Specialty,
     Strict,
     StructureIn,
+    Text,
     wrong,
 )
 from sas_matcher.domain.agenda import LONGEST_RANGE, QUICK
@@ -86,6 +87,7 @@ class HoursIn(Strict):
         default=None, description="Sinon ceux de l'agenda"
     )
     visibility: Visibility | None = Field(default=None, description="Sinon celle de l'agenda")
+    info: Text | None = Field(default=None, description="Pour le régulateur ; sinon celle de l'agenda")
     open: Annotated[bool, Field(description="false : gardée sans être proposée")] = True
 
     @model_validator(mode="after")
@@ -184,6 +186,9 @@ class AgendaIn(Strict):
     specialty: Specialty | None = None
     offers: Annotated[list[Offer], Field(max_length=25)] = Field(default_factory=list)
     visibility: Visibility = Visibility.SNP
+    info: Text | None = Field(
+        default=None, description="Texte libre pour le régulateur, montré avec le lieu ; aucune identité de patient"
+    )
     hours: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     closures: Annotated[list[ClosureIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     feed: FeedIn | None = Field(default=None, description="Calendrier ou manifeste repris toutes les dix minutes")

@@ -135,6 +135,7 @@ def one_day(
         "booking_kind": booking_kind,
         "offers": None,
         "visibility": None,
+        "info": None,
         "open": True,
     }
 

@@ -171,16 +171,18 @@ class AgendaShow:
         """
         hours = {one["id"]: one for one in all_hours(document)}
         common = {
-            field: document[field]
-            for field in ("professional", "structure", "source_kind", "location", "profession", "specialty")
+            field: document[field] for field in ("professional", "structure", "source_kind", "profession", "specialty")
         }
         slots = []
         for piece in pieces:
             own = hours.get(piece.hours, {})
             offers, visibility = own.get("offers"), own.get("visibility")
+            told = document["location"]["label"], own.get("info") or document["info"]
             slots.append(
                 {
                     **common,
+                    # what regulators see of the place; as long as a label may be
+                    "location": {**document["location"], "label": " · ".join(filter(None, told))[:160] or None},
                     "external_id": slot_name(name, piece),
                     "start": piece.starts,
                     "end": piece.ends,

@@ -98,6 +98,17 @@ async def test_a_week_said_once_is_published_and_told_again_changes_nothing(cabi
     assert (await cabinet.scene.regulator.ask(cabinet.scene.wish(delay="48H")))["status"] == "held"
 
 
+async def test_what_is_told_to_the_regulator_comes_with_the_place(cabinet: Cabinet) -> None:
+    evening = cabinet.hours(id="soir", start="20:00", end="20:15", info="Code B12")
+    await cabinet.put(cabinet.hours(end="09:15"), evening, info="2e étage")
+    labels = ["Cabinet fictif · 2e étage", "Cabinet fictif · Code B12"]
+    assert [slot["label"] for slot in await cabinet.slots()] == labels
+    held = await cabinet.scene.regulator.ask(cabinet.scene.wish(delay="48H"))
+    assert held["decision"]["place"]["site"]["label"] in labels
+    done = await cabinet.put(cabinet.hours(end="09:15"), evening)
+    assert done["report"]["updated"] == 1 and done["report"]["refused"] == 0
+
+
 async def test_the_preview_is_what_would_be_published_and_writes_nothing(cabinet: Cabinet) -> None:
     hours = cabinet.hours(capacity=5, end="12:00", piece_min=60)
     shown = await cabinet.post(f"{cabinet.name}/preview", cabinet.body(hours))

@@ -95,6 +95,9 @@ begin
                            else s.starts >= begins and s.ends <= stops end)));
     published := coalesce((select array_agg(o) from refuse_bookings(p_now, ended, 'withdrawn', 'closed') o), '{}')
         || coalesce((select array_agg(o) from announce_gone(p_now, closed) o), '{}');
+    -- the version that is locked above is the newest, whatever clock wrote the one before
+    update slot s set valid_at = p_now from agenda_slot k
+    where k.source = p_source and k.name = p_name and k.starts > p_now and s.id = k.slot_id and s.valid_at > p_now;
     select u.verdicts, u.published from upsert_slots(p_now, p_source, p_rows) u into told, more;
     published := published || coalesce(more, '{}');
     insert into agenda_slot (slot_id, source, name, starts)

@@ -1,0 +1,159 @@
+"""Agendas in the ledger: one version at a time, published and taken back in one transaction."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from adapters.postgres.agenda import PostgresAgendas
+from adapters.postgres.ledger import PostgresLedger
+from sas_matcher.ports import AgendaRecord
+from tests.conftest import Recorder
+from tests.contract.conftest import postgres_only
+from tests.ledger_cases import KEY, NOW, SOURCE, Desk, minutes, slot_row
+
+pytestmark = postgres_only
+NAME = "cabinet"
+OWNER = ("10000000012", None)
+UNTIL = NOW + timedelta(days=7)
+
+
+class Kept:
+    """An agenda at a fresh ledger."""
+
+    def __init__(self, desk: Desk) -> None:
+        assert isinstance(desk.ledger, PostgresLedger)
+        self.store = PostgresAgendas(desk.ledger)
+        self.ledger = desk.ledger
+
+    async def put(self, version: int = 0, **document: Any) -> bool:
+        return await self.store.put(NOW, KEY, SOURCE, NAME, OWNER, {"feed": None, **document}, version)
+
+    async def record(self) -> AgendaRecord:
+        found = await self.store.agenda(SOURCE, NAME)
+        assert found is not None
+        return found
+
+    async def show(self, *rows: dict[str, Any], away: Sequence[Any] = (), at: float = 0) -> dict[str, int] | None:
+        now = NOW + minutes(at)
+        rows = tuple({**row, "external_id": f"agenda/{NAME}/{row['external_id']}", "valid_at": now} for row in rows)
+        return await self.store.show(now, await self.record(), UNTIL, rows, away)
+
+    async def state(self, desk: Desk) -> dict[str, str]:
+        rows = await self.ledger.fetch("select external_id, status from slot order by external_id")
+        return {row["external_id"].rpartition("/")[2]: row["status"] for row in rows}
+
+
+@pytest.fixture
+async def kept(desk: Desk) -> Kept:
+    """The first version of an agenda."""
+    found = Kept(desk)
+    assert await found.put()
+    return found
+
+
+async def test_a_version_is_written_over_the_one_that_was_read_only(kept: Kept) -> None:
+    assert not await kept.put(0) and not await kept.put(2)
+    assert await kept.put(1, hours=[]) and (await kept.record()).version == 2
+    both = await asyncio.gather(kept.put(2, one=1), kept.put(2, one=2))
+    assert sorted(both) == [False, True] and (await kept.record()).version == 3
+
+
+async def test_what_is_shown_no_longer_is_taken_back_with_it(kept: Kept, desk: Desk, recorder: Recorder) -> None:
+    assert await kept.show(slot_row("a"), slot_row("b", at=120)) == {
+        **dict.fromkeys(("updated", "unchanged", "booked", "closed", "refused", "kept"), 0),
+        "created": 2,
+    }
+    recorder.take()
+    report = await kept.show(slot_row("b", at=120), slot_row("c", at=180), at=1)
+    assert report is not None
+    assert (report["created"], report["unchanged"], report["closed"]) == (1, 1, 1)
+    assert await kept.state(desk) == {"a": "withdrawn", "b": "open", "c": "open"}
+    assert {heard.type for heard in recorder.take()} == {"gone", "published"}
+    again = await kept.show(slot_row("b", at=120), slot_row("c", at=180), at=2)
+    assert again is not None and again["unchanged"] == 2 and recorder.take() == []
+    # what has begun is history
+    assert await kept.show(slot_row("c", at=180), at=121) is not None
+    assert (await kept.state(desk))["b"] == "open"
+
+
+async def test_an_old_version_changes_nothing(kept: Kept, desk: Desk) -> None:
+    old = await kept.record()
+    assert await kept.put(1)
+    assert await kept.show(slot_row("a")) is not None
+    rows = [{**slot_row("z"), "external_id": f"agenda/{NAME}/z"}]
+    assert await kept.store.show(NOW, old, UNTIL, rows, []) is None
+    assert await kept.state(desk) == {"a": "open"}
+
+
+async def test_slots_of_others_and_of_another_agenda_stay(kept: Kept, desk: Desk) -> None:
+    await desk.ledger.upsert_slots(NOW, SOURCE, [slot_row("frei")])
+    assert await kept.store.put(NOW, KEY, SOURCE, "autre", OWNER, {"feed": None}, 0)
+    other = await kept.store.agenda(SOURCE, "autre")
+    assert other is not None
+    await kept.store.show(NOW, other, UNTIL, [{**slot_row("x"), "external_id": "agenda/autre/x"}], [])
+    assert await kept.show(slot_row("a")) is not None and await kept.show(at=1) is not None
+    assert await kept.state(desk) == {"a": "withdrawn", "frei": "open", "x": "open"}
+
+
+async def test_a_move_to_another_territory_is_taken_back_and_published_there(kept: Kept, desk: Desk) -> None:
+    await kept.show(slot_row("a"))
+    report = await kept.show(slot_row("a", territory="01"), at=1)
+    assert report is not None and report["updated"] == 1 and report["closed"] == 1
+    rows = await kept.ledger.fetch("select territory, status from slot")
+    assert [tuple(row) for row in rows] == [("01", "open")]
+
+
+async def test_a_clock_that_is_behind_publishes_all_the_same(kept: Kept, desk: Desk) -> None:
+    """The order of versions is the ledger's, not that of the workers' clocks."""
+    await kept.show(slot_row("a"), at=3)
+    await kept.show(at=3)
+    report = await kept.show(slot_row("a"), at=1)
+    assert report is not None and report["updated"] == 1
+    assert await kept.state(desk) == {"a": "open"}
+
+
+async def test_due_are_the_versions_that_are_not_shown_or_not_far_enough(kept: Kept) -> None:
+    store = kept.store
+    assert await store.due(NOW, NOW, 10) == [(SOURCE, NAME)]
+    await kept.show()
+    assert await store.due(NOW, UNTIL, 10) == []
+    assert await store.due(NOW, UNTIL + minutes(1), 10) == [(SOURCE, NAME)]
+    await store.failed(await kept.record(), "fichu", NOW + minutes(15))
+    assert (await kept.record()).failed == "fichu"
+    assert await store.due(NOW + minutes(14), UNTIL + minutes(1), 10) == []
+    assert await store.due(NOW + minutes(15), UNTIL + minutes(1), 10) == [(SOURCE, NAME)]
+    # another version is tried at once
+    assert await kept.put(1) and await store.due(NOW, NOW, 10) == [(SOURCE, NAME)]
+
+
+async def test_forgotten_is_only_what_shows_its_last_version(kept: Kept) -> None:
+    await kept.store.forget(await kept.record())
+    assert (await kept.record()).version == 1
+    await kept.show()
+    await kept.store.forget(await kept.record())
+    assert await kept.store.agenda(SOURCE, NAME) is None
+
+
+async def test_a_feed_is_taken_by_one_reader_and_told_of_itself_only(kept: Kept) -> None:
+    first, second = {"url": "https://a.example/"}, {"url": "https://b.example/"}
+    assert await kept.store.feeds_due(NOW, NOW + minutes(5), 10) == []
+    assert await kept.put(1, feed=first)
+    both = await asyncio.gather(*(kept.store.feeds_due(NOW, NOW + minutes(5), 10) for _ in range(2)))
+    assert sorted(map(len, both)) == [0, 1]
+    record = await kept.record()
+    await kept.store.feed_told(record, first, NOW, NOW + minutes(10), None)
+    assert (await kept.record()).feed_good_at == NOW
+    await kept.store.feed_told(record, first, NOW + minutes(10), NOW + minutes(20), "away")
+    told = await kept.record()
+    assert (told.feed_good_at, told.feed_failed) == (NOW, "away")
+    # another address is read at once, and what the first one says is nobody's any more
+    assert await kept.put(2, feed=second)
+    await kept.store.feed_told(record, first, NOW, NOW + minutes(20), None)
+    told = await kept.record()
+    assert (told.feed_good_at, told.feed_failed) == (None, None)
+    assert await kept.store.feeds_due(NOW, NOW + minutes(5), 10) == [(SOURCE, NAME)]
+    assert orjson.loads(told.document)["feed"] == second
