@@ -39,6 +39,7 @@ from adapters.fhir.resources import UnreadableError
 from sas_matcher.ports import EditorAnswer, EditorBatch, EditorFailedError
 
 TIMEOUT_S: Final = 7.0  # the guide: later answers are discarded
+KEPT_S: Final = 2.0  # servers close idle connections after five seconds and more
 MOST_BYTES: Final = 8 * 2**20  # 25 practitioners with 200 places each are 5 MB
 MOST_PAGES: Final = 5  # no editor should page; who does is followed within the time
 
@@ -189,6 +190,7 @@ class FhirEditor:
             verify=verify,
             transport=transport,
             timeout=TIMEOUT_S,
+            limits=httpx.Limits(keepalive_expiry=KEPT_S),
             trust_env=False,
             follow_redirects=False,
             headers={"Accept": names.ACCEPT},
@@ -206,7 +208,11 @@ class FhirEditor:
         dropped: Counter[str] = Counter()
         deadline = asyncio.get_running_loop().time() + TIMEOUT_S
         for _ in range(MOST_PAGES):
-            status, body = await self._get(url, deadline)
+            try:
+                status, body = await self._get(url, deadline)
+            except _BrokenError:
+                # an idle connection that the other side closed in this very moment: a search may be asked twice
+                status, body = await self._get(url, deadline)
             # reading takes longer than its share of the loop: one after the other, so that others have their turn
             async with self._turn:
                 read = _read_answer(status, body, asked)
@@ -235,8 +241,14 @@ class FhirEditor:
                 return answer.status_code, bytes(body)
         except TimeoutError:
             raise EditorFailedError(f"pas de réponse en {TIMEOUT_S:.0f} s") from None
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as failure:
+            raise _BrokenError(_reason(failure)) from None
         except httpx.HTTPError as failure:
             raise EditorFailedError(_reason(failure)) from None
+
+
+class _BrokenError(EditorFailedError):
+    """The connection broke."""
 
 
 def _read_answer(status: int, body: bytes, asked: Asked) -> Searchset:

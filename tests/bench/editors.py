@@ -114,6 +114,19 @@ class Watch:
         """Say nothing: it is looked at in the end."""
 
 
+class Board(RedisEditors):
+    """The board; counts why calls failed."""
+
+    def __init__(self, bus: RedisBus) -> None:
+        super().__init__(bus)
+        self.errors: Counter[tuple[str, str]] = Counter()
+
+    async def failed(self, editor: str, now: datetime, error: str) -> None:
+        """Count a failure and its reason."""
+        self.errors[editor, error] += 1
+        await super().failed(editor, now, error)
+
+
 def write_file(folder: Path) -> Path:
     """Write the file of editors."""
     text = ""
@@ -136,7 +149,7 @@ async def poll(settings: Settings, seconds: float) -> dict[str, Any]:
         healthy = [editor for editor in editors if editor.name not in MANNERS]
         reader = RedisBus.connect(settings.redis_url)
         publishing = Publishing(stores.ledger, stores.clock, geography)
-        store, board = PostgresEditors(stores.ledger), RedisEditors(stores.bus)
+        store, board = PostgresEditors(stores.ledger), Board(stores.bus)
         polling = Polling(editors, store, board, reader, publishing, stores.clock, geography, watch)
         began, used = time.perf_counter(), time.process_time()
         work = asyncio.create_task(polling.run())
@@ -167,12 +180,22 @@ async def poll(settings: Settings, seconds: float) -> dict[str, Any]:
             "cpu_share": round(spent / wall, 3),
             "freshness_p95_s": round(max(worst), 1),
             "answer_p99_s": round(percentile([s for e in healthy for s in watch.seconds[e.name]], 0.99), 2),
-            "failed_calls_of_healthy": sum(watch.calls[e.name, "failed"] for e in healthy),
+            "calls_of_healthy": sum(watch.calls[e.name, word] for e in healthy for word in ("ok", "failed")),
+            "failed_calls_of_healthy": _reasons(board),
             "others": {
                 name: {"error": state.error, "failures": state.failures, "failed": watch.calls[name, "failed"]}
                 for name, state in states.items()
             },
         }
+
+
+def _reasons(board: Board) -> dict[str, int]:
+    """Return why calls to healthy editors failed, and how often."""
+    found: Counter[str] = Counter()
+    for (name, error), count in board.errors.items():
+        if name not in MANNERS:
+            found[error] += count
+    return dict(found)
 
 
 async def _freshness(ledger: Any, names: Sequence[str]) -> float:

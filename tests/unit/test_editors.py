@@ -1,22 +1,27 @@
 """Editors of agendas without any store: rhythm, the file, places on the map, what people are told."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+import orjson
 import pytest
 
 from adapters.directory import FileDirectory
 from adapters.fhir.asking import Flow
-from adapters.fhir.editors import EditorsError, read_editors
+from adapters.fhir.editors import EditorsError, FhirEditor, read_editors
 from adapters.fhir.identifiers import Kind, NationalId
 from adapters.fhir.placing import Placing, plain_name
 from adapters.fhir.reading import Offered, Searchset, Site
+from adapters.fhir.searchsets import Frame, practitioners_bundle
 from adapters.geo import Gazetteer
-from sas_matcher.ports import EditorState
+from sas_matcher.ports import EditorFailedError, EditorState
 from sas_matcher.services.aggregate import Looks
 from sas_matcher.services.editors import TOO_OLD, mute_s, sentence
 from sas_matcher.services.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s
+from tests.fhir_cases import place
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
@@ -215,6 +220,54 @@ def test_only_a_web_page_is_a_link(geography: Gazetteer, changes: dict[str, Any]
 def test_names_of_cities_compare_without_their_clothes() -> None:
     assert plain_name("St-Étienne") == plain_name("SAINT ETIENNE") == "SAINT ETIENNE"
     assert plain_name("L'Haÿ-les-Roses Cedex 2") == "L HAY LES ROSES"
+
+
+async def test_an_editor_that_pages_is_followed_on_its_own_host_only(geography: Gazetteer, tmp_path: Path) -> None:
+    (editor,) = read(tmp_path)
+    frame = Frame("https://agenda.example/fhir", "https://agenda.example/fhir/Slot", "b1")
+    when = {"start": NOW + timedelta(hours=1), "end": NOW + timedelta(hours=2)}
+    heard: list[str] = []
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        heard.append(request.url.host)
+        number = len(heard)
+        bundle = practitioners_bundle([place(number, **when)], frame)
+        target = "/fhir/suite" if number == 1 else "https://ailleurs.example/fhir/suite"
+        bundle["link"].append({"relation": "next", "url": target})
+        return httpx.Response(200, content=orjson.dumps(bundle))
+
+    placing = Placing(geography, FileDirectory())
+    asked = FhirEditor(editor, placing, asyncio.Semaphore(1), transport=httpx.MockTransport(send))
+    answer = await asked.ask(editor.batches[0], (NOW, NOW + timedelta(hours=72)))
+    await asked.close()
+    assert [slot["external_id"] for slot in answer.slots] == ["1", "2"]
+    assert heard == ["agenda.example", "agenda.example"], "our certificate is shown to nobody else"
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+async def test_a_connection_that_breaks_once_costs_nothing(geography: Gazetteer, tmp_path: Path, breaks: int) -> None:
+    (editor,) = read(tmp_path)
+    frame = Frame("https://agenda.example/fhir", "https://agenda.example/fhir/Slot", "b1")
+    calls = 0
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        if calls <= breaks:
+            raise httpx.RemoteProtocolError("closed", request=request)
+        return httpx.Response(200, content=orjson.dumps(practitioners_bundle([], frame)))
+
+    asked = FhirEditor(
+        editor, Placing(geography, FileDirectory()), asyncio.Semaphore(1), transport=httpx.MockTransport(send)
+    )
+    work = asked.ask(editor.batches[0], (NOW, NOW + timedelta(hours=72)))
+    if breaks == 1:
+        assert (await work).slots == []
+    else:
+        with pytest.raises(EditorFailedError, match="connexion rompue"):
+            await work
+    assert calls == 2
+    await asked.close()
 
 
 # -- what people are told ----------------------------------------------------------------------------------------------
