@@ -148,7 +148,9 @@ async def test_a_promise_takes_its_turn_of_a_practices_limit(here: Promising, co
     practice = await here.service.practice(professionals=(doctor,))
     person = {"rpps": doctor, "name": "Dr Fictif"}
     first = 60 if here.at(60).astimezone(PARIS).date() == here.at(100).astimezone(PARIS).date() else 110
-    slots = await practice.publish(*(here.slot(first + 20 * n, professional=person, offers=["enfant"]) for n in range(3)))
+    slots = await practice.publish(
+        *(here.slot(first + 20 * n, professional=person, offers=["enfant"]) for n in range(3))
+    )
     limit = {"professionals": [doctor], "counts": counts, "most": 1}
     assert (await practice.http.put("/v1/limits/un", json=limit)).status_code == 200
     one = await here.ask(delay="4H", age_band="enfant")
