@@ -75,6 +75,7 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("GET", "/v1/territories/{code}/settings/log"): EVERYONE,
     ("GET", "/v1/ingest/poison"): frozenset({Scope.ADMIN}),
     ("GET", "/v1/national/appointments"): frozenset({Scope.ADMIN}),
+    ("GET", "/v1/editors"): frozenset({Scope.ADMIN, Scope.COORDINATOR, Scope.REGULATOR}),
 }
 """What each scope may do. A route that is not listed here fails the test: decide, then add it."""
 
