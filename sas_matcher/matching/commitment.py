@@ -608,7 +608,9 @@ PRESETS: Final[Mapping[str, Policy]] = {
     "promise": Policy(),
     # a day log declares no crisis, so that nothing is ever broken on it
     "auto": Policy(),
-    "crisis": Policy(displace=_EVERY),
+    # a promise may be taken back, so it is given more freely; above 0.25 one of four futures that wants the seat no
+    # longer makes anyone wait, and a flash broke 100 promises instead of 20
+    "crisis": Policy(displace=_EVERY, regret=(0.1, 0.05, 0.2, 0.2)),
 }
 """Policies of the day log that this desk knows; ``fcfs-nearest`` and ``official`` price nothing: not its own."""
 
