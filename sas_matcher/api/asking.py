@@ -134,7 +134,9 @@ async def asking(request: Request, request_id: str) -> Response:
     return raw(await wire(request).en_sus.asking(uuid_of(request_id, "request_id"), who.key_id))
 
 
-@router.get("/territories/{code}/ladder", summary="Ladder of a territory", responses=problems(401, 403, 404, 429, 503))
+@router.get(
+    "/territories/{code}/ladder", summary="Ladder of a territory", responses=problems(401, 403, 404, 422, 429, 503)
+)
 async def ladder(request: Request, code: str) -> Response:
     """Return what is done, step by step, for a request that finds no place; no step: nobody is asked."""
     await of_territory(request, code)
