@@ -62,7 +62,8 @@ class Policy:
     regret: tuple[float, ...] = (0.05, 0.02, 0.0, 0.0)
     # 600 s and 3 futures lose 1 pt there, and take a third of the time
     step_s: float = 300.0
-    idle_s: float = 900.0
+    # 900 s take a quarter less time and lose 1 pt at three times the demand: nobody calling is news as well
+    idle_s: float = 300.0
     futures: int = 4
 
 
