@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
 from unittest.mock import patch
 
 import httpx
+import numpy as np
 import orjson
 import uvicorn
 from fastapi import FastAPI
@@ -26,6 +28,7 @@ from sas_matcher.bootstrap import KeyWish, Stores, core, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.supervise import listen
+from sas_matcher.travel import haversine_km
 
 ORIGIN: Final = "https://console.example"
 WAIT_S: Final = 20.0  # far above what anything here needs, even on a machine that is busy otherwise
@@ -316,12 +319,28 @@ _SPOTS: Final = """
 56260 22278 50502 61001 28085 89024 10387 88160 57463 08105 02408 59350 62041 76540 27229 36044 41018 03190 43157
 48095 05061 04070 11069 09122 65440 32013 24322 19272 46042 47001
 """
-_spots = itertools.cycle(_SPOTS.split())
+_APART_KM: Final = 30.0
+"""No test's requests reach another's places, with room for those that look farther than the 5 km of ``wish``."""
+
+
+@cache
+def _spots(geography: Gazetteer) -> Iterator[str]:
+    """The prefectures, then as many other communes as lie far enough from all before; then again."""
+    chosen = [commune for code in _SPOTS.split() if (commune := geography.by_code(code)) is not None]
+    for commune in sorted(geography, key=lambda c: -c.population):
+        away = haversine_km(
+            commune.lat, commune.lon, np.array([c.lat for c in chosen]), np.array([c.lon for c in chosen])
+        )
+        if commune.population < 2_000 or len(chosen) == 300:
+            break
+        if commune.landmass == chosen[0].landmass and away.min() >= _APART_KM:
+            chosen.append(commune)
+    return itertools.cycle([commune.code for commune in chosen])
 
 
 def next_spot(geography: Gazetteer) -> Commune:
     """Return a commune that no other test is using."""
-    commune = geography.by_code(next(_spots))
+    commune = geography.by_code(next(_spots(geography)))
     assert commune is not None
     return commune
 
