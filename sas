@@ -250,7 +250,8 @@ case $command in
     test)
         prepare dev
         cd "$root"
-        exec "$py" -m pytest "$@"
+        # three at a time: tests mostly wait for servers; a file stays together, with the service that it shares
+        exec "$py" -m pytest -n 3 --dist loadfile "$@"
         ;;
     race | bench)
         prepare dev
