@@ -80,7 +80,8 @@ def _in_the_way(booking: Booking, times: Sequence[tuple[str | None, datetime, da
 def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     """Close requests that nobody could serve before their deadline, and break promises that were never told.
 
-    A promise whose seat has begun is broken; its request waits again where there is still time.
+    A promise whose seat has begun is broken, or lost to the practice that offers fewer seats than it did; its request
+    waits again where there is still time.
     """
     late = tables.past_deadline(now, limit)
     for request in late:
@@ -89,10 +90,14 @@ def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     promised = sorted(tables.promised.values(), key=lambda r: r.id)
     begun = [r for r in promised if (b := tables.active(r)) is not None and tables.slots[b.slot_id].starts <= now]
     begun = begun[:limit]
+    lost: list[Request] = []
     for request in begun:
         if (booking := tables.active(request)) is not None:
-            release_booking(tables, now, booking, "displaced", "never_told", "waiting", ())
-    tables.announce_requests(now, begun, "request.displaced")
+            gone = booking.seat >= tables.slots[booking.slot_id].capacity
+            lost += [request] * gone
+            release_booking(tables, now, booking, "withdrawn" if gone else "displaced", "never_told", "waiting", ())
+    tables.announce_requests(now, lost, "request.reopened")
+    tables.announce_requests(now, [request for request in begun if request not in lost], "request.displaced")
 
 
 def confirm_hold(tables: Tables, now: datetime, key_id: str, request_id: str, booking_id: str | None) -> Answer:

@@ -290,3 +290,17 @@ async def test_batches_that_exchange_seats_at_once_leave_each_promise_one(desk: 
     assert not any((await desk.ledger.doubles()).values())
     held = [(await desk.document(r))["booking"] for r in requests]
     assert all(held) and len({booking["slot_id"] for booking in held}) == 3
+
+
+async def test_a_promise_on_a_seat_that_is_no_longer_offered_is_lost_to_the_practice(
+    desk: Desk, recorder: Recorder
+) -> None:
+    """The practice offers one seat fewer, and there was nowhere to go: not the service broke the word."""
+    (plage,) = await desk.publish(slot_row("a", at=60, capacity=3))
+    requests = [await desk.promise(plage) for _ in range(3)]
+    await desk.publish(slot_row("a", at=60, capacity=2, valid_at=NOW + minutes(1)))
+    recorder.take()
+    await desk.ledger.close_unserved(NOW + minutes(60))
+    counts = [(p["broken"], p["lost_to_practice"]) for p in [await _promise_of(desk, r) for r in requests]]
+    assert sorted(counts) == [(0, 1), (1, 0), (1, 0)]
+    assert sorted(_events(recorder)) == ["request.displaced", "request.displaced", "request.reopened"]

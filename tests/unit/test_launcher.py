@@ -142,13 +142,18 @@ def test_other_commands_keep_the_callers_directory(project: Project, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("command", "module"),
-    [("test", "pytest"), ("race", "tests/race"), ("bench", "tests/bench"), ("load", "loadtests")],
+    ("command", "module", "first"),
+    [
+        ("test", "pytest", ["-n", "3", "--dist", "loadfile"]),
+        ("race", "tests/race", []),
+        ("bench", "tests/bench", []),
+        ("load", "loadtests", []),
+    ],
 )
-def test_development_commands(project: Project, tmp_path: Path, command: str, module: str) -> None:
+def test_development_commands(project: Project, tmp_path: Path, command: str, module: str, first: list[str]) -> None:
     done = project.run(command, "-k", "a or b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{module} {['-k', 'a or b']} {project.root}"
+    assert done.stdout.strip() == f"{module} {[*first, '-k', 'a or b']} {project.root}"
     assert project.installs() == ["requirements-dev.lock"]
 
 

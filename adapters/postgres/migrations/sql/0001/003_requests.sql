@@ -99,10 +99,10 @@ begin
     return query select * from announce_states(p_now, slots);
 end $$;
 
--- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken,
--- their requests wait again where there is still time.
+-- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken, or
+-- lost to the practice that offers fewer seats than it did. Their requests wait again where there is still time.
 create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
-declare closed uuid[]; untold uuid[]; b uuid;
+declare closed uuid[]; untold uuid[]; lost uuid[]; b record;
 begin
     with due as (
         select id from request where status = 'waiting' and deadline <= p_now order by id limit p_limit for update skip locked
@@ -118,10 +118,16 @@ begin
     into untold;
     if untold is null then return; end if;
     perform lock_places(array(select k.slot_id from request r join booking k on k.id = r.booking_id where r.id = any(untold)));
-    for b in select booking_id from request where id = any(untold) and status = 'promised' order by id loop
-        return query select * from release_booking(p_now, b, 'displaced', 'never_told', 'waiting', '{}');
+    for b in select r.id, r.booking_id, k.seat >= s.capacity as lost
+             from request r join booking k on k.id = r.booking_id join slot s on s.id = k.slot_id
+             where r.id = any(untold) and r.status = 'promised' order by r.id loop
+        if b.lost then lost := lost || b.id; end if;
+        return query select * from release_booking(p_now, b.booking_id,
+            case when b.lost then 'withdrawn' else 'displaced' end, 'never_told', 'waiting', '{}');
     end loop;
-    return query select * from announce_requests(p_now, untold, 'request.displaced');
+    return query select * from announce_requests(p_now, lost, 'request.reopened');
+    return query select * from announce_requests(p_now,
+        array(select u from unnest(untold) u where u <> all(coalesce(lost, '{}'))), 'request.displaced');
 end $$;
 
 -- What a seat becomes when it is told: firm, but on another editor's place only that editor (INT_R03) or the regulator can
