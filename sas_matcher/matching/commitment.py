@@ -501,7 +501,12 @@ class Desk:
         tier = self.requests.tier if len(self.requests) else np.zeros(0, np.int64)
         waited_h = (now - self.requests.created) / 3600.0 if len(self.requests) else np.zeros(0)
         waiting = value * (1.0 + self.terms.ageing_per_h * waited_h)
-        promised = np.where(self._displace[tier], value + self.policy.broken, KEPT)
+        seated = np.zeros(status.size, np.bool_)
+        seated[list(self.seat)] = True
+        # who still has the seat of his promise keeps one before who lost his to the practice gets another
+        promised = np.where(
+            self._displace[tier], value + np.where(seated, self.policy.broken, 0.0), KEPT * (1.0 + seated)
+        )
         penalty = np.where(status == PROMISED, promised, waiting)
         fields = []
         for profession, place in self._fields.items():
@@ -539,7 +544,7 @@ class Desk:
             if item.price is None:
                 place = self._fields[plan.profession]
                 place.outlooks, place.floor = plan.outlooks, plan.price
-            verdicts += self._settle(item, plan, now)
+            verdicts += self._settle(item, plan, task.now, now)
         for row in self._open if task.now < now else ():
             if self.status[row] == PROMISED and row not in self.seat:
                 # his seat went to another while the plan was made
@@ -562,7 +567,7 @@ class Desk:
             verdicts.append(Verdict("firm", row, slot, 0.0))
         return verdicts
 
-    def _settle(self, item: FieldTask, plan: FieldPlan, now: float) -> list[Verdict]:
+    def _settle(self, item: FieldTask, plan: FieldPlan, plan_made: float, now: float) -> list[Verdict]:
         since = set(self._accepted)
         rows = [r for r in np.unique(item.live.request).tolist() if self.status[r] <= PROMISED and r not in since]
         before = {row: self.seat.get(row) for row in rows}
@@ -590,7 +595,8 @@ class Desk:
                     self._take(row, slot)
             elif kept and old is not None and self._room(old):
                 self._take(row, old)
-                place.edge = now
+                if plan_made < now:
+                    place.edge = now  # the plan was made for what has changed since
         return verdicts
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -239,3 +240,21 @@ async def test_a_territory_has_one_planner_the_newest(elsewhere: ProcessSolver) 
     assert same(anew, scene.desk.planner.plan(task))
     # the older one is gone: it is sent again rather than the wrong one used
     assert same(await elsewhere.plan("69 1", Planner(), task), Planner().plan(task))
+
+
+async def test_who_lost_his_place_does_not_take_that_of_another_promise() -> None:
+    """Both are promised, one seat is left: whoever has it keeps it, and the desk comes to rest."""
+    scene = Scene(PRESETS["promise"])
+    scene.publish(place(1, 300), place(2, 320))
+    scene.call(request("a"), request("b"))
+    assert {d.slot_id for d in scene.said if d.what == "promise"} == {1, 2}
+    (loser,) = [d.request_id for d in scene.said if d.slot_id == 1]
+    (keeper,) = [d.request_id for d in scene.said if d.slot_id == 2]
+    scene.desks.gone(1)
+    lost = replace(request(loser), was_promised=True)
+    scene.market.discard(1, 10)
+    scene.desks.take_in(NOW + 1, lost, scene.found(lost, NOW + 1))
+    for _ in range(3):
+        decided = scene.decide(NOW + 1)
+        assert all(d.slot_id != 2 or d.request_id == keeper for d in decided)
+    assert not scene.desks.has_work(NOW + 1)
