@@ -336,7 +336,7 @@ async def core(settings: Settings, holder: str) -> None:
             watch=Meter(),
             journal=stores.relay,
             radius_of=lambda code: geography.territories[code].default_radius_km,
-            history=RecordedDays(Path(settings.history_dir), stores.clock) if settings.history_dir else None,
+            history=RecordedDays(Path(settings.history_dir), geography.landmass_of) if settings.history_dir else None,
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)

@@ -36,6 +36,10 @@ class Codes:
         """A number for a name, −1 for none."""
         return -1 if text is None else self.names.setdefault(text, len(self.names))
 
+    def specialty(self, text: str | None) -> int:
+        """A number for a specialty, apart from other names; −1 for none."""
+        return self.name(None if text is None else f"specialty {text}")
+
     def need(self, needs: Iterable[str]) -> int:
         """A number for a set of needs."""
         return self.needs.setdefault(frozenset(needs), len(self.needs))

@@ -92,7 +92,7 @@ class TerritoryDesk:
             mode=MODE_BITS[place.mode],
             offer=self._codes.offer(place.offers),
             professional=self._codes.name(place.professional),
-            specialty=self._specialty(place.specialty),
+            specialty=self._codes.specialty(place.specialty),
             landmass=place.landmass,
         )
         self._known(place.slot_id, row, place.left)
@@ -105,9 +105,6 @@ class TerritoryDesk:
         self._row_of_slot[slot_id] = row
         self._slot_ids.append(slot_id)
         self._free[row] = left
-
-    def _specialty(self, specialty: str | None) -> int:
-        return -1 if specialty is None else self._codes.name(f"specialty {specialty}")
 
     def left(self, slot_id: int, left: int) -> None:
         """So many seats of a slot are free; below zero when more are given than are offered."""
@@ -186,7 +183,7 @@ class TerritoryDesk:
             need=self._codes.need(request.needs),
             mt=self._codes.name(request.mt),
             tier=TIER_RANK[request.tier],
-            specialty=self._specialty(request.specialty),
+            specialty=self._codes.specialty(request.specialty),
             landmass=request.landmass,
         )
         self._row[request.id] = row

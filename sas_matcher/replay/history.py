@@ -1,18 +1,19 @@
 """Earlier days, from day logs, in the columns that forecasts learn from."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
 from sas_matcher.matching.terms import TIER_RANK, Terms
-from sas_matcher.ports import Clock
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
 from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.terms import terms_of
@@ -22,11 +23,22 @@ LEARNED: Final = 10
 
 _log = structlog.get_logger(__name__)
 
-ANYWHERE: Final = 0
-"""A day log knows no seas."""
+LandmassOf = Callable[[Sequence[float], Sequence[float]], npt.NDArray[np.integer[Any]]]
+"""Numbers of what can be reached by road, for points (latitudes, longitudes)."""
 
 
-def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Codes) -> HistoryDay:
+def one_landmass(lats: Sequence[float], lons: Sequence[float]) -> npt.NDArray[np.integer[Any]]:
+    """No seas: what a day log says for itself."""
+    return np.zeros(len(lats), np.int64)
+
+
+def history_day(
+    day: DayLog,
+    tiers: Mapping[str, Tier],
+    terms: Terms,
+    codes: Codes,
+    landmass_of: LandmassOf = one_landmass,
+) -> HistoryDay:
     """One earlier day as it turned out, its times counted from its own first instant.
 
     Requests that were cancelled and slots that turned out phantoms or were withdrawn are left out: in the end they
@@ -37,13 +49,14 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
         tiers: the service's tier for each of the day's.
         terms: of the territory today.
         codes: numbers for names, those of the desk that learns.
+        landmass_of: as the places of today are numbered; a replay knows no seas.
     """
     began = float(day.meta.start)
     requests, slots = Requests(), Slots()
-    for made in day.requests:
+    called = [made for made in day.requests if made.request.id not in day.cancelled_at]
+    seas = landmass_of([m.request.lat for m in called], [m.request.lon for m in called])
+    for made, landmass in zip(called, seas.tolist(), strict=True):
         asked, tier = made.request, tiers[made.request.tier]
-        if asked.id in day.cancelled_at:
-            continue
         specialty, needs = specialty_of(asked.needs)
         requests.append(
             created=float(made.t) - began,
@@ -58,13 +71,13 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
             need=codes.need(needs),
             mt=codes.name(asked.mt),
             tier=TIER_RANK[tier],
-            specialty=_number(specialty, codes),
-            landmass=ANYWHERE,
+            specialty=codes.specialty(specialty),
+            landmass=landmass,
         )
-    for shown in day.slots:
+    real = [s for s in day.slots if s.slot.refused_after_min is None and s.slot.id not in day.withdrawn_at]
+    seas = landmass_of([shown.slot.lat for shown in real], [shown.slot.lon for shown in real])
+    for shown, landmass in zip(real, seas.tolist(), strict=True):
         slot = shown.slot
-        if slot.refused_after_min is not None or slot.id in day.withdrawn_at:
-            continue
         specialty, offers = specialty_of(slot.offers)
         slots.append(
             published=float(shown.t) - began,
@@ -76,16 +89,11 @@ def history_day(day: DayLog, tiers: Mapping[str, Tier], terms: Terms, codes: Cod
             mode=MODE_BITS[slot.mode],
             offer=codes.offer(offers),
             professional=codes.name(slot.professional),
-            specialty=_number(specialty, codes),
-            landmass=ANYWHERE,
+            specialty=codes.specialty(specialty),
+            landmass=landmass,
         )
     weekday = datetime.fromtimestamp(began, UTC).astimezone(ZoneInfo(day.meta.timezone)).weekday()
     return HistoryDay(requests, slots, weekday)
-
-
-def _number(specialty: str | None, codes: Codes) -> int:
-    """The number of a specialty, the desk's own; a day log has one only where it was recorded."""
-    return -1 if specialty is None else codes.name(f"specialty {specialty}")
 
 
 class KnownDays:
@@ -94,11 +102,11 @@ class KnownDays:
     def __init__(self, days: Sequence[DayLog], tiers: Mapping[str, Tier]) -> None:
         self._days, self._tiers = list(days), tiers
 
-    def has(self, territory: str) -> bool:
+    def has(self, territory: str, before: date) -> bool:
         """Whether there are any."""
         return bool(self._days)
 
-    def learn(self, territory: str, terms: Terms, codes: Codes) -> list[HistoryDay]:
+    def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> list[HistoryDay]:
         """Return them, in the numbers of ``codes``."""
         return [history_day(day, self._tiers, terms, codes) for day in self._days]
 
@@ -106,30 +114,30 @@ class KnownDays:
 class RecordedDays:
     """Port ``History``: the newest recorded days of each territory, read from ``<folder>/<territory>/<date>.jsonl``.
 
-    The day that is still being written is not learned from; one that cannot be read is left out, and said so.
+    The dates are the territory's own, as ``record`` names its files. One that cannot be read is left out, and said so.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(self, folder: Path, landmass_of: LandmassOf) -> None:
+        self._folder, self._landmass_of = folder, landmass_of
 
-    def has(self, territory: str) -> bool:
-        """Whether there are any."""
-        return next(self._files(territory), None) is not None
+    def has(self, territory: str, before: date) -> bool:
+        """Whether there are any before a day, which may still be written."""
+        return next(self._files(territory, before), None) is not None
 
-    def learn(self, territory: str, terms: Terms, codes: Codes) -> list[HistoryDay]:
+    def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> list[HistoryDay]:
         """Return them, the newest first, in the numbers of ``codes``."""
         learned: list[HistoryDay] = []
-        for path in self._files(territory):
+        for path in self._files(territory, before):
             if len(learned) == LEARNED:
                 break
             try:
                 day = read_day(path)
-                learned.append(history_day(day, terms_of(day.meta)[1], terms, codes))
+                learned.append(history_day(day, terms_of(day.meta)[1], terms, codes, self._landmass_of))
             except (DayLogError, OSError) as wrong:
                 _log.warning("history.unreadable", file=path.name, territory=territory, detail=str(wrong))
         return learned
 
-    def _files(self, territory: str) -> Iterator[Path]:
-        today = self._clock.now().date().isoformat()
+    def _files(self, territory: str, before: date) -> Iterator[Path]:
+        end = before.isoformat()
         days = (path for path in self._folder.glob(f"{territory}/*.jsonl*") if ".batches." not in path.name)
-        yield from (path for path in sorted(days, reverse=True) if path.name[: len(today)] < today)
+        yield from (path for path in sorted(days, reverse=True) if path.name[: len(end)] < end)

@@ -6,7 +6,8 @@ deciding takes no time) it is made at once.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -56,6 +57,7 @@ class Desks:
     def __init__(self, elsewhere: PlannerProcess | None, wake: Callable[[], object]) -> None:
         self._elsewhere, self._wake = elsewhere, wake
         self._desks: dict[str, TerritoryDesk] = {}
+        self._opening: dict[str, TerritoryDesk] = {}
         self._opened = 0
         self._keys: dict[str, str] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -65,6 +67,10 @@ class Desks:
     def __contains__(self, territory: object) -> bool:
         return territory in self._desks
 
+    def __iter__(self) -> Iterator[str]:
+        """The territories that have one."""
+        return iter(list(self._desks))
+
     def __getitem__(self, territory: str) -> TerritoryDesk:
         return self._desks[territory]
 
@@ -73,8 +79,13 @@ class Desks:
         desk = self._desks.get(territory)
         return desk is not None and (desk.midnight, desk.terms, desk.policy) == (midnight, terms, policy)
 
-    def open(self, territory: str, desk: TerritoryDesk) -> None:
-        """Open a territory's desk, in the place of the one that there was."""
+    def prepare(self, territory: str, desk: TerritoryDesk) -> None:
+        """Let a new desk hear of places; the one that there is goes on deciding."""
+        self._opening[territory] = desk
+
+    def open(self, territory: str) -> None:
+        """Let the desk that was prepared decide, in the place of the one that there was."""
+        desk = self._opening[territory]
         self.shut(territory)
         self._desks[territory] = desk
         self._opened += 1
@@ -82,16 +93,19 @@ class Desks:
 
     def shut(self, territory: str) -> None:
         """Close a desk; its requests are the caller's."""
-        for known in (self._desks, self._keys, self._ready, self._not_before):
+        for known in (self._desks, self._opening, self._keys, self._ready, self._not_before):
             known.pop(territory, None)
         if (plan := self._running.pop(territory, None)) is not None:
             plan.cancel()
+
+    def _all(self) -> Iterator[tuple[str, TerritoryDesk]]:
+        return chain(self._desks.items(), self._opening.items())
 
     # -- what happens --------------------------------------------------------------------------------------------
 
     def place(self, territory: str, now: float, place: PlaceRow) -> None:
         """A slot was published or changed; beyond its own territory it is known by who may use it."""
-        for name, desk in self._desks.items():
+        for name, desk in self._all():
             if name == territory:
                 desk.place(now, place)
             else:
@@ -99,12 +113,12 @@ class Desks:
 
     def left(self, slot_id: int, left: int) -> None:
         """The free seats of a slot have changed."""
-        for desk in self._desks.values():
+        for _, desk in self._all():
             desk.left(slot_id, left)
 
     def gone(self, slot_id: int) -> None:
         """A slot is off the market."""
-        for desk in self._desks.values():
+        for _, desk in self._all():
             desk.gone(slot_id)
 
     def take_in(self, now: float, request: OpenRequest, found: Candidates) -> None:

@@ -9,7 +9,7 @@ deciding goes on with what is known.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, time, tzinfo
+from datetime import date, datetime, time, tzinfo
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,6 @@ from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.limits import is_child
 from sas_matcher.domain.vocabulary import Tier, matching_specialty
-from sas_matcher.matching.commitment import Policy
 from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.explain import (
     PlaceGoneError,
@@ -66,11 +65,11 @@ _log = structlog.get_logger(__name__)
 class History(Protocol):
     """The earlier days that forecasts learn from."""
 
-    def has(self, territory: str) -> bool:
-        """Whether there are any of a territory."""
+    def has(self, territory: str, before: date) -> bool:
+        """Whether there are any of a territory, before a day of its own calendar; may look at files."""
         ...
 
-    def learn(self, territory: str, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
+    def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
         """Return them, in the numbers of ``codes``; may read files."""
         ...
 
@@ -151,6 +150,9 @@ class Matcher:
         self._rules = Rules(terms, policy)
         self._scribe = Scribe(self._rules, zone_of, ids)
         self._history, self._seed = history, seed
+        self._remembered: dict[str, tuple[date, bool]] = {}  # whether there are earlier days, as looked up on a day
+        self._opening = asyncio.Lock()  # one task opens and closes desks,
+        self._deciding = asyncio.Lock()  # and not between a decision and what the ledger says to it
         self._desks = Desks(solver, self._work.set)
         self._open = OpenRequests(self._work)
         self._decider = Decider(
@@ -204,7 +206,7 @@ class Matcher:
         self._positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
         self._heard = self._positions[PLACES_STREAM]
         self.market = await self._load_market()
-        await self._load_settings()
+        self._rules.load(await self._ledger.settings())
         await self._renew()
 
     async def refresh(self) -> None:
@@ -226,52 +228,75 @@ class Matcher:
         market.load_limits(await self._ledger.limits(self._clock.now()))
         return market
 
-    async def _load_settings(self) -> None:
-        self._rules.load(await self._ledger.settings())
-
     # -- policies ------------------------------------------------------------------------------------------------
 
-    async def _open_desks(self) -> None:
-        """Open a desk where the policy wants one for today, close those that nobody wants."""
-        now = self._clock.now()
-        for territory in list(self._fences):
-            policy, terms = self._rules.of_desk(territory), self._rules.terms(territory)
-            local = now.astimezone(self._zone_of(territory))
-            midnight = datetime.combine(local.date(), time(), self._zone_of(territory)).timestamp()
-            if policy is None or not self._wants_desk(territory):
-                self._shut_desk(territory)
-            elif not self._desks.is_for(territory, midnight, terms, policy):
-                await self._open_desk(territory, midnight, local.weekday(), terms, policy)
+    async def _open_desks(self, *, anew: bool = False) -> None:
+        """Open a desk where the policy wants one for today, close those that nobody wants.
 
-    def _shut_desk(self, territory: str) -> None:
+        A desk that must be replaced, or all of them when ``anew``, goes on deciding until the new one knows its places.
+        """
+        async with self._opening:
+            for territory in [name for name in self._desks if name not in self._fences]:
+                await self._shut_desk(territory)
+            for territory in list(self._fences):
+                policy, terms, zone = (
+                    self._rules.of_desk(territory),
+                    self._rules.terms(territory),
+                    self._zone_of(territory),
+                )
+                today = self._clock.now().astimezone(zone).date()
+                midnight = datetime.combine(today, time(), zone).timestamp()
+                if policy is None or not await self._wants_desk(territory, today):
+                    await self._shut_desk(territory)
+                elif anew or not self._desks.is_for(territory, midnight, terms, policy):
+                    learn = partial(self._learn, territory, today, terms)
+                    make = partial(TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed)
+                    # reading earlier days takes longer than others may wait
+                    await self._open_desk(territory, await asyncio.to_thread(make))
+
+    def _learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
+        return () if self._history is None else self._history.learn(territory, before, terms, codes)
+
+    async def _shut_desk(self, territory: str) -> None:
         """Close a desk; whom it had goes round again."""
         if territory in self._desks:
-            self._desks.shut(territory)
-            self._open.move_to_new(self._open.at_desk, territory)
+            async with self._deciding:
+                self._desks.shut(territory)
+                self._open.move_to_new(self._open.at_desk, territory)
 
-    def _wants_desk(self, territory: str) -> bool:
+    async def _wants_desk(self, territory: str, today: date) -> bool:
         """Whether something is promised there, or may be, or prices can be learned."""
         if not self._rules.only_firm(territory):
             return True
-        promised = any(r.promised is not None for r in self._open if r.territory == territory)
-        return promised or (self._history is not None and self._history.has(territory))
+        if any(r.promised is not None for r in self._open if r.territory == territory):
+            return True
+        if self._history is None:
+            return False
+        day, has = self._remembered.get(territory, (None, False))
+        if day != today:
+            has = await asyncio.to_thread(self._history.has, territory, today)
+            self._remembered[territory] = (today, has)
+        return has
 
-    async def _open_desk(self, territory: str, midnight: float, weekday: int, terms: Terms, policy: Policy) -> None:
-        """Open a desk for today, with the territory's places and the open requests that there are."""
+    async def _open_desk(self, territory: str, desk: TerritoryDesk) -> None:
+        """Let a new desk know the territory's places and how busy today is, then give it the open requests."""
         now = self._clock.now()
-        learned = partial(self._history.learn, territory, terms) if self._history is not None else lambda _: ()
-        # reading earlier days takes longer than others may wait
-        desk = await asyncio.to_thread(TerritoryDesk, midnight, weekday, terms, policy, learned, self._seed)
-        called = await self._ledger.calls_since(datetime.fromtimestamp(midnight, now.tzinfo), territory)
+        called = await self._ledger.calls_since(datetime.fromtimestamp(desk.midnight, now.tzinfo), territory)
         desk.called([call.timestamp() for call in called])
-        self._shut_desk(territory)
-        self._desks.open(territory, desk)
+        self._desks.prepare(territory, desk)
         for number, row in enumerate(await self._ledger.live_records(now, territory)):
-            record = orjson.loads(row["record"])
-            desk.place(now.timestamp(), _place_row(record, row["left"]))
+            place = _place_row(orjson.loads(row["record"]), row["left"])
+            if place.slot_id in self.market:  # which has heard what came since
+                desk.place(now.timestamp(), place._replace(left=self.market.left_of(place.slot_id)))
             if number % ENTERED == ENTERED - 1:
                 await asyncio.sleep(0)
-        self._open.move_to_new(self._open.waiting, territory)
+        async with self._deciding:
+            if territory in self._fences:
+                self._desks.open(territory)
+                self._open.move_to_new(self._open.at_desk, territory)
+                self._open.move_to_new(self._open.waiting, territory)
+            else:
+                self._desks.shut(territory)  # the lease was lost meanwhile
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -357,10 +382,8 @@ class Matcher:
             missed, self._reloading = self._reloading or [], None
             async with self._still:
                 self.market = market
-            for territory in self._territories:
-                self._shut_desk(territory)  # it may have missed what became of its places
-            await self._open_desks()
-            self._apply(missed)
+                self._apply(missed)
+            await self._open_desks(anew=True)  # those that there are may have missed what became of their places
 
         await self._until_there(load)
         _log.info("matcher.reloaded", places=len(self.market))
@@ -504,14 +527,15 @@ class Matcher:
             UnavailableError: the ledger is away; the batch goes round again.
             FencedError: another matcher decides now; nothing was written.
         """
-        self._open.begin(batch)
-        try:
-            await self._decide_and_commit(batch)
-        except UnavailableError:
-            self._open.again([request for request in batch if request.id not in self._open.at_desk])
-            raise
-        finally:
-            self._open.end()
+        async with self._deciding:
+            self._open.begin(batch)
+            try:
+                await self._decide_and_commit(batch)
+            except UnavailableError:
+                self._open.again([request for request in batch if request.id not in self._open.at_desk])
+                raise
+            finally:
+                self._open.end()
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
         began, heard = self._clock.now(), self._heard

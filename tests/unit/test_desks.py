@@ -61,7 +61,8 @@ class Scene:
         self.desks = Desks(elsewhere, self.woken.set)
         history = earlier_day if learned else lambda _: []
         self.desk = TerritoryDesk(MIDNIGHT, 0, Terms(), policy, history)
-        self.desks.open("69", self.desk)
+        self.desks.prepare("69", self.desk)
+        self.desks.open("69")
         self.said: list[Decision] = []
 
     def publish(self, *places: PlaceRow, now: float = NOW) -> None:

@@ -2,54 +2,51 @@
 
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.daylog import read_day
-from sas_matcher.replay.history import LEARNED, KnownDays, RecordedDays, history_day
+from sas_matcher.replay.history import LEARNED, KnownDays, RecordedDays, history_day, one_landmass
 from sas_matcher.replay.terms import terms_of
 from tests.daylog_cases import at, created, day_of, published
 
 SAMPLE = Path(__file__).parents[1] / "data" / "daylog" / "day.jsonl"
 
 
-class Noon:
-    """A clock that stands still."""
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 20, 12, tzinfo=UTC)
+TODAY = date(2026, 1, 20)
 
 
 @pytest.fixture
 def days(tmp_path: Path) -> RecordedDays:
     (tmp_path / "69").mkdir()
-    for date in range(1, 21):
-        shutil.copy(SAMPLE, tmp_path / "69" / f"2026-01-{date:02}.jsonl")
+    for number in range(1, 21):
+        shutil.copy(SAMPLE, tmp_path / "69" / f"2026-01-{number:02}.jsonl")
     (tmp_path / "69" / "2026-01-19.batches.jsonl").write_text("{}\n")
-    return RecordedDays(tmp_path, Noon())
+    return RecordedDays(tmp_path, one_landmass)
 
 
 def test_a_territory_without_recorded_days_has_no_history(days: RecordedDays) -> None:
-    assert days.has("69") and not days.has("01")
+    assert days.has("69", TODAY) and not days.has("01", TODAY)
 
 
 def test_the_newest_full_days_are_learned_from(days: RecordedDays, tmp_path: Path) -> None:
-    assert len(days.learn("69", Terms(), Codes())) == LEARNED
+    assert len(days.learn("69", TODAY, Terms(), Codes())) == LEARNED
     for path in (tmp_path / "69").glob("2026-01-[01]*.jsonl"):
         path.unlink()
     # what is left is today's, still being written
-    assert not days.has("69") and days.learn("69", Terms(), Codes()) == []
+    assert not days.has("69", TODAY) and days.learn("69", TODAY, Terms(), Codes()) == []
 
 
 def test_a_day_that_cannot_be_read_is_left_out(days: RecordedDays, tmp_path: Path) -> None:
     for path in (tmp_path / "69").glob("2026-01-0*.jsonl"):
         path.unlink()
     (tmp_path / "69" / "2026-01-12.jsonl").write_text("{broken\n")
-    assert len(days.learn("69", Terms(), Codes())) == 9
+    assert len(days.learn("69", TODAY, Terms(), Codes())) == 9
 
 
 def test_a_recorded_day_knows_specialties() -> None:
@@ -79,4 +76,15 @@ def test_a_day_is_learned_from_its_own_midnight_in_the_numbers_of_today() -> Non
     assert 0 < len(learned.slots) == len(real) < len(list(day.slots)), "phantoms and what was withdrawn gave none"
     assert 0 <= learned.requests.created.min() < learned.requests.created.max() <= 2 * 86_400
     later = replace(day, events=day.events[: len(day.events) // 2])
-    assert KnownDays([day, later], terms_of(day.meta)[1]).has("69")
+    assert KnownDays([day, later], terms_of(day.meta)[1]).has("69", TODAY)
+
+
+def test_a_day_is_not_over_before_it_is_over_there(days: RecordedDays) -> None:
+    """The file of a day is being written until midnight of the territory, wherever the clock of the machine stands."""
+    assert len(days.learn("69", date(2026, 1, 3), Terms(), Codes())) == 2
+
+
+def test_an_island_is_learned_apart_as_its_places_are_numbered() -> None:
+    day = read_day(SAMPLE)
+    learned = history_day(day, terms_of(day.meta)[1], Terms(), Codes(), lambda lats, lons: np.full(len(lats), 7))
+    assert set(learned.requests.landmass) == set(learned.slots.landmass) == {7}

@@ -1,0 +1,144 @@
+"""The matcher and its desks while settings change: nothing that is being committed is lost, nobody decides for two."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from adapters.memory import MemoryBus, MemoryLedger
+from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.ports import Announcement, Claim, Idempotency, SettingChange
+from sas_matcher.replay.run import Inbox
+from sas_matcher.services.match import Matcher
+from tests.ledger_cases import KEY, NOW, TERRITORY, StillClock, TwinDesk, new_id, slot_row
+
+GO_ON_S = 5.0
+
+
+class GatedLedger(MemoryLedger):
+    """A ledger whose claims wait for a gate, as those of a busy one do."""
+
+    gate: asyncio.Event
+    asked: asyncio.Event
+    full: asyncio.Event
+
+    async def live_records(self, now: datetime, territory: str) -> list[Any]:
+        records = await super().live_records(now, territory)
+        await self.full.wait()
+        return records
+
+    async def claim(
+        self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
+    ) -> tuple[list[str], list[Announcement]]:
+        self.asked.set()
+        await self.gate.wait()
+        return await super().claim(now, fences, claims)
+
+
+class Numbers:
+    """Ids one after the other."""
+
+    def uuid(self) -> str:
+        return new_id()
+
+
+class Stage:
+    """A matcher at the twins, for one territory, that is told of what happens by hand."""
+
+    def __init__(self) -> None:
+        self.clock, self.inbox = StillClock(NOW), Inbox()
+        self.ledger = GatedLedger(self.inbox, self.clock)
+        self.ledger.gate, self.ledger.asked, self.ledger.full = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.ledger.gate.set()
+        self.ledger.full.set()
+        self.people = TwinDesk(self.ledger, self.clock)
+        self.matcher = Matcher(
+            ledger=self.ledger,
+            bus=MemoryBus(self.clock),
+            clock=self.clock,
+            ids=Numbers(),
+            holder="matcher",
+            territories=[TERRITORY],
+            zone_of=lambda _: UTC,
+            landmass_of=lambda _: 0,
+        )
+
+    async def begin(self) -> None:
+        await self.people.add_key(KEY)
+        await self.setting("promise")
+        await self.matcher.load()
+
+    async def setting(self, policy: str) -> None:
+        change = SettingChange(TERRITORY, {"policy": dict.fromkeys(map(str, Tier), policy)}, "test")
+        once = Idempotency(KEY, new_id(), b"")
+        assert (await self.ledger.change_setting(self.clock.now(), change, once)).word == "changed"
+
+    async def step(self) -> None:
+        """Hear, decide, hear again."""
+        for _ in range(3):
+            self.matcher.hear(self.inbox.take())
+            await self.matcher.step()
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    made = Stage()
+    await made.begin()
+    return made
+
+
+async def test_a_promise_that_is_being_committed_is_known_to_the_desk_that_comes_after(stage: Stage) -> None:
+    """The policy changes between the claim and the ledger's word."""
+    await stage.people.publish(slot_row("a", at=120))
+    request = await stage.people.ask()
+    stage.matcher.hear(stage.inbox.take())
+    stage.ledger.asked.clear()
+    stage.ledger.gate.clear()
+    deciding = asyncio.create_task(stage.matcher.step())
+    await asyncio.wait_for(stage.ledger.asked.wait(), GO_ON_S)
+    await stage.setting("firm")
+    changing = asyncio.create_task(stage.matcher.refresh())
+    await asyncio.sleep(0.05)
+    stage.ledger.gate.set()
+    await asyncio.wait_for(asyncio.gather(deciding, changing), GO_ON_S)
+    assert await stage.people.status(request) == "promised"
+    await stage.step()
+    # a promise wants a desk, whatever the policy; it tells it in time
+    await stage.matcher.refresh()
+    stage.clock.instant = NOW + timedelta(minutes=90)
+    await stage.step()
+    assert await stage.people.status(request) == "firm"
+    assert (await stage.people.document(request))["promise"]["broken"] == 0
+
+
+async def test_the_old_desk_decides_until_the_new_one_knows_its_places(stage: Stage) -> None:
+    """A call that comes while a desk is being filled is answered as before, not told that there is nothing."""
+    await stage.people.publish(slot_row("a", at=120), slot_row("b", at=140))
+    await stage.step()
+    stage.ledger.full.clear()
+    changing = asyncio.create_task(stage.matcher._open_desks(anew=True))
+    await asyncio.sleep(0.05)
+    request = await stage.people.ask()
+    await stage.people.publish(slot_row("c", at=150))
+    await stage.step()
+    assert await stage.people.status(request) == "promised"
+    stage.ledger.full.set()
+    await asyncio.wait_for(changing, GO_ON_S)
+    # what was published meanwhile is known to the new one, and the seat that was promised is not given twice
+    for _ in range(2):
+        other = await stage.people.ask()
+        await stage.step()
+        assert await stage.people.status(other) == "promised"
+    documents = [r.booking_id for r in stage.ledger.tables.requests.values()]
+    assert len({stage.ledger.tables.bookings[str(b)].slot_id for b in documents}) == 3
+
+
+async def test_a_territory_that_another_matcher_has_now_has_no_desk_here(stage: Stage) -> None:
+    await stage.people.publish(slot_row("a", at=120))
+    await stage.people.ask()
+    await stage.step()
+    stage.matcher._fences = {}
+    await stage.matcher.refresh()
+    assert stage.matcher.due() == float("inf")
