@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.directory import DirectoryError, FileDirectory
 from adapters.fhir.access import AllowedName, allowed_names
+from adapters.fhir.identifiers import REGULATOR_TYPES
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
 from adapters.postgres.fhir import PostgresFhir
@@ -98,10 +99,23 @@ def operator_of(settings: Settings) -> tuple[str, str] | None:
     Raises:
         ConfigError: the text is no identifier.
     """
-    system, _, value = settings.national_operator.partition("|")
-    if settings.national_operator and not (system and value):
-        raise ConfigError("SAS_NATIONAL_OPERATOR : attendu system|valeur, comme INT_R02 nomme le régulateur.")
-    return (system, value) if value else None
+    try:
+        return _regulator(settings.national_operator) if settings.national_operator else None
+    except ConfigError as wrong:
+        raise ConfigError(f"SAS_NATIONAL_OPERATOR : {wrong}") from wrong
+
+
+def _regulator(text: str) -> tuple[str, str]:
+    """Read ``system|value``; INT_R03 can name no regulator of another system.
+
+    Raises:
+        ConfigError: it does not read so.
+    """
+    system, _, value = text.partition("|")
+    if system not in REGULATOR_TYPES or not value:
+        forms = " ou ".join(f"{known}|valeur" for known in REGULATOR_TYPES)
+        raise ConfigError(f"« {text} » : attendu {forms}, comme INT_R02 nomme le régulateur.")
+    return system, value
 
 
 def platform_of(settings: Settings, geography: Gazetteer) -> "NationalPlatform":
@@ -165,8 +179,5 @@ async def bind_operator(ledger: PostgresLedger, key_id: str, operator: str) -> N
     Raises:
         ConfigError: there is no such key, or the text is no identifier.
     """
-    system, bar, value = operator.partition("|")
-    if not (system.startswith("urn:oid:") and bar and value):
-        raise ConfigError(f"« {operator} » : attendu urn:oid:…|valeur, comme INT_R02 nomme le régulateur.")
-    if not await PostgresNational(ledger).bind_operator(key_id, system, value):
+    if not await PostgresNational(ledger).bind_operator(key_id, *_regulator(operator)):
         raise ConfigError(f"La clé {key_id} n'existe pas.")

@@ -77,12 +77,14 @@ def sos() -> dict[str, Any]:
     return sos_bundle(places, FRAME)
 
 
+TOLD = Told(
+    "https://agenda.example", "rdv-1", "booked", NOON, NOON + timedelta(minutes=20), NOON, OPERATOR, "10000000001"
+)
+
+
 def booked() -> dict[str, Any]:
     """A booking as INT_R03 tells it."""
-    told = Told(
-        "https://agenda.example", "rdv-1", "booked", NOON, NOON + timedelta(minutes=20), NOON, OPERATOR, "10000000001"
-    )
-    return appointment(told, PARIS)
+    return appointment(TOLD, PARIS)
 
 
 def regulator() -> dict[str, Any]:

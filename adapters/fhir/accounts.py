@@ -4,11 +4,10 @@ import re
 from typing import Any, Final, NamedTuple
 
 from adapters.fhir import names
-from adapters.fhir.identifiers import coded, read_token
+from adapters.fhir.identifiers import REGULATOR_TYPES, coded, read_token
 from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue
 from adapters.fhir.resources import Practitioner, UnreadableError, read_as
 
-_CODES: Final = {names.NATIONAL_PERSON: "IDNPS", names.PLATFORM: "INTRN"}
 _VALUE: Final = re.compile(r"[\x21-\x7e]{1,128}")  # establishment style has "/" and letters
 _EMAIL: Final = re.compile(r"[^@\s]{1,128}@[^@\s]{1,128}")
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,160}")
@@ -54,10 +53,10 @@ def _identifiers(read: Practitioner, issues: list[Issue]) -> tuple[str | None, s
         issues.append(Issue("required", "au moins un identifiant", ("Practitioner.identifier",)))
     for number, identifier in enumerate(read.identifier):
         where = f"Practitioner.identifier[{number}]"
-        code = _CODES.get(identifier.system or "")
+        code = REGULATOR_TYPES.get(identifier.system or "")
         codings = identifier.type.coding if identifier.type else []
         if code is None:
-            issues.append(Issue("value", f"attendu : {' ou '.join(_CODES)}", (f"{where}.system",)))
+            issues.append(Issue("value", f"attendu : {' ou '.join(REGULATOR_TYPES)}", (f"{where}.system",)))
         elif len(codings) != 1 or codings[0].code != code:
             issues.append(Issue("value", f"attendu : un codage {code} pour ce système", (f"{where}.type",)))
         elif identifier.system in found:
@@ -99,7 +98,7 @@ def read_identifier(text: str) -> tuple[str | None, str | None]:
         FhirError: another system, or no value.
     """
     system, value = read_token(text)
-    if system not in _CODES or not _VALUE.fullmatch(value):
+    if system not in REGULATOR_TYPES or not _VALUE.fullmatch(value):
         expected = f"attendu : {names.NATIONAL_PERSON}|… ou {names.PLATFORM}|…"
         raise FhirError(Issue("value", expected, ("identifier",)))
     return (value, None) if system == names.NATIONAL_PERSON else (None, value)
@@ -113,7 +112,7 @@ def account_resource(account_id: str, account: Account) -> dict[str, Any]:
         "id": account_id,
         "meta": {"source": names.PLATFORM, "profile": [names.REGULATOR]},
         "identifier": [
-            {"type": coded(_CODES[system], names.IDENTIFIER_TYPE), "system": system, "value": value}
+            {"type": coded(REGULATOR_TYPES[system], names.IDENTIFIER_TYPE), "system": system, "value": value}
             for system, value in held
             if value is not None
         ],

@@ -4,13 +4,12 @@ from datetime import datetime, tzinfo
 from typing import Any, Final, NamedTuple
 
 from adapters.fhir import names
-from adapters.fhir.identifiers import coded, person_identifier, practitioner_id
+from adapters.fhir.identifiers import REGULATOR_TYPES, coded, person_identifier, practitioner_id
 from adapters.fhir.instants import read_instant
 from adapters.fhir.outcomes import FhirRuleError, Issue
 from adapters.fhir.resources import Appointment, Identifier, Participant, UnreadableError, read_as
 
 STATUSES: Final = frozenset({"booked", "fulfilled", "noshow", "cancelled"})
-_TYPE_OF_SYSTEM: Final = {names.NATIONAL_PERSON: "IDNPS", names.PLATFORM: "INTRN"}
 
 
 class Operator(NamedTuple):
@@ -45,11 +44,11 @@ def appointment(told: Told, zone: tzinfo) -> dict[str, Any]:
     """Return the Appointment of a booking, in the local time of its place.
 
     Raises:
-        ValueError: no practitioner outside SOS, or no operator: the profile has no way to say it.
+        ValueError: no practitioner outside SOS, or no operator of a known system: the profile has no way to say it.
     """
-    if told.operator is None or (told.rpps is None and not told.sos):
+    code = REGULATOR_TYPES.get(told.operator.system) if told.operator is not None else None
+    if told.operator is None or code is None or (told.rpps is None and not told.sos):
         raise ValueError("INT_R03 demande l'opérateur, et hors SOS le professionnel")
-    code = _TYPE_OF_SYSTEM[told.operator.system]
     operator = {
         "type": coded(code, names.IDENTIFIER_TYPE),
         "system": told.operator.system,
@@ -115,10 +114,10 @@ def _operator(read: Appointment, sos: bool) -> Operator | None:
     identifier = found[0].value_reference.identifier if found and found[0].value_reference else None
     if sos and not found:
         return None
-    if len(found) != 1 or identifier is None or identifier.system not in _TYPE_OF_SYSTEM or not identifier.value:
+    if len(found) != 1 or identifier is None or identifier.system not in REGULATOR_TYPES or not identifier.value:
         where = ("Appointment.extension",)
         raise FhirRuleError(Issue("required", "exactement un FrAppointmentOperator, avec identifier", where))
-    _same_type(identifier, _TYPE_OF_SYSTEM[identifier.system], "Appointment.extension.valueReference.identifier.type")
+    _same_type(identifier, REGULATOR_TYPES[identifier.system], "Appointment.extension.valueReference.identifier.type")
     return Operator(identifier.system, identifier.value)
 
 

@@ -16,7 +16,7 @@ import re
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from adapters.fhir.names import IDENTIFIER_TYPE, NATIONAL_PERSON, NATIONAL_STRUCTURE
+from adapters.fhir.names import IDENTIFIER_TYPE, NATIONAL_PERSON, NATIONAL_STRUCTURE, PLATFORM
 
 
 class Kind(StrEnum):
@@ -41,6 +41,8 @@ class NationalId(NamedTuple):
         return f"{self.kind}{self.bare}"
 
 
+REGULATOR_TYPES: Final = {NATIONAL_PERSON: "IDNPS", PLATFORM: "INTRN"}
+"""The systems in which a regulator has a name (INT_R02), and the type of an identifier of each."""
 _PERSON: Final = (
     (re.compile(r"8(\d{11})", re.ASCII), Kind.RPPS),
     (re.compile(r"(\d{11})", re.ASCII), Kind.RPPS),

@@ -75,8 +75,13 @@ def read_outcome(document: Any) -> str:
     """Return what an OperationOutcome of another server says, in one line; empty when it is none."""
     if not isinstance(document, dict) or document.get("resourceType") != "OperationOutcome":
         return ""
-    issues = [issue for issue in document.get("issue", ()) if isinstance(issue, dict)]
-    texts = [
-        issue.get("diagnostics") or (issue.get("details") or {}).get("text") or issue.get("code") for issue in issues
-    ]
+    # another server's answer may have any shape
+    issues = document.get("issue")
+    texts = [_said(issue) for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
     return " ; ".join(str(text) for text in texts if text)[:500]
+
+
+def _said(issue: dict[str, Any]) -> Any:
+    details = issue.get("details")
+    text = details.get("text") if isinstance(details, dict) else None
+    return issue.get("diagnostics") or text or issue.get("code")

@@ -159,7 +159,13 @@ class Sending:
             later = self._clock.now() + timedelta(seconds=NO_OPERATOR_S)
             await self._queue.settle(message, self._clock.now(), "waiting", later, "no_operator", None)
             return
-        told = await self._platform.tell(message, first=message.number == 1 and message.tries == 1)
+        try:
+            told = await self._platform.tell(message, first=message.number == 1 and message.tries == 1)
+        except Exception as unforeseen:
+            # the matcher is in this process: one message that cannot be sent ends neither it nor the others
+            kind = type(unforeseen).__name__
+            _log.error("national.unforeseen", booking_id=message.booking_id, status=message.status, kind=kind)
+            told = Delivery("again", f"unforeseen {kind}")
         self._watch.told(told.word)
         now = self._clock.now()
         if told.word == "again":

@@ -303,6 +303,8 @@ async def test_binding_a_key_says_what_is_wrong(side: Side) -> None:
     for key_id, operator, message in (
         (side.regulator.key_id, OPERATOR[1], "attendu urn:oid"),
         (side.regulator.key_id, f"{OPERATOR[0]}|", "attendu urn:oid"),
+        # INT_R03 has no type for it: every message of this key would fail
+        (side.regulator.key_id, "urn:oid:1.2.3|x", "attendu urn:oid"),
         ("inconnue", "|".join(OPERATOR), "n'existe pas"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -318,6 +320,7 @@ async def test_settings_that_cannot_be_used_are_named_before_anything_starts(tmp
     wrongs: list[tuple[dict[str, Any], str]] = [
         ({"fhir_system": ""}, "SAS_FHIR_SYSTEM ou SAS_PUBLIC_URL"),
         ({"national_operator": "régulateur"}, "SAS_NATIONAL_OPERATOR"),
+        ({"national_operator": "urn:oid:1.2.3|x"}, "SAS_NATIONAL_OPERATOR"),
         ({"national_certificate": missing}, "SAS_NATIONAL_CERTIFICATE"),
         ({"fhir_clients": ("plateforme",)}, r"SAS_FHIR_CLIENTS .* CN\|OU"),
         ({"directory": missing}, "SAS_DIRECTORY"),

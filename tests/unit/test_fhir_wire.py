@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from adapters.fhir import names
-from adapters.fhir.appointments import appointment, read_appointment
+from adapters.fhir.appointments import Operator, appointment, read_appointment
 from adapters.fhir.identifiers import Kind, phone, practitioner_id, read_token, structure_id
 from adapters.fhir.instants import read_bound, read_instant, written
 from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue, outcome_of, read_outcome
 from adapters.fhir.reading import Asked, read_searchset
 from adapters.fhir.resources import UnreadableError
 from sas_matcher.domain.errors import InvalidInputError, TooManyError
-from tests.fhir_cases import NOON, OPERATOR, PARIS, booked, cpts, of, place, ps, setting, sos
+from tests.fhir_cases import NOON, OPERATOR, PARIS, TOLD, booked, cpts, of, place, ps, setting, sos
 
 ASKED = Asked(NOON, NOON + timedelta(hours=6), {"810000000001", "810000000002", "399000000000001"})
 
@@ -276,6 +276,16 @@ def test_a_booking_is_read_in_every_form_that_occurs() -> None:
     ):
         identifier["type"]["coding"][0]["system"] = names.IDENTIFIER_TYPE_120
     assert read_appointment(document) == read_appointment(booked())
+
+
+@pytest.mark.parametrize("issue", [None, 1, "x", {}, [None], [{"details": "x"}], [{"details": None, "code": None}]])
+def test_an_outcome_of_any_shape_is_read(issue: Any) -> None:
+    assert read_outcome({"resourceType": "OperationOutcome", "issue": issue}) == ""
+
+
+def test_a_booking_without_a_regulator_of_a_known_system_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match="opérateur"):
+        appointment(TOLD._replace(operator=Operator("urn:oid:1.2.3", "x")), PARIS)
 
 
 def test_errors_as_operation_outcomes() -> None:
