@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from adapters.fhir.instants import read_instant
 from adapters.fhir.profiles import ANY, PROFILES, Origin, Profile, Rule, Slice
-from adapters.fhir.resources import UnreadableError, read
+from adapters.fhir.resources import DEPTH, UnreadableError, deeper, read
 
 
 class Fault(NamedTuple):
@@ -32,6 +32,8 @@ def check(document: Any) -> list[Fault]:
     """Return every broken rule of a resource or a bundle, its entries included."""
     if not isinstance(document, dict) or not isinstance(document.get("resourceType"), str):
         return [Fault("shape", "document", "n'est pas une ressource FHIR (resourceType absent)")]
+    if deeper(document):
+        return [Fault("shape", "document", f"plus de {DEPTH} niveaux imbriqués")]
     return [*_empty(document, document["resourceType"]), *_resource(document, document["resourceType"])]
 
 

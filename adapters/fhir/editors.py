@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 import orjson
@@ -218,10 +217,10 @@ class FhirEditor:
                 read = _read_answer(status, body, asked)
             offered += read.offered
             dropped += read.dropped
-            url = urljoin(first, read.next_url or "")
-            # our certificate is shown to the editor alone
-            if read.next_url is None or urlsplit(url)[:2] != urlsplit(first)[:2]:
+            following = _following(first, read.next_url)
+            if following is None:
                 break
+            url = following
         async with self._turn:
             return self._placing.answer(Searchset(offered, dropped, None), flow, self._origin)
 
@@ -245,6 +244,17 @@ class FhirEditor:
             raise _BrokenError(_reason(failure)) from None
         except httpx.HTTPError as failure:
             raise EditorFailedError(_reason(failure)) from None
+
+
+def _following(first: str, link: str | None) -> str | None:
+    """Return the next page; None where there is none, or not at the editor: our certificate is shown to it alone."""
+    if link is None:
+        return None
+    try:
+        target, own = httpx.URL(first).join(link), httpx.URL(first)
+    except (httpx.InvalidURL, ValueError):
+        raise EditorFailedError("lien next illisible") from None
+    return str(target) if (target.scheme, target.netloc) == (own.scheme, own.netloc) else None
 
 
 class _BrokenError(EditorFailedError):

@@ -192,7 +192,7 @@ class Inspection:
 
 DROPPED: Final = {
     "unreadable": "forme illisible",
-    "no_id": "sans id",
+    "no_id": "sans id, ou id de plus de 64 caractères",
     "no_visibility": "sans type (meta.security : PUBLIC, PRO, SNP, CPTS)",
     "no_mode": "sans type de consultation (serviceType AMB, HH ou VR)",
     "no_schedule": "son Schedule n'est pas dans le Bundle",

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from adapters.fhir.asking import Flow, booking_page
@@ -19,6 +20,7 @@ from sas_matcher.ports import CommuneRecord, Directory, EditorAnswer, Geography
 _NARROWEST: Final = ("snp", "cpts", "pro", "public")  # a slot has one visibility here; regulators see all four
 _PROFESSION_OF: Final = {label.casefold(): code for code, label in PROFESSION_LABELS.items()}
 _MOST_TEXT: Final = 160
+_MOST_URL: Final = 2_048  # what every browser opens
 
 
 class Placing:
@@ -27,7 +29,8 @@ class Placing:
     def __init__(self, geography: Geography, directory: Directory) -> None:
         self._geography = geography
         self._directory = directory
-        self._communes: dict[tuple[str, str], CommuneRecord | None] = {}
+        # France has 35 000 communes: an editor that invents names does not fill the memory
+        self._commune_of = lru_cache(maxsize=40_000)(self._find)
         # the gazetteer's two indexes are made at the first search: half a second that must not come between answers
         geography.search("01000", 1)
         geography.search("BOURG", 1)
@@ -59,7 +62,8 @@ class Placing:
         specialty = self._specialty(offered, profession)
         seen = {code.lower() for code in offered.visibilities}
         # whatever else came is not a page to send a regulator to
-        url = offered.url if offered.bookable and (offered.url or "").startswith(("https://", "http://")) else None
+        page = (offered.url or "").startswith(("https://", "http://")) and len(offered.url or "") <= _MOST_URL
+        url = offered.url if offered.bookable and page else None
         common: dict[str, Any] = {
             "professional": self._professional(offered),
             "structure": self._structure(offered, flow),
@@ -119,10 +123,7 @@ class Placing:
         return codes[0] if codes else None
 
     def _commune(self, offered: Offered) -> CommuneRecord | None:
-        key = (offered.site.postcode or "", offered.site.city or "")
-        if key not in self._communes:
-            self._communes[key] = self._find(*key)
-        return self._communes[key]
+        return self._commune_of(offered.site.postcode or "", _short(offered.site.city) or "")
 
     def _find(self, postcode: str, city: str) -> CommuneRecord | None:
         name = plain_name(city)

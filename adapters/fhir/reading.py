@@ -3,6 +3,7 @@
 A slot that cannot be used is dropped alone and counted with its reason; its siblings stay (contract, section 11).
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
@@ -12,6 +13,7 @@ from adapters.fhir.identifiers import NationalId, phone, practitioner_id, struct
 from adapters.fhir.instants import read_instant
 from adapters.fhir.names import ACT, BOOKING, NATIONAL_PERSON, NATIONAL_STRUCTURE, SPECIALTY
 from adapters.fhir.resources import (
+    DEPTH,
     Bundle,
     HealthcareService,
     HumanName,
@@ -26,12 +28,14 @@ from adapters.fhir.resources import (
     Slot,
     UnreadableError,
     codes,
+    deeper,
     read,
     read_as,
 )
 
 T = TypeVar("T", bound=Resource)
 _MODES: Final = {"AMB": "cabinet", "HH": "visite", "VR": "tele"}
+_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")  # of FHIR, but for the signs that editors put into it
 _VISIBILITIES: Final = frozenset({"PUBLIC", "PRO", "SNP", "CPTS"})
 
 
@@ -109,6 +113,8 @@ def read_searchset(document: Any, asked: Asked) -> Searchset:
     Raises:
         UnreadableError: it is no searchset at all.
     """
+    if deeper(document):
+        raise UnreadableError([("document", f"plus de {DEPTH} niveaux imbriqués")])
     bundle = read_as(Bundle, _without_empty(document))
     if bundle.type != "searchset":
         raise UnreadableError([("type", f"{bundle.type!r}, attendu searchset")])
@@ -124,10 +130,10 @@ def read_searchset(document: Any, asked: Asked) -> Searchset:
                 dropped["unreadable"] += 1
             continue
         if isinstance(resource, Slot):
-            if resource.id is None:
+            if _ID.fullmatch(resource.id or "") is None:
                 dropped["no_id"] += 1
             else:
-                slots.setdefault(resource.id, resource)
+                slots.setdefault(str(resource.id), resource)
             continue
         if resource.id is not None:
             known.setdefault(resource.key, resource)
@@ -289,7 +295,9 @@ def _cpts(slot: Slot, known: _Known) -> Iterator[str]:
 
 
 def _without_empty(node: Any) -> Any:
-    """Drop empty texts, lists, objects and nulls: forbidden by the guide, and seen."""
+    """Drop empty texts, lists, objects and nulls: forbidden by the guide, and seen; and NUL, which no store takes."""
+    if isinstance(node, str):
+        return node.replace("\0", "")
     if isinstance(node, dict):
         kept = {name: _without_empty(part) for name, part in node.items()}
         return {name: part for name, part in kept.items() if part not in ("", None, [], {})}

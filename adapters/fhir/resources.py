@@ -233,6 +233,15 @@ MODELS: Final[Mapping[str, type[Resource]]] = {
 }
 
 
+DEPTH: Final = 32  # no resource of the contract has ten levels
+
+
+def deeper(node: Any, levels: int = DEPTH) -> bool:
+    """Tell whether a document nests deeper than so many levels: what walks through it would not come back."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return levels < 0 or any(deeper(part, levels - 1) for part in parts)
+
+
 class UnreadableError(ValueError):
     """A document is no resource of this contract; ``faults`` are (path, what is wrong), in French."""
 

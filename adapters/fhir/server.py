@@ -22,6 +22,7 @@ from adapters.fhir.accounts import Account, account_resource, read_account, read
 from adapters.fhir.agenda import Agenda
 from adapters.fhir.capabilities import capability_statement
 from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue, outcome_of
+from adapters.fhir.resources import DEPTH, deeper
 from adapters.fhir.searches import self_url, slot_search, sos_search
 from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, resource_of, sos_bundle
 from sas_matcher import __version__
@@ -30,7 +31,6 @@ from sas_matcher.ports import Clock, Ids
 
 Answer = Callable[[Request], Awaitable[Response]]
 _RPPS: Final = re.compile(r"\d{11}", re.ASCII)
-_DEPTH: Final = 32  # no resource of the contract has ten
 _BODY_TYPES: Final = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
 
 
@@ -288,15 +288,9 @@ async def document_of(request: Request) -> Any:
         document = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         raise FhirError(Issue("structure", "le corps n'est pas du JSON valide")) from None
-    if _deeper(document, _DEPTH):
-        raise FhirError(Issue("too-costly", f"plus de {_DEPTH} niveaux imbriqués"))
+    if deeper(document):
+        raise FhirError(Issue("too-costly", f"plus de {DEPTH} niveaux imbriqués"))
     return document
-
-
-def _deeper(node: Any, levels: int) -> bool:
-    """Tell whether a document nests deeper than so many levels."""
-    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return levels < 0 or any(_deeper(part, levels - 1) for part in parts)
 
 
 def _account(row: Any) -> dict[str, Any]:

@@ -38,6 +38,12 @@ class RedisEditors:
                 said = await self._redis.execute_command("SET", name, "1", "NX", "PX", max(1, int(1000 * seconds)))
         return said is not None
 
+    async def release(self, editor: str, batch: str) -> None:
+        """Give a batch back that was claimed and not answered: whoever comes next may ask."""
+        async with self._room:
+            with answering():
+                await self._redis.delete(keys.editor_batch(editor, batch))
+
     async def admit(self, editor: str, now: datetime) -> bool:
         """Tell whether an editor may be asked now; while its circuit is open one call goes through now and then."""
         return bool(await self._circuit(editor, "admit", now, TRIAL_MS))

@@ -112,8 +112,8 @@ class Polling:
         self._watch = watch
         self._looks = Looks()
         self._room = asyncio.Semaphore(MERGES_AT_ONCE)
-        # what was published last, by source and external id; forgotten at a restart, then everything is published again
-        self._known: dict[tuple[str, str], bytes] = {}
+        # what each batch's answer was last, by external id; forgotten at a restart, then everything is published again
+        self._known: dict[tuple[str, str], dict[str, bytes]] = {}
         self._moving: dict[tuple[str, str], float] = {}
         self._territories: dict[tuple[str, str], frozenset[str]] = {}
 
@@ -155,21 +155,34 @@ class Polling:
         # a little less: whoever claimed it must find it free again when it is due
         if not await self._board.take(editor.name, batch.key, 0.9 * pause):
             return pause
-        window = (now, now + SPAN)
         try:
-            answer = await editor.ask(batch, window)
+            await self._ask(editor, batch, now)
         except EditorFailedError as failure:
-            done = self._clock.now()
-            self._watch.asked(editor.name, "failed", (done - now).total_seconds())
-            await self._board.failed(editor.name, done, str(failure))
-            return min(pause, _AGAIN_S)
+            reason = str(failure)
+        except UnavailableError:
+            raise
+        except Exception as unforeseen:
+            # whatever one editor answers is that editor's failure: the others are asked all the same
+            _log.error("editors.unforeseen", editor=editor.name, batch=batch.key, kind=type(unforeseen).__name__)
+            reason = "réponse inutilisable"
+        else:
+            return pause
         done = self._clock.now()
+        self._watch.asked(editor.name, "failed", (done - now).total_seconds())
+        await self._board.failed(editor.name, done, reason)
+        await self._board.release(editor.name, batch.key)
+        return min(pause, _AGAIN_S)
+
+    async def _ask(self, editor: Editor, batch: EditorBatch, now: datetime) -> None:
+        window = (now, now + SPAN)
+        answer = await editor.ask(batch, window)
+        done = self._clock.now()
+        async with self._room:
+            changed = await self._merge(editor.name, batch, answer.slots, window)
+        # only now: an answer that cannot be kept is none
         self._watch.asked(editor.name, "ok", (done - now).total_seconds())
         await self._board.succeeded(editor.name, done, answer.dropped)
-        async with self._room:
-            changed = await self._merge(SOURCE_PREFIX + editor.name, batch, answer.slots, window)
         self._learn(editor, batch, answer.slots, changed=changed)
-        return pause
 
     def _interval(self, editor: Editor, batch: EditorBatch, now: datetime) -> float:
         key = (editor.name, batch.key)
@@ -189,24 +202,22 @@ class Polling:
     # -- merging -------------------------------------------------------------------------------------------------
 
     async def _merge(
-        self, source: str, batch: EditorBatch, slots: Sequence[Mapping[str, Any]], window: tuple[datetime, datetime]
+        self, editor: str, batch: EditorBatch, slots: Sequence[Mapping[str, Any]], window: tuple[datetime, datetime]
     ) -> bool:
         """Publish what is new or changed, note what is as it was, withdraw what is gone; tells whether any changed."""
-        asked_at = window[0]
+        source, asked_at, known = SOURCE_PREFIX + editor, window[0], self._known.get((editor, batch.key), {})
         hidden = await self._store.hidden(source, slots, asked_at)
         shown = {slot["external_id"]: slot for slot in slots if slot["external_id"] not in hidden}
         text_of = {name: orjson.dumps(slot) for name, slot in shown.items()}
-        same = [name for name, text in text_of.items() if self._known.get((source, name)) == text]
+        same = [name for name, text in text_of.items() if known.get(name) == text]
         # one that was withdrawn meanwhile is published again
         live = await self._store.touch(source, same, asked_at) if same else set()
         published = await self._publish(source, [slot for name, slot in shown.items() if name not in live], asked_at)
-        for name in published:
-            self._known[source, name] = text_of[name]
         gone = await self._store.vanished(source, batch.owners, window, list(shown))
         if gone:
             await self._publishing.withdraw(_publisher(source), gone, None, "editor")
-        for name in gone:
-            self._known.pop((source, name), None)
+        # what was neither live nor taken now is tried again
+        self._known[editor, batch.key] = {name: text_of[name] for name in {*live, *published}}
         return bool(published or gone)
 
     async def _publish(self, source: str, slots: Sequence[Mapping[str, Any]], asked_at: datetime) -> list[str]:

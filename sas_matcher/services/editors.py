@@ -23,6 +23,10 @@ class Board(Protocol):
         """Claim a batch for some seconds; False when another process did."""
         ...
 
+    async def release(self, editor: str, batch: str) -> None:
+        """Give a claimed batch back: it was not answered."""
+        ...
+
     async def admit(self, editor: str, now: datetime) -> bool:
         """Tell whether an editor may be asked now; while its circuit is open one call goes through now and then."""
         ...

@@ -127,7 +127,12 @@ async def late(request: httpx.Request) -> httpx.Response:
 
 PANNE = {"severity": "error", "code": "transient", "diagnostics": "panne"}
 OUTCOME = {"resourceType": "OperationOutcome", "issue": [PANNE]}
+DEEP = b'{"resourceType":"Bundle","type":"searchset","x":' + b"[" * 900 + b"]" * 900 + b"}"
+NO_PAGE = b'{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next","url":"?page=\\u0001"}]}'
 FAILURES_OF: dict[str, tuple[Send, str]] = {
+    "deep": (answering(200, DEEP), "niveaux imbriqués"),
+    "page": (answering(200, NO_PAGE), "lien next illisible"),
+    "no-issue": (answering(500, b'{"resourceType":"OperationOutcome","issue":null}'), "erreur 500"),
     "503": (answering(503, orjson.dumps(OUTCOME)), "erreur 503 : panne"),
     "html": (answering(200, b"<html>", "text/html"), "JSON"),
     "collection": (answering(200, b'{"resourceType":"Bundle","type":"collection"}'), "Bundle illisible"),
@@ -174,6 +179,61 @@ async def test_a_failure_is_shown_as_one_and_costs_nobody_anything(desk: Desk, k
     desk.later(61)
     await desk.poll()
     assert set(await desk.live(name)) == {"c1"} and await desk.view().mute() == []
+
+
+async def test_an_answer_that_nobody_foresaw_is_the_failure_of_its_editor_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = rpps()
+    strange = desk.editor("etrange", [who], [desk.place("c1", 120, who)])
+
+    async def surprise(*_: object) -> None:
+        raise LookupError("surprise")
+
+    monkeypatch.setattr(strange, "ask", surprise)
+    for _ in range(FAILURES):
+        await desk.poll()
+    assert desk.watch.calls == [("etrange", "failed")] * FAILURES
+    (mute,) = await desk.view().mute()
+    assert "réponse inutilisable" in mute["sentence"] and "surprise" not in mute["sentence"]
+
+
+async def test_texts_that_no_store_takes_cost_their_slot_alone(desk: Desk) -> None:
+    who = rpps()
+    family = "FIC\0TIF"
+    odd = [
+        desk.place("c1", 120, who, family=family, site=site("s\0", city=desk.scene.spot.name, postcode="69002")),
+        desk.place("c" * 5_000, 160, who),
+        desk.place("c2", 200, who),
+    ]
+    desk.editor("bizarre", [who], odd)
+    await desk.poll()
+    assert desk.watch.calls == [("bizarre", "ok")]
+    live = await desk.live("bizarre")
+    assert "c2" in live and "FICTIF" in {row["professional_name"].split()[-1] for row in live.values()}
+    (seen,) = await desk.view().all()
+    assert seen["dropped"] == {"no_id": 1}
+
+
+async def test_a_batch_that_failed_is_asked_for_again_at_once(desk: Desk) -> None:
+    who = rpps()
+    answers = iter((503, 200))
+    app = Always(
+        [desk.place("c1", 120, who)], STEADY, desk.scene.service.clock.now, asyncio.sleep, "https://x.example"
+    ).app()
+
+    async def send(request: httpx.Request) -> httpx.Response:
+        status = next(answers)
+        if status != 200:
+            return httpx.Response(status)
+        return await httpx.ASGITransport(app).handle_async_request(request)
+
+    editor = desk.editor("hoquet", [who], send=send)
+    assert desk.polling is not None
+    pauses = [await desk.polling.poll(editor, editor.batches[0]) for _ in range(2)]
+    assert desk.watch.calls == [("hoquet", "failed"), ("hoquet", "ok")] and pauses[0] <= 10 < pauses[1]
+    assert set(await desk.live("hoquet")) == {"c1"}
+    await desk.scene.service.stores.bus.redis.delete(f"sas:editor:hoquet:batch:{editor.batches[0].key}")
 
 
 async def test_an_open_circuit_spares_the_editor_in_all_processes_until_one_trial_succeeds(desk: Desk) -> None:
