@@ -21,7 +21,7 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.exchange import make_room
 from sas_matcher.matching.forecast import HistoryDay, asked_of
 from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Requests, Slots, feasible
-from sas_matcher.matching.planning import FieldPlan, FieldTask, Outlook, Planner, Task
+from sas_matcher.matching.planning import FieldPlan, FieldTask, Outlook, Task
 from sas_matcher.matching.prices import FAR
 from sas_matcher.matching.terms import TIER_RANK, Terms
 
@@ -147,7 +147,7 @@ class Desk:
 
     def publish(self, now: float, *, capacity: int, **columns: float) -> int:
         """A slot is on the market; returns its row."""
-        row = self.slots.append(published=now, capacity=capacity, **_anywhere(columns))
+        row = self.slots.append(published=now, capacity=capacity, **columns)
         self._arrives(row, now, capacity)
         self._stir(
             int(self.slots.profession[row]), at_once=self.slots.start[row] - self._notice <= now + self.policy.step_s
@@ -190,22 +190,12 @@ class Desk:
 
     def see(self, now: float, start: float, seats: int) -> int:
         """A slot from beyond the territory, known only by who may use it: nothing is forecast for it."""
-        row = self.slots.append(published=now, capacity=seats, start=start, **_anywhere(_ELSEWHERE))
+        row = self.slots.append(published=now, capacity=seats, start=start, **_ELSEWHERE)
         self._arrives(row, now, seats)
         return row
 
-    def call(self, now: float, **columns: float) -> int:
-        """A request is made; returns its row."""
-        self._absorb()
-        row = self._called(created=now, **columns)
-        live = np.flatnonzero(self.slots.start > now) if len(self.slots) else np.empty(0, np.intp)
-        if live.size:
-            pairs = feasible(self.requests, np.array([row]), self.slots, live, self.codes.meets, self.terms)
-            self._field(int(self.requests.profession[row])).parts.append(pairs)
-        return row
-
-    def call_for(self, pairs: Pairs, beyond: float, **columns: float) -> int:
-        """A request is made by who knows what it could be given; returns its row.
+    def call(self, pairs: Pairs, beyond: float, **columns: float) -> int:
+        """A request is made; returns its row.
 
         Args:
             pairs: row of slot, travel, cost; the rows of requests do not matter.
@@ -213,19 +203,15 @@ class Desk:
             columns: of ``Requests``.
         """
         self._absorb()
-        row = self._called(**columns)
+        row = self.requests.append(**columns)
+        self.status.append(WAITING)
+        self._open[row] = None
+        self._fresh.append(row)
+        self._stir(int(self.requests.profession[row]))
         mine = Pairs(np.full(pairs.slot.size, row, np.intp), pairs.slot, pairs.travel_s, pairs.cost)
         self._own[row] = mine.where(pairs.cost < self.requests.value[row])
         self._field(int(self.requests.profession[row])).parts.append(self._own[row])
         self._beyond[row] = beyond
-        return row
-
-    def _called(self, **columns: float) -> int:
-        row = self.requests.append(**_anywhere(columns))
-        self.status.append(WAITING)
-        self._open[row] = None
-        self._stir(int(self.requests.profession[row]))
-        self._fresh.append(row)
         return row
 
     def promised(self, request: int, slot: int) -> None:
@@ -291,14 +277,6 @@ class Desk:
 
     def _due(self, place: _Field) -> float:
         return min(place.edge, place.looked + (self.policy.step_s if place.changed else self.policy.idle_s))
-
-    def decide(self, now: float, planner: Planner) -> list[Verdict]:
-        """Decide what the instant has brought, making plans here."""
-        verdicts: list[Verdict] = []
-        if now >= self.due():
-            task = self.task(now)
-            verdicts = self.adopt(task, planner.plan(task), now)
-        return verdicts + self.answer(now)
 
     def asked(self) -> list[int]:
         """The requests that want an answer, in the order in which they get it."""
@@ -601,13 +579,8 @@ class Desk:
 
 
 _ELSEWHERE: Final[Mapping[str, float]] = {
-    "lat": 0.0, "lon": 0.0, "profession": -1, "mode": 0, "offer": 0, "professional": -1,
+    "lat": 0.0, "lon": 0.0, "profession": -1, "mode": 0, "offer": 0, "professional": -1, "specialty": -1, "landmass": 0,
 }  # fmt: skip
-
-
-def _anywhere(columns: Mapping[str, float]) -> dict[str, float]:
-    """Columns with what a day log does not know: any specialty, one landmass."""
-    return {"specialty": -1, "landmass": 0, **columns}
 
 
 PRESETS: Final[Mapping[str, Policy]] = {

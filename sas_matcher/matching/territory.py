@@ -168,7 +168,7 @@ class TerritoryDesk:
                 self._known(slot_id, slot, left)
             rows.append(slot)
         pairs = Pairs(np.zeros(len(rows), np.intp), np.array(rows, np.intp), 60 * found.travel_min[kept], cost[kept])
-        row = self._desk.call_for(
+        row = self._desk.call(
             pairs,
             beyond,
             created=request.created_at - self.midnight,

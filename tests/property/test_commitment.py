@@ -1,5 +1,7 @@
 """The desk of policies on day logs: lawful, promises kept, blind to what is still to come; prices by brute force."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -11,15 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sas_matcher.matching.commitment import PRESETS, Policy
+from sas_matcher.matching import commitment
+from sas_matcher.matching.commitment import PRESETS
 from sas_matcher.matching.prices import FAR, seat_losses
 from sas_matcher.replay.daylog import DayLog, read_day
+from sas_matcher.replay.run import Inbox, Replay, replay_day
 from sas_matcher.replay.score import score
 from solver import Problem, solve_flow
-from tests.bench.policies import Player
 
 SAMPLE = Path(__file__).parents[1] / "data" / "daylog" / "day.jsonl"
-NAMES = ("firm", "promise", "auto", "crisis")
+# ``auto`` is one of these at any moment (``domain.policy.effective``)
+NAMES = ("firm", "promise", "crisis")
 # planned less often than in service: the rules hold at any pace, and the suite has only minutes
 POLICIES = {name: replace(PRESETS[name], step_s=1800.0, futures=2) for name in NAMES}
 
@@ -42,9 +46,14 @@ def thinned(seed: int) -> DayLog:
     return replace(sample(), events=tuple(e for e in sample().events if kept(e)))
 
 
-def played(day: DayLog, policy: Policy, history: Sequence[DayLog] = (), seed: int = 0) -> list[bytes]:
+@pytest.fixture(autouse=True)
+def _seldom_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commitment, "PRESETS", POLICIES)
+
+
+def played(day: DayLog, name: str, history: Sequence[DayLog] = ()) -> list[bytes]:
     """The lines of a result."""
-    return Player(day, policy, history, seed).play()
+    return replay_day(day, name, history=history)[0]
 
 
 @pytest.mark.parametrize("learned", [0, 2])
@@ -52,19 +61,18 @@ def played(day: DayLog, policy: Policy, history: Sequence[DayLog] = (), seed: in
 def test_every_policy_is_lawful_and_repeats_itself(name: str, learned: int) -> None:
     """An independent scorer finds no broken rule, with and without history; the same input gives the same bytes."""
     history = [thinned(seed) for seed in range(learned)]
-    lines = played(sample(), POLICIES[name], history)
+    lines = played(sample(), name, history)
     judged = score(sample(), lines, name)
     judged.require_legal()
     assert sum(judged.served.values()) > 30, "most of the 90 are served"
-    assert lines == played(sample(), POLICIES[name], history)
+    assert lines == played(sample(), name, history)
     if name != "crisis":
         assert judged.broken_promises == 0
 
 
-@pytest.mark.parametrize("name", ["promise", "auto"])
-def test_whoever_was_promised_a_place_gets_one(name: str) -> None:
+def test_whoever_was_promised_a_place_gets_one() -> None:
     """Unless a practice took it back: the engine itself never lets a promise go."""
-    lines = [orjson.loads(line) for line in played(sample(), POLICIES[name], [thinned(1)])]
+    lines = [orjson.loads(line) for line in played(sample(), "promise", [thinned(1)])]
     promised = [line for line in lines if line["first_promised_at"] and line["status"] != "cancelled"]
     assert len(promised) > 10
     assert all(line["status"] == "served" or line["refusals"] or line["moves"] for line in promised)
@@ -77,19 +85,22 @@ def test_nothing_is_decided_on_what_is_still_to_come(name: str, share: float) ->
     asked = sample().requests
     until = asked[int(share * len(asked))].t
     cut = replace(sample(), events=tuple(e for e in sample().events if e.t < until))
-    history = [thinned(3)]
-    verdicts = []
-    for day in (sample(), cut):
-        player = Player(day, POLICIES[name], history)
-        player.play()
-        verdicts.append([v for v in player.verdicts if v[0] < player.seconds(until)])
-    assert len(verdicts[0]) > 10
-    assert verdicts[0] == verdicts[1]
+    before = [batch for batch in batches(cut, name) if batch[0] < float(until)]
+    assert len(before) > 10
+    assert before == [batch for batch in batches(sample(), name) if batch[0] < float(until)]
+
+
+def batches(day: DayLog, name: str) -> list[tuple[float, str]]:
+    """When the matcher decided what, with an earlier day to learn from."""
+    journal = Inbox()
+    run = Replay(day, name, history=[thinned(3)], stopwatch=time.perf_counter, journal=journal)
+    asyncio.run(run.run())
+    return [(said.at.timestamp(), said.data) for said in journal.take()]
 
 
 def test_whoever_waits_for_nothing_is_told_at_once() -> None:
     """Places for all and no history: no price, so every caller who fits somewhere hears of it in the same instant."""
-    lines = [orjson.loads(line) for line in played(sample(), POLICIES["promise"])]
+    lines = [orjson.loads(line) for line in played(sample(), "promise")]
     assert any(line["first_promised_at"] or line["firm_at"] for line in lines[:5])
 
 
