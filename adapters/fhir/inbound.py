@@ -43,12 +43,13 @@ class AppointmentServer:
         self.store: Appointments | None = None
         self._server = server
         self._sources_of = sources_of
+        server.editors = frozenset(sources_of)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes; they go before those of the server, whose last one answers everything."""
         answers = {"POST": self.create, "PUT": self.update}
         paths = ("/fhir/Appointment", "/fhir/Appointment/")
-        return [Route(path, Endpoint(self._server, path, answers)) for path in paths]
+        return [Route(path, Endpoint(self._server, path, answers, for_editors=True)) for path in paths]
 
     async def create(self, request: Request) -> Response:
         """Take in a booking; a known identifier is an update (a lost answer makes it common)."""

@@ -26,7 +26,7 @@ from adapters.fhir.resources import DEPTH, deeper
 from adapters.fhir.searches import self_url, slot_search, sos_search
 from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, resource_of, sos_bundle
 from sas_matcher import __version__
-from sas_matcher.domain.errors import NotFoundError, SasError
+from sas_matcher.domain.errors import NotAllowedError, NotFoundError, SasError
 from sas_matcher.ports import Clock, Ids
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -69,6 +69,8 @@ class FhirServer:
     def __init__(self, base: str = "") -> None:
         """Take the public address of ``/fhir`` (no slash at its end); empty: as the call names it."""
         self.services: Services | None = None
+        # clients that are editors: they tell their bookings, and see and change nothing else
+        self.editors: frozenset[str] = frozenset()
         self._base = base
 
     def routes(self) -> list[BaseRoute]:
@@ -91,7 +93,10 @@ class FhirServer:
             "/fhir": {},
             "/fhir/{rest:path}": {},
         }
-        return [Route(path, Endpoint(self, path, answers)) for path, answers in table.items()]
+        everybody = "/fhir/metadata"
+        return [
+            Route(path, Endpoint(self, path, answers, for_editors=path == everybody)) for path, answers in table.items()
+        ]
 
     @property
     def running(self) -> Services:
@@ -224,7 +229,10 @@ class FhirServer:
 class Endpoint:
     """One address: authentication first, then the method, then the answer; every error an OperationOutcome."""
 
-    def __init__(self, server: FhirServer, path: str, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self, server: FhirServer, path: str, answers: Mapping[str, Answer], *, for_editors: bool = False
+    ) -> None:
+        self._for_editors = for_editors
         self._server = server
         self._path = path
         self._answers = answers
@@ -238,6 +246,8 @@ class Endpoint:
             peer = request.client.host if request.client is not None else None
             request.state.client = await self._server.running.access.admit(peer, request.headers)
             method = "GET" if request.method == "HEAD" else request.method
+            if request.state.client in self._server.editors and not self._for_editors:
+                raise NotAllowedError("Ce client est un éditeur : il n'annonce que ses rendez-vous (Appointment).")
             if not self._answers:
                 raise NotFoundError("Cette adresse n'existe pas.")
             if method not in self._answers:
