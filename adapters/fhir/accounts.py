@@ -9,7 +9,7 @@ from adapters.fhir.outcomes import FhirError, FhirRuleError, Issue
 from adapters.fhir.resources import Practitioner, UnreadableError, read_as
 
 _VALUE: Final = re.compile(r"[\x21-\x7e]{1,128}")  # establishment style has "/" and letters
-_EMAIL: Final = re.compile(r"[^@\s]{1,128}@[^@\s]{1,128}")
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f]{1,128}@[^@\s\x00-\x1f\x7f]{1,128}")
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,160}")
 
 

@@ -1,5 +1,6 @@
 """INT_R03: a booking as it is told to the national platform, and as other editors tell it to us. Never a patient."""
 
+import re
 from datetime import datetime, tzinfo
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,11 @@ from adapters.fhir.outcomes import FhirRuleError, Issue
 from adapters.fhir.resources import Appointment, Identifier, Participant, UnreadableError, read_as
 
 STATUSES: Final = frozenset({"booked", "fulfilled", "noshow", "cancelled"})
+
+
+# an identifier is a key of ours: PostgreSQL indexes 2 700 bytes at the most
+_SYSTEM: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
 class Operator(NamedTuple):
@@ -92,8 +98,10 @@ def read_appointment(document: Any) -> Told:
     sos = names.APPOINTMENT_SOS in profile
     if not sos and names.APPOINTMENT_PS not in profile:
         raise FhirRuleError(Issue("value", f"attendu {names.APPOINTMENT_PS}", ("Appointment.meta.profile",)))
-    if len(read.identifier) != 1 or not (read.identifier[0].system and read.identifier[0].value):
-        raise FhirRuleError(Issue("required", "exactement un, avec system et value", ("Appointment.identifier",)))
+    own = read.identifier[0] if len(read.identifier) == 1 else Identifier()
+    if not (_SYSTEM.fullmatch(own.system or "") and _VALUE.fullmatch(own.value or "")):
+        text = "exactement un, avec system (255 caractères au plus) et value (128 au plus)"
+        raise FhirRuleError(Issue("required", text, ("Appointment.identifier",)))
     status = (read.status or "").lower()
     if status not in STATUSES and not (sos and status == "pending"):
         raise FhirRuleError(Issue("value", "booked, fulfilled, noshow ou cancelled", ("Appointment.status",)))
@@ -105,7 +113,6 @@ def read_appointment(document: Any) -> Told:
         raise FhirRuleError(Issue("value", str(wrong), ("Appointment.start", "Appointment.end"))) from wrong
     if end <= start:
         raise FhirRuleError(Issue("value", "doit être après start", ("Appointment.end",)))
-    own = read.identifier[0]
     return Told(own.system or "", own.value or "", status, start, end, created, _operator(read, sos), rpps, sos)
 
 
@@ -137,7 +144,8 @@ def _practitioner(participants: list[Participant], sos: bool) -> str | None:
         try:
             return practitioner_id(identifier.value or "").prefixed
         except ValueError as wrong:
-            raise FhirRuleError(Issue("value", str(wrong), (f"{where}.actor.identifier.value",))) from wrong
+            text = "un RPPS (8 suivi de 11 chiffres) ou un ADELI (0 suivi de 9 caractères)"
+            raise FhirRuleError(Issue("value", text, (f"{where}.actor.identifier.value",))) from wrong
     if not sos:
         raise FhirRuleError(Issue("required", "le professionnel (identifier IDNPS)", (f"{where}.actor",)))
     return None

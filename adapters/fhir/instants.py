@@ -18,6 +18,7 @@ _READ = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(\.\d{1,9})?\s*(?:([zZ])|([+-]?)\s*(\d\d):?(\d\d))?", re.ASCII
 )
 _PARIS = ZoneInfo(PARIS)
+_NONE: Final = "ce n'est pas un instant, par exemple 2026-01-12T09:00:00.000+01:00"
 PREFIXES: Final = ("ge", "le")
 
 
@@ -41,7 +42,15 @@ def read_instant(text: str) -> datetime:
     """
     match = _READ.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} n'est pas un instant, par exemple 2026-01-12T09:00:00.000+01:00")
+        raise ValueError(_NONE)
+    try:
+        return _instant(match)
+    except (ValueError, OverflowError):
+        # month 13, hour 25, or a year that UTC pushes out of the calendar
+        raise ValueError(_NONE) from None
+
+
+def _instant(match: re.Match[str]) -> datetime:
     day, minute, second, fraction, zulu, sign, hours, minutes = match.groups()
     # Python reads six digits of a fraction at the most
     plain = f"{day}T{minute}{second or ':00'}{(fraction or '')[:7]}"
@@ -61,5 +70,5 @@ def read_bound(text: str) -> Bound:
     """
     prefix, rest = text.strip()[:2], text.strip()[2:]
     if prefix not in PREFIXES:
-        raise ValueError(f"{text!r} : la borne commence par ge (à partir de) ou le (jusqu'à)")
+        raise ValueError("la borne commence par ge (à partir de) ou le (jusqu'à)")
     return Bound(prefix, read_instant(rest))

@@ -193,6 +193,10 @@ async def test_an_editor_speaks_for_its_own_places_only(booth: Booth) -> None:
         ("POST", {"meta": {"profile": ["http://x.example"]}}, 422),
         ("POST", {"participant": []}, 422),
         ("POST", {"start": "hier"}, 422),
+        ("POST", {"start": "0001-01-01T00:00:00+14:00"}, 422),
+        ("POST", {"identifier": [{"system": "https://agenda.example", "value": "a\0b"}]}, 422),
+        ("POST", {"identifier": [{"system": "https://agenda.example", "value": "x" * 129}]}, 422),
+        ("POST", {"identifier": [{"system": "https://agenda.example/" + "x" * 255, "value": "x"}]}, 422),
     ],
 )
 async def test_what_breaks_the_contract_is_refused_with_an_outcome(
@@ -201,6 +205,26 @@ async def test_what_breaks_the_contract_is_refused_with_an_outcome(
     answer = await booth.tell(method, {**booth.said(value="rdv-8"), **change})
     assert answer.status_code == status and answer.json()["resourceType"] == "OperationOutcome"
     assert "Patient/1" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Practitioner?identifier=urn:oid:1.2.250.1.213.3.6|x",
+        "Practitioner/99000000001",
+        "Slot/1",
+        "Slot?start=ge2026-11-27T09:00:00Z&start=le2026-11-28T09:00:00Z&status=free"
+        "&schedule.actor:Practitioner.identifier=810000000001",
+    ],
+)
+async def test_an_editor_sees_neither_accounts_nor_places(booth: Booth, path: str) -> None:
+    async def get(client: str) -> int:
+        subject = {"X-Client-Verify": "SUCCESS", "X-Client-Subject": f"CN={client}.example,OU={OU},C=FR"}
+        async with httpx.AsyncClient(base_url=booth.desk.scene.service.url, trust_env=False) as http:
+            return (await http.get(f"/fhir/{path}", headers=subject)).status_code
+
+    assert await get("editeur") == 403
+    assert await get("inconnu") in (200, 404), "who is no editor is let in"
 
 
 async def test_an_update_names_the_booking_in_its_address(booth: Booth) -> None:

@@ -106,9 +106,10 @@ async def test_a_request_is_matched_booked_at_the_editor_and_confirmed_here(serv
             client(platform, igc, theirs) as editors_line,
         ):
 
-            async def tell(document: dict[str, Any]) -> None:
+            async def tell(document: dict[str, Any]) -> bool:
                 answer = await editors_line.post("/fhir/Appointment", json=document)
                 assert answer.status_code == 201, answer.text
+                return True
 
             spot, clock = next_spot(running.geography), running.stores.clock
             where = site("s1", city=spot.name, postcode=spot.postcodes[0], structure=None)

@@ -185,6 +185,7 @@ def wrong() -> list[tuple[str, dict[str, Any]]]:
         ("empty e-mail", good | {"telecom": [{"system": "email", "value": ""}]}),
         ("no e-mail", good | {"telecom": [{"system": "email"}]}),
         ("no address", good | {"telecom": [{"system": "email", "value": "regine"}]}),
+        ("an e-mail with NUL", good | {"telecom": [{"system": "email", "value": "regine\0@sas.example"}]}),
         ("a phone", good | {"telecom": [{"system": "phone", "value": "+33199000001"}]}),
         ("active in words", good | {"active": "true"}),
         ("national id typed as internal", mistyped),
