@@ -172,7 +172,8 @@ class Inspection:
 
     def _self_link(self, said: Spoken) -> Finding:
         document = said.document if isinstance(said.document, dict) else {}
-        links = [link for link in document.get("link") or () if isinstance(link, dict)]
+        found = document.get("link")
+        links = [link for link in found if isinstance(link, dict)] if isinstance(found, list) else []
         url = next((str(link.get("url")) for link in links if link.get("relation") == "self"), "")
         sent = said.answer.request.url.query.decode() if said.answer is not None else ""
         same = sorted(parse_qsl(urlsplit(url).query)) == sorted(parse_qsl(sent))

@@ -96,7 +96,7 @@ class MockEditor:
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]],
         base: str,
-        tell: Callable[[dict[str, Any]], Awaitable[object]] | None = None,
+        tell: Callable[[dict[str, Any]], Awaitable[bool]] | None = None,
     ) -> None:
         """Take the agendas.
 
@@ -106,7 +106,8 @@ class MockEditor:
             now: the present.
             sleep: waits so many seconds.
             base: public address, without a slash at its end.
-            tell: sends an Appointment (INT_R03) to whoever plays the platform; None: nobody is told.
+            tell: sends an Appointment (INT_R03) to whoever plays the platform and says whether it was taken; None:
+                nobody is told.
         """
         self._places = [place._replace(url=f"{base}/rdv?creneau={place.slot_id}") for place in places]
         self._of_person: dict[str, list[Place]] = {}
@@ -226,11 +227,11 @@ class MockEditor:
         return JSONResponse({"rendez_vous": booking.identifier, "plateforme_informee": told}, 201)
 
     async def report(self, booking: Booking, status: str, operator: Operator) -> bool:
-        """Tell the platform what became of a booking (INT_R03); False where nobody can be told."""
+        """Tell the platform what became of a booking (INT_R03); False where nobody can be told, or it was not taken."""
         if self._tell is None:
             return False
         place = booking.place
-        await self._tell(
+        return await self._tell(
             appointment(
                 Told(
                     identifier_system=self._base,
@@ -246,7 +247,6 @@ class MockEditor:
                 place.zone,
             )
         )
-        return True
 
     def _place(self, slot_id: str) -> Place | None:
         return next((place for place in self._places if place.slot_id == slot_id), None)

@@ -46,7 +46,7 @@ def check(
     authorities: Annotated[Path | None, typer.Option(metavar="PEM", help="Autorités du serveur.")] = None,
     bearer: Annotated[
         str,
-        typer.Option(envvar="SAS_FHIR_BEARER", metavar="CLÉ", help="Clé d'accès, là où il n'y a pas de certificat."),
+        typer.Option(envvar="SAS_KEY_FHIR", metavar="CLÉ", help="Clé d'accès, là où il n'y a pas de certificat."),
     ] = "",
 ) -> None:
     """Dit, règle par règle, ce qui ne va pas dans un point d'accès d'éditeur ; 1 s'il manque à l'une d'elles.
@@ -117,7 +117,7 @@ def mock_editor(
         str, typer.Option(metavar="URL", help="Point d'accès FHIR à qui annoncer les rendez-vous (INT_R03).")
     ] = "",
     platform_key: Annotated[
-        str, typer.Option(envvar="SAS_MOCK_KEY", metavar="CLÉ", help="Clé de rôle fhir pour ces annonces.")
+        str, typer.Option(envvar="SAS_KEY_MOCK", metavar="CLÉ", help="Clé de rôle fhir pour ces annonces.")
     ] = "",
 ) -> None:
     """Sert un éditeur d'agendas fictif : les trois flux, une page de réservation, et des pannes si l'on veut."""
@@ -133,7 +133,7 @@ def mock_editor(
         target = mock.write_configuration(write, f"http://127.0.0.1:{port}", places, platform_key)
         typer.echo(f"À interroger par le service : SAS_EDITORS={target}")
     manners = Manners(latency, every, length, phantoms, lies, seed)
-    mock.serve(places, manners, port, platform.rstrip("/"), platform_key)
+    mock.serve(places, manners, port, platform.rstrip("/"), platform_key, typer.echo)
 
 
 def _outage(text: str) -> tuple[float, float]:

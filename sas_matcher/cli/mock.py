@@ -1,7 +1,7 @@
 """The mock editor: invented agendas of a département behind the national contract, and the file that has it polled."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from adapters.fhir import names
 from adapters.fhir.agenda import split_name
 from adapters.fhir.identifiers import Kind, NationalId
 from adapters.fhir.mock import Manners, MockEditor
+from adapters.fhir.outcomes import read_outcome
 from adapters.fhir.searchsets import Cpts, Place, Site
 from adapters.geo import Gazetteer
 from sas_matcher.cli.french import FailureError, InputError
@@ -138,7 +139,28 @@ def write_configuration(folder: Path, url: str, places: Sequence[Place], key: st
     return target
 
 
-def serve(places: Sequence[Place], manners: Manners, port: int, platform: str, key: str) -> None:
+async def told(http: httpx.AsyncClient, url: str, document: dict[str, Any], say: Callable[[str], None]) -> bool:
+    """Send an Appointment; tells whether it was taken, and says why not."""
+    try:
+        answer = await http.post(url, json=document)
+    except httpx.HTTPError as failure:
+        say(f"INT_R03 : {url} ne répond pas ({type(failure).__name__})")
+        return False
+    if not answer.is_success:
+        say(f"INT_R03 refusé : {answer.status_code} {read_outcome(_json(answer))}".strip())
+    return answer.is_success
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def serve(
+    places: Sequence[Place], manners: Manners, port: int, platform: str, key: str, say: Callable[[str], None]
+) -> None:
     """Serve the editor until a signal; bookings are told to ``platform`` (base of its FHIR endpoint), unless empty.
 
     Raises:
@@ -150,8 +172,8 @@ def serve(places: Sequence[Place], manners: Manners, port: int, platform: str, k
         headers = {"Content-Type": names.JSON, **({"Authorization": f"Bearer {key}"} if key else {})}
         async with httpx.AsyncClient(headers=headers, timeout=_CALL_S, trust_env=False) as http:
 
-            async def tell(document: dict[str, Any]) -> None:
-                await http.post(f"{platform}/Appointment", json=document)
+            async def tell(document: dict[str, Any]) -> bool:
+                return await told(http, f"{platform}/Appointment", document, say)
 
             editor = MockEditor(
                 places, manners, lambda: datetime.now(UTC), asyncio.sleep, base, tell if platform else None

@@ -12,11 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+import typer
 
-from sas_matcher.cli import calls, files, show
+from sas_matcher.cli import app, calls, files, show
 from sas_matcher.cli import service as service_commands
 from sas_matcher.cli.french import present, usage
 from sas_matcher.client import Event, Gap, Position, Request, SasClient
+from sas_matcher.config import Settings
 from tests.unit.test_client import LIMIT, PLACE, REQUEST, SETTING, SETTING_CHANGE, Fake, ok, refused
 
 SLOT = {
@@ -739,3 +741,15 @@ def test_the_options_of_a_limit_become_its_body(run: Any, service: Any) -> None:
         "territory": "974",
     }
     assert run("limits", "set", "quota", "--most", "3")[0] == 2, "without a key"
+
+
+def test_no_variable_of_a_command_is_refused_as_a_setting() -> None:
+    """``serve`` refuses settings that it does not know; one shell may have the variables of all commands."""
+    waiting, named = [typer.main.get_command(app)], set()
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        named |= {option.envvar for option in command.params if isinstance(option.envvar, str)}
+    assert {"SAS_KEY", "SAS_KEY_FHIR"} <= named
+    for name in named:
+        Settings.of_environment({name: "1"})

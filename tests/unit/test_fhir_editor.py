@@ -19,7 +19,7 @@ from adapters.fhir.inspecting import Finding, Inspection
 from adapters.fhir.mock import SOMEBODY, Manners, MockEditor, shows
 from adapters.fhir.reading import Asked, read_searchset
 from adapters.fhir.searchsets import Place
-from sas_matcher.cli.mock import write_configuration
+from sas_matcher.cli.mock import told, write_configuration
 from tests.fhir_cases import CPTS, NOON, OPERATOR, place, site
 
 NOW = NOON - timedelta(hours=3)
@@ -49,8 +49,9 @@ class Editor(MockEditor):
         self.slept: list[float] = []
         self.at = NOW
 
-        async def tell(document: dict[str, Any]) -> None:
+        async def tell(document: dict[str, Any]) -> bool:
             self.told.append(document)
+            return True
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
@@ -144,6 +145,7 @@ SINS: list[tuple[str, str, Spoil]] = [
     ("an error without outcome", "une borne manque", instead(400, {"error": 1}, lambda q, a: a.status_code == 400)),
     ("no self link", "lien self", changed(lambda document: document.pop("link"))),
     ("a slot of yesterday", "rien d'autre", slot_says(start="2026-11-26T12:00:00.000+01:00")),
+    ("a link that is no list", "lien self", changed(lambda document: document.update(link=5))),
     ("a busy slot", "rien d'autre", slot_says(status="busy")),
     ("Z for an offset", "profils, formes", slot_says(start="2026-11-27T11:20:00.000Z")),
     ("the slash is unknown", "barre finale", instead(404, {}, lambda q, a: "/Slot/?" in _asked(q))),
@@ -273,3 +275,18 @@ async def test_a_booking_from_the_page_is_told_in_the_name_of_somebody() -> None
         assert (await http.post("/rdv", data={"creneau": min(shown(found.json()))})).status_code == 201
     (told,) = editor.told
     assert read_appointment(told).operator == SOMEBODY
+
+
+async def test_a_booking_that_the_platform_refuses_is_not_said_to_be_told() -> None:
+    said: list[str] = []
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "pas ce client"}]}
+
+    async def refuse(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/away":
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(201 if request.url.path == "/taken" else 403, json=outcome)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse), base_url=BASE) as http:
+        taken = [await told(http, path, {}, said.append) for path in ("/taken", "/refused", "/away")]
+    assert taken == [True, False, False]
+    assert "403 pas ce client" in said[0] and "ne répond pas" in said[1] and len(said) == 2
