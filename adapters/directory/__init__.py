@@ -73,12 +73,12 @@ class FileDirectory:
         """Read a file.
 
         Raises:
-            DirectoryError: the file is not there, or a line is wrong.
+            DirectoryError: the file is not there or not in UTF-8, or a line is wrong.
         """
         try:
             with path.open(encoding="utf-8") as file:
                 return cls(file)
-        except OSError as missing:
+        except (OSError, UnicodeDecodeError) as missing:
             raise DirectoryError(f"l'annuaire {path} ne peut être lu") from missing
 
     def _add(self, number: int, line: str) -> None:

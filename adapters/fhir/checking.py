@@ -65,10 +65,16 @@ def _resource(document: dict[str, Any], where: str, wanted: str | None = None) -
     for part in profile.slices:
         yield from _slice(part, document, where)
     yield from _times(document, where)
-    for number, contained in enumerate(document.get("contained", ())):
+    for number, contained in enumerate(_contained(document)):
         yield from _resource(contained, f"{where}.contained[{number}]")
     if profile.type == "Bundle":
         yield from _bundle(document, profile, where)
+
+
+def _contained(resource: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the contained resources; of a broken resource, whose shape is another fault, those that are any."""
+    parts = resource.get("contained")
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 # -- one element -------------------------------------------------------------------------------------------------------
@@ -232,7 +238,7 @@ def _full_url(url: Any, resource: Mapping[str, Any], place: str) -> Iterator[Fau
 def _references(document: Mapping[str, Any], names: set[str], where: str) -> Iterator[Fault]:
     for number, entry in enumerate(document.get("entry", ())):
         resource = entry.get("resource") or {}
-        contained = {f"#{part.get('id')}" for part in resource.get("contained", ()) if isinstance(part, dict)}
+        contained = {f"#{part.get('id')}" for part in _contained(resource)}
         for path, name in _pointers(resource, f"{where}.entry[{number}].resource"):
             if name not in (contained if name.startswith("#") else names):
                 yield Fault("reference", path, f"{name} n'est pas dans le bundle")

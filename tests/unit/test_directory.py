@@ -51,6 +51,10 @@ def test_a_wrong_line_is_named(record: Any, message: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DirectoryError, match="ne peut être lu"):
         FileDirectory.load(tmp_path / "rien")
+    latin = tmp_path / "latin"
+    latin.write_bytes('{"kind": "person", "family": "É'.encode("latin-1"))
+    with pytest.raises(DirectoryError, match="ne peut être lu"):
+        FileDirectory.load(latin)
 
 
 @pytest.mark.parametrize(

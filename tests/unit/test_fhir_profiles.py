@@ -59,3 +59,13 @@ def test_the_empty_answer_of_the_guide_is_right() -> None:
         document = make() | {"total": 0}
         del document["entry"]
         assert check(document) == []
+
+
+@pytest.mark.parametrize("part", [5, "x", [1], {"a": 1}])
+def test_contained_resources_of_the_wrong_shape_are_a_fault_and_no_surprise(part: Any) -> None:
+    for kind in ("PractitionerRole", "Slot"):
+        document = ps()
+        for entry in document["entry"]:
+            if entry["resource"]["resourceType"] == kind:
+                entry["resource"]["contained"] = part
+        assert check(document) or kind == "Slot"
