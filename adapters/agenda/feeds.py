@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
-from adapters.agenda.apart import read_apart
+from adapters.agenda.apart import read_calendar, read_places
 from adapters.agenda.fetch import Fetcher
-from adapters.agenda.smart import files_of, read_smart
+from adapters.agenda.smart import files_of
 from sas_matcher.domain.agenda import FeedError, Import
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # all files of a manifest
@@ -28,7 +28,7 @@ class FeedReader:
         """
         body = await self._fetcher.fetch(feed["url"])
         if feed["kind"] == "ics":
-            return await read_apart(body, zone, first, days, feed["each_min"])
+            return await read_calendar(body, zone, first, days, feed["each_min"])
         files: list[tuple[str, bytes]] = []
         named = files_of(body, feed["url"])
         for at in range(0, len(named), _AT_ONCE):
@@ -37,4 +37,4 @@ class FeedReader:
             files += zip((kind for kind, _ in some), contents, strict=True)
             if sum(len(content) for _, content in files) > MOST_BYTES:
                 raise FeedError(f"plus de {MOST_BYTES // 1024 // 1024} Mio en tout ; publiez un manifeste plus court")
-        return await asyncio.to_thread(read_smart, files, zone, first, days, feed["schedules"])
+        return await read_places(files, zone, first, days, feed["schedules"])

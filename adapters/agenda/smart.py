@@ -21,7 +21,7 @@ MOST_FILES: Final = 100
 MOST_SLOTS: Final = 20_000  # in all files
 LONGEST_LINE: Final = 16 * 1024
 MOST_ERRORS: Final = 50
-_CAPACITY: Final = "http://fhir-registry.smarthealthit.org/StructureDefinition/slot-capacity"
+_CAPACITY: Final = "/StructureDefinition/slot-capacity"  # how its URL ends, whichever host a publisher names
 _SHORT_OFFSET: Final = re.compile(r"[+-][0-9]{2}$")
 _TYPES: Final = ("Location", "Schedule", "Slot")
 
@@ -69,7 +69,7 @@ def read_smart(
         try:
             document = _object(line)
             if kind == "Schedule" and not schedules:
-                places.update(str(actor.get("reference")) for actor in document.get("actor", ()))
+                places.update(_places_of(document))
             if kind != "Slot":
                 continue
             count += 1
@@ -107,6 +107,13 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise FeedError("n'est pas un objet JSON ; le fichier est abîmé")
     return document
+
+
+def _places_of(schedule: Mapping[str, Any]) -> Iterator[str]:
+    actors = schedule.get("actor", [])
+    if not isinstance(actors, list) or not all(isinstance(actor, dict) for actor in actors):
+        raise FeedError("actor n'est pas une liste de références")
+    return (str(actor.get("reference")) for actor in actors)
 
 
 def _hours(
@@ -152,7 +159,7 @@ def _instant(slot: Mapping[str, Any], field: str) -> datetime:
 def _capacity(slot: Mapping[str, Any]) -> int:
     extensions = slot.get("extension")
     for one in extensions if isinstance(extensions, list) else ():
-        if isinstance(one, dict) and one.get("url") == _CAPACITY:
+        if isinstance(one, dict) and str(one.get("url")).endswith(_CAPACITY):
             seats = one.get("valueInteger")
             if not isinstance(seats, int) or isinstance(seats, bool) or not 1 <= seats <= 200:
                 raise FeedError("slot-capacity va de 1 à 200")

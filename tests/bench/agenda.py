@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-from adapters.agenda.apart import read_apart
+from adapters.agenda.apart import read_calendar
 from adapters.agenda.csv_lines import read_csv
 from adapters.agenda.smart import read_smart
 from tests.unit.test_agenda_csv import big, table
@@ -37,7 +37,7 @@ def main() -> None:
     for what, events in (("dated", once), ("weekly since 2025", weekly)):
         body = calendar(free, *events)
         began = time.perf_counter()
-        tell(f"ics, 5 000 events, {what}", len(asyncio.run(read_apart(body, "Europe/Paris", DAY, 15, 15)).hours))
+        tell(f"ics, 5 000 events, {what}", len(asyncio.run(read_calendar(body, "Europe/Paris", DAY, 15, 15)).hours))
     start = datetime(2026, 11, 23, 7, tzinfo=UTC)
     quarter = timedelta(minutes=15)
     slots = [

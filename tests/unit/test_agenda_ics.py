@@ -8,7 +8,7 @@ import httpx
 import pytest
 from dateutil.rrule import rrulestr
 
-from adapters.agenda.apart import read_apart
+from adapters.agenda.apart import read_calendar
 from adapters.agenda.fetch import MOST_BYTES, Fetcher
 from adapters.agenda.ics import read_ics
 from sas_matcher.domain.agenda import FeedError
@@ -171,15 +171,15 @@ def test_too_many_repetitions_are_refused() -> None:
     assert "20000 éléments" in error.message
 
 
-async def test_five_thousand_events_and_a_bomb_are_read_apart() -> None:
+async def test_five_thousand_events_and_a_bomb_are_read_calendar() -> None:
     events = [
         event(f"DTSTART:202611{23 + n % 7}T{8 + n % 10:02d}{n % 60:02d}00Z", "DURATION:PT10M") for n in range(5_000)
     ]
     body = calendar(available(*MORNING, "RRULE:FREQ=DAILY"), *events)
     found, bomb = await asyncio.gather(
-        read_apart(body, "Europe/Paris", DAY, 15, 15),
+        read_calendar(body, "Europe/Paris", DAY, 15, 15),
         # days that never come: the library would look for each through eight thousand years
-        read_apart(
+        read_calendar(
             calendar(
                 *[event("DTSTART:20200101T080000Z", "DURATION:PT1H", "RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30")] * 500
             ),
@@ -189,7 +189,7 @@ async def test_five_thousand_events_and_a_bomb_are_read_apart() -> None:
     assert found == read_ics(body, "Europe/Paris", DAY, 15, 15)
     assert len(found.hours) == 15 and found.errors == [] and found.closures
     assert [error.message for error in bomb.errors] == [
-        "trop long à lire ; publiez un calendrier plus court ou plus simple"
+        "illisible, ou trop long à lire ; publiez moins, ou plus simplement"
     ]
 
 

@@ -13,7 +13,7 @@ from sas_matcher.domain.agenda import FeedError
 
 DAY = date(2026, 11, 23)
 URL = "https://places.example/demo/$bulk-publish"
-CAPACITY = "http://fhir-registry.smarthealthit.org/StructureDefinition/slot-capacity"
+CAPACITY = "https://fhir.example/StructureDefinition/slot-capacity"
 
 
 def slot(number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -88,6 +88,12 @@ def test_what_is_wrong_is_named_by_its_line(wrong: Any, word: str) -> None:
     assert [(one.line, one.column) for one in found.errors] == [(2, "Slot")] and word in found.errors[0].message
 
 
+@pytest.mark.parametrize("actor", ["x", 5, None, ["x"], {"reference": "Location/1"}])
+def test_a_schedule_without_a_list_of_actors_is_named_by_its_line(actor: Any) -> None:
+    found = read(slot(1), more=(("Schedule", ndjson({"resourceType": "Schedule", "id": "1", "actor": actor})),))
+    assert [(one.line, one.column) for one in found.errors] == [(1, "Schedule")] and "actor" in found.errors[0].message
+
+
 def test_the_second_of_two_equal_hours_is_left_out() -> None:
     files = [
         ("Slot", ndjson(*(slot(n, start=f"2026-10-25T0{n}:30:00Z", end=f"2026-10-25T0{n}:45:00Z") for n in (0, 1, 2))))
@@ -133,6 +139,14 @@ class Web(Fetcher):
         if url not in self.files:
             raise FeedError("l'adresse répond 404")
         return self.files[url]
+
+
+async def test_files_that_break_their_reader_harm_nobody_else() -> None:
+    """The process that matches patients reads none of them: a reader's fault, or ten seconds of it, would be its own."""
+    feed: dict[str, Any] = {"kind": "smart", "url": URL, "each_min": None, "schedules": []}
+    address = f"{URL.rpartition('/')[0]}/1.ndjson"
+    found = await FeedReader(Web({URL: manifest(address), address: ndjson(slot(1))})).read(feed, "Nulle/Part", DAY, 15)
+    assert found.hours == [] and [one.line for one in found.errors] == [0] and "illisible" in found.errors[0].message
 
 
 async def test_fifty_files_are_read_whole_or_not_at_all() -> None:
