@@ -79,6 +79,7 @@ def read_ics(body: bytes, zone: str, first: date, days: int, each_min: int) -> I
         free, busy = _Reading(here, window).all(calendar)
     except UnreadableError as wrong:
         return Import([], [LineError(wrong.line, "", str(wrong))], 0)
+    days_from, days_to = (when.astimezone(here).replace(tzinfo=None) for when in window)
     hours = []
     for start, end in free:
         begin = _minute(start, here, up=True)
@@ -87,12 +88,14 @@ def read_ics(body: bytes, zone: str, first: date, days: int, each_min: int) -> I
         stop = _minute(end, here, up=False)
         while stop - begin >= timedelta(minutes=each_min):
             part = min(stop, begin + LONGEST_RANGE // timedelta(minutes=each_min) * timedelta(minutes=each_min))
-            hours.append(one_day(f"ics-{begin:%Y%m%dT%H%M}-{each_min}", begin, part, each_min=each_min))
+            # cut from where it begins, so that the names stay; kept are the days that count
+            if part > days_from and begin < days_to:
+                hours.append(one_day(f"ics-{begin:%Y%m%dT%H%M}-{each_min}", begin, part, each_min=each_min))
             begin = part
     closures = [
         {
-            "from": _minute(start, here, up=False).strftime("%Y-%m-%dT%H:%M"),
-            "to": _minute(end, here, up=True).strftime("%Y-%m-%dT%H:%M"),
+            "from": _minute(max(start, window[0]), here, up=False).strftime("%Y-%m-%dT%H:%M"),
+            "to": _minute(min(end, window[1]), here, up=True).strftime("%Y-%m-%dT%H:%M"),
             "booked": "keep",
         }
         for start, end in busy

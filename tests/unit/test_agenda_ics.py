@@ -165,6 +165,14 @@ def test_half_a_calendar_and_none_are_refused() -> None:
         assert read_ics(cut, "Europe/Paris", DAY, 7, 30).errors, cut
 
 
+def test_what_lasts_for_centuries_counts_for_the_days_that_are_read() -> None:
+    """A closure of the year 900 could not even be written as a date that is read again."""
+    lasts = "DTSTART:09000101T080000Z", "DTEND:99991231T235959Z"
+    assert busy(read(event(*lasts))) == ["2026-11-23T00:00/2026-11-30T00:00"]
+    marked = read(event("DTSTART:20000101T080000Z", "DTEND:21000101T080000Z", "CATEGORIES:SNP"))
+    assert marked.hours[0]["first"] in ("2026-11-22", "2026-11-23") and marked.hours[-1]["first"] == "2026-11-29"
+
+
 def test_too_many_repetitions_are_refused() -> None:
     many = [event("DTSTART:20200101T080000Z", "DURATION:PT1H", "RRULE:FREQ=DAILY") for _ in range(4_000)]
     (error,) = read(*many[:10], *["BEGIN:VTODO END:VTODO"] * 20_000).errors
