@@ -119,7 +119,15 @@ class Agendas:
     # -- what comes from a file ------------------------------------------------------------------------------------
 
     async def take_in(
-        self, publisher: Publisher, key_id: str, name: str, origin: str, read: Import, *, preview: bool
+        self,
+        publisher: Publisher,
+        key_id: str,
+        name: str,
+        origin: str,
+        read: Import,
+        *,
+        feed: Mapping[str, Any] | None = None,
+        preview: bool = False,
     ) -> dict[str, Any]:
         """Put what a file says in the place of what an earlier one said; the rest of the agenda stays.
 
@@ -129,6 +137,7 @@ class Agendas:
             name: of the agenda.
             origin: ``csv``…
             read: the file, as its reader understood it.
+            feed: where it was read, for what an agenda follows.
             preview: say what would come of it, with all that is wrong, and write nothing.
 
         Returns:
@@ -137,6 +146,7 @@ class Agendas:
         Raises:
             InvalidInputError: names line, column and fix; nothing was changed.
             NotFoundError: there is no such agenda.
+            ConflictError: it follows something else than ``feed``.
         """
         errors = [
             {"field": f"ligne {one.line}{one.column and f', colonne {one.column}'}", **one._asdict()}
@@ -157,7 +167,7 @@ class Agendas:
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
             document = known or {}
             before = document["imported"]
-            if (document["feed"] is None) != (origin != FEED):
+            if document["feed"] != feed:  # while the one was read, the practice may have named another
                 raise ConflictError("Cet agenda suit un calendrier (feed) ; ôtez-le, ou faites un autre agenda.")
             imported = _imported(origin, before["at"], read)
             return {**document, "imported": before if imported == before else _imported(origin, now.isoformat(), read)}

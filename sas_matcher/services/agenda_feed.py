@@ -60,6 +60,10 @@ class AgendaFeeds:
             failed = str(wrong)
             # what is wrong may quote the calendar, which is nobody else's
             _log.warning("agenda.feed_failed", source=source, agenda=name)
+        except Exception as unforeseen:
+            # strangers write it: one feed must not stop the process that reads all, and come back for ever
+            failed = "Erreur interne : ce qu'il dit n'a pas pu être repris."
+            _log.error("agenda.feed_unforeseen", kind=type(unforeseen).__name__, source=source, agenda=name)
         await self._store.feed_told(record, feed, now, now + EVERY, failed)
 
     async def _take(self, record: AgendaRecord, feed: Mapping[str, Any], now: datetime) -> None:
@@ -68,7 +72,7 @@ class AgendaFeeds:
         read = await self._read(feed, zone, today, FEED_DAYS)
         # whom the key could speak for was asked when the agenda was written
         writer = Publisher(record.source, frozenset("*"), frozenset())
-        await self._agendas.take_in(writer, record.changed_by, record.name, FEED, read, preview=False)
+        await self._agendas.take_in(writer, record.changed_by, record.name, FEED, read, feed=feed)
 
     async def look_for_ever(self) -> None:
         """Keep all agendas at what their calendars say until cancelled; several may run, each takes its own."""

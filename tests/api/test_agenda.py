@@ -555,6 +555,33 @@ async def test_a_calendar_is_followed_and_its_last_good_state_kept(service: Runn
         assert await cabinet.slots() == [], "it follows no calendar any more"
 
 
+async def test_what_was_read_of_a_calendar_that_is_followed_no_longer_is_not_shown(
+    service: Running, cabinet: Cabinet
+) -> None:
+    day = cabinet.day().replace("-", "")
+    times = f"UID:a\nCATEGORIES:SNP\nDTSTART:{day}T090000\nDTEND:{day}T093000"
+    body = f"BEGIN:VCALENDAR\nBEGIN:VEVENT\n{times}\nEND:VEVENT\nEND:VCALENDAR\n".encode()
+    calendars = Calendars()
+    calendars.files["/old.ics"] = body
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not calendars.asked:  # the practice names another one while the first is on its way
+            await cabinet.put(feed={"url": f"{base}/new.ics", "each_min": 30})
+        await calendars.serve(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await cabinet.put(feed={"url": f"{base}/old.ics", "each_min": 30})
+
+        async def told() -> bool:
+            state = (await cabinet.caller.get(f"/v1/agendas/{cabinet.name}")).json()["feed_state"]
+            return calendars.asked == 2 and state["failed"] is not None
+
+        await eventually(told)
+        assert await cabinet.slots() == [], "of the first, when the second cannot be read"
+
+
 async def test_a_manifest_of_places_is_followed(service: Running, cabinet: Cabinet) -> None:
     web = Calendars()
 
