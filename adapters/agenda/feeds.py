@@ -12,6 +12,9 @@ from sas_matcher.domain.agenda import FeedError, Import
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # all files of a manifest
 _AT_ONCE: Final = 4
+LONGEST_S: Final = (
+    120.0  # one calendar has 90 (``fetch``, ``apart``); whoever took the feed has a lease of five minutes
+)
 
 
 class FeedReader:
@@ -26,6 +29,13 @@ class FeedReader:
         Raises:
             FeedError: it cannot be had; what cannot be read is in the errors of the import.
         """
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                return await self._read(feed, zone, first, days)
+        except TimeoutError:
+            raise FeedError("trop lent ; publiez moins de fichiers, ou sur un serveur plus rapide") from None
+
+    async def _read(self, feed: Mapping[str, Any], zone: str, first: date, days: int) -> Import:
         body = await self._fetcher.fetch(feed["url"])
         if feed["kind"] == "ics":
             return await read_calendar(body, zone, first, days, feed["each_min"])

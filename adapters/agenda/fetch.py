@@ -7,7 +7,9 @@ a moment later opens nothing. Redirections are not followed: the address that wa
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Collection
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -42,6 +44,7 @@ class Fetcher:
         self._inside = frozenset(inside)
         self._resolve = resolve
         self._transport = transport
+        self._tls: ssl.SSLContext | None = None
 
     async def fetch(self, url: str) -> bytes:
         """Return what is at an address.
@@ -49,8 +52,10 @@ class Fetcher:
         Raises:
             FeedError: in French, why it cannot be had; without the address, which may hold a secret.
         """
-        import httpx  # noqa: PLC0415 - 0.2 s, which a core that is started again need not wait for
-
+        # to import it takes 0.2 s, and authorities are read from a file: whoever shares the loop waits for neither
+        httpx = await asyncio.to_thread(import_module, "httpx")
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
         parts = urlsplit(url)
         host = parts.hostname or ""
         inside = not self._inside.isdisjoint({host, parts.netloc})
@@ -58,7 +63,11 @@ class Fetcher:
             raise FeedError("l'adresse doit commencer par https://")
         # no proxy and no file of passwords of this machine; a connection serves one name, whose certificate it checked
         client = httpx.AsyncClient(
-            timeout=TIMEOUT_S, follow_redirects=False, trust_env=False, transport=self._transport
+            verify=self._tls,
+            timeout=TIMEOUT_S,
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
         )
         try:
             async with asyncio.timeout(WHOLE_S), client:

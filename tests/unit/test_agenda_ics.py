@@ -1,6 +1,8 @@
 """Calendars: available minus busy, whatever programs write; what cannot be read in full is refused."""
 
 import asyncio
+import ssl
+import threading
 from datetime import date, datetime
 from typing import Any
 
@@ -224,6 +226,27 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     assert await one.fetch("https://agenda.example/secret.ics") == b"BEGIN"
     assert asked[0].url.host == "93.184.216.34" and asked[0].headers["Host"] == "agenda.example"
     assert asked[0].extensions["sni_hostname"] == "agenda.example"
+
+
+async def test_the_authorities_are_read_once_and_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes 20 ms, a manifest names a hundred files, and the loop is the one that matches patients."""
+    made: list[int] = []
+    make = ssl.create_default_context
+
+    def counted(*args: Any, **named: Any) -> ssl.SSLContext:
+        made.append(threading.get_ident())
+        return make(*args, **named)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+
+    async def here(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    one = Fetcher(("agenda.chu:1",), resolve=here)
+    for _ in range(3):
+        with pytest.raises(FeedError, match="ne répond pas"):
+            await one.fetch("https://agenda.chu:1/x.ics")
+    assert len(made) == 1 and threading.get_ident() not in made
 
 
 OURS = """

@@ -1,11 +1,13 @@
 """SMART Scheduling Links: fifty files are one agenda, or nothing of it when one of them is broken."""
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 
+from adapters.agenda import feeds
 from adapters.agenda.feeds import FeedReader
 from adapters.agenda.fetch import Fetcher
 from adapters.agenda.smart import MOST_FILES, files_of, read_smart
@@ -142,11 +144,28 @@ class Web(Fetcher):
 
 
 async def test_files_that_break_their_reader_harm_nobody_else() -> None:
-    """The process that matches patients reads none of them: a reader's fault, or ten seconds of it, would be its own."""
+    """The process that matches patients reads none of them: a fault of the reader would be its own."""
     feed: dict[str, Any] = {"kind": "smart", "url": URL, "each_min": None, "schedules": []}
     address = f"{URL.rpartition('/')[0]}/1.ndjson"
     found = await FeedReader(Web({URL: manifest(address), address: ndjson(slot(1))})).read(feed, "Nulle/Part", DAY, 15)
     assert found.hours == [] and [one.line for one in found.errors] == [0] and "illisible" in found.errors[0].message
+
+
+async def test_a_server_that_dawdles_keeps_the_readers_of_others_for_two_minutes_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "LONGEST_S", 0.2)
+
+    class Slow(Web):
+        async def fetch(self, url: str) -> bytes:
+            await asyncio.sleep(0.05)
+            return await super().fetch(url)
+
+    addresses = [f"{URL.rpartition('/')[0]}/{n}.ndjson" for n in range(80)]
+    slow = Slow({URL: manifest(*addresses), **{address: ndjson(slot(1)) for address in addresses}})
+    feed: dict[str, Any] = {"kind": "smart", "url": URL, "each_min": None, "schedules": []}
+    with pytest.raises(FeedError, match="trop lent"):
+        await FeedReader(slow).read(feed, "Europe/Paris", DAY, 15)
 
 
 async def test_fifty_files_are_read_whole_or_not_at_all() -> None:
