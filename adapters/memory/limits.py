@@ -122,13 +122,15 @@ class LimitTable:
     def state(self, over: Over, but: Collection[str] = ()) -> tuple[int, int]:
         """Return how many a limit lets in during a period, and how many it has without these bookings."""
         limit, starts = over
-        slots = self.under(limit, starts, limit.ends(starts))
+        ends = limit.ends(starts)
+        # those whose slot was taken back and who were kept count too
         taken = sum(
             b.id not in but and limit.counts(slot, self._requests[b.request_id])
-            for slot in slots
+            for slot in self._slots.values()
+            if starts <= slot.starts < ends and limit.covers(slot)
             for b in self._seats.get(slot.id, {}).values()
         )
-        places = sum(slot.capacity for slot in slots)
+        places = sum(slot.capacity for slot in self.under(limit, starts, ends))
         most = (limit.row.share or 0) * places // 100 if limit.row.most is None else limit.row.most
         return most, taken
 

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.ledger import PostgresLedger
-from sas_matcher.ports import AgendaRecord
+from sas_matcher.ports import AgendaRecord, PracticeLimit
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import KEY, NOW, SOURCE, Desk, minutes, slot_row
@@ -114,6 +114,27 @@ async def test_a_clock_that_is_behind_publishes_all_the_same(kept: Kept, desk: D
     report = await kept.show(slot_row("a"), at=1)
     assert report is not None and report["updated"] == 1
     assert await kept.state(desk) == {"a": "open"}
+
+
+@pytest.mark.parametrize("member", ["p:10000000012", "s:690000001"])
+async def test_a_patient_who_is_kept_counts_under_a_limit(kept: Kept, desk: Desk, member: str) -> None:
+    """Else whoever changes their week has a full day anew."""
+    who: dict[str, Any] = {"professional": "10000000012", "structure": "690000001"}
+    await kept.show(slot_row("a", **who), slot_row("b", at=120, **who))
+    ids = {row["external_id"].rpartition("/")[2]: row["id"] for row in await kept.ledger.fetch("select * from slot")}
+    quota = PracticeLimit(
+        SOURCE, "quota", "patients", "day", 1, None, "Europe/Paris", own_only=False, members=(member,)
+    )
+    await desk.ledger.put_limit(NOW, quota)
+    booking, _ = await desk.firm(ids["a"])
+    report = await kept.show(slot_row("b", at=120, **who), at=1)
+    assert report is not None and report["kept"] == 1
+    assert await desk.left(ids["b"]) == 0
+    assert await desk.claims((await desk.ask(), ids["b"])) == ["limit_reached"]
+    (document,) = await desk.ledger.limits_of_source(NOW, SOURCE)
+    assert [(at["taken"], at["most"]) for at in orjson.loads(document)["periods"]] == [(1, 1)]
+    await desk.cancel(booking)
+    assert await desk.claims((await desk.ask(), ids["b"])) == ["held"]
 
 
 async def test_due_are_the_versions_that_are_not_shown_or_not_far_enough(kept: Kept) -> None:

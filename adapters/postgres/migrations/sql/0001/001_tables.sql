@@ -94,6 +94,9 @@ create index slot_place on slot (profession, lat) where status = 'open';
 create index slot_of_professional on slot (professional, starts) where status = 'open' and capacity = 1;
 create index plage_of_professional on slot (professional, starts) where status = 'open' and capacity > 1;
 create index slot_of_structure on slot (structure, starts) where status = 'open' and structure is not null;
+-- whose patients may have been kept, and count under limits
+create index withdrawn_of_professional on slot (professional, starts) where status = 'withdrawn' and professional is not null;
+create index withdrawn_of_structure on slot (structure, starts) where status = 'withdrawn' and structure is not null;
 
 create table request (
     id          uuid primary key,

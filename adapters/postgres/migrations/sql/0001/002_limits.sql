@@ -90,6 +90,24 @@ create function slots_under(l practice_limit, p_from timestamptz, p_to timestamp
         array(select member from limit_member where limit_id = l.id), case when l.own_only then l.source end, p_from, p_to)
 $$;
 
+-- The slots in which a limit counts patients: those, and the ones taken back whose patients were kept (``sync_agenda``).
+create function slots_counted(l practice_limit, p_from timestamptz, p_to timestamptz) returns setof slot language sql stable as $$
+    select * from slots_under(l, p_from, p_to)
+    union all
+    select s.* from slot s where s.id in (
+        select o.id from limit_member m cross join lateral (
+            select p.id from slot p
+            where m.member like 'p:%' and p.professional = substr(m.member, 3) and p.starts >= p_from and p.starts < p_to
+              and p.status = 'withdrawn'
+            union all
+            select c.id from slot c
+            where m.member like 's:%' and c.structure = substr(m.member, 3) and c.starts >= p_from and c.starts < p_to
+              and c.status = 'withdrawn'
+            offset 0) o
+        where m.limit_id = l.id)
+      and (not l.own_only or s.source = l.source)
+$$;
+
 -- How many a limit lets in during a period, and how many it has. Exact for whoever holds the limit's row.
 create function limit_state(p_limit bigint, p_starts timestamptz, out most int, out taken int) language plpgsql stable as $$
 declare l practice_limit; until timestamptz;
@@ -102,11 +120,11 @@ begin
     end if;
     -- slot by slot, by its index
     if l.counts = 'children' then
-        taken := (select coalesce(sum(k.number), 0) from slots_under(l, p_starts, until) s cross join lateral (
+        taken := (select coalesce(sum(k.number), 0) from slots_counted(l, p_starts, until) s cross join lateral (
             select count(*) as number from booking b join request r on r.id = b.request_id
             where b.slot_id = s.id and b.ended_at is null and is_child(r)) k);
     else
-        taken := (select coalesce(sum(k.number), 0) from slots_under(l, p_starts, until) s cross join lateral (
+        taken := (select coalesce(sum(k.number), 0) from slots_counted(l, p_starts, until) s cross join lateral (
             select count(*) as number from booking b where b.slot_id = s.id and b.ended_at is null) k
             where l.counts = 'patients' or s.mode = 'visite');
     end if;
