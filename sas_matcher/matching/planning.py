@@ -2,7 +2,7 @@
 
 A plan prices every seat in each future and gives each open request the seat that suits all of them best at the mean of
 these prices. It is a function of its task, so that it can run in a process of its own while the desk goes on answering
-(``commitment``); only the forecast, which reads earlier days once, stays where the plans are made.
+(``desk``); only the forecast, which reads earlier days once, stays where the plans are made.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from sas_matcher.matching.commitment import Desk, Policy, Verdict
+from sas_matcher.matching.commitment import Commitment
+from sas_matcher.matching.desk import Desk, Verdict
 from sas_matcher.matching.engine import Candidates, OpenRequest
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import PlaceRow
@@ -49,7 +50,7 @@ class TerritoryDesk:
         midnight: float,
         weekday: int,
         terms: Terms,
-        policy: Policy,
+        policy: Commitment,
         history: Callable[[Codes], Sequence[HistoryDay]] = lambda _: (),
         seed: int = 0,
     ) -> None:

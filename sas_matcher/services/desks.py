@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
-from sas_matcher.matching.commitment import Policy
+from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.engine import Candidates, OpenRequest
 from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
@@ -74,7 +74,7 @@ class Desks:
     def __getitem__(self, territory: str) -> TerritoryDesk:
         return self._desks[territory]
 
-    def is_for(self, territory: str, midnight: float, terms: Terms, policy: Policy) -> bool:
+    def is_for(self, territory: str, midnight: float, terms: Terms, policy: Commitment) -> bool:
         """Whether the desk that there is was opened for this day and these rules."""
         desk = self._desks.get(territory)
         return desk is not None and (desk.midnight, desk.terms, desk.policy) == (midnight, terms, policy)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sas_matcher.domain.policy import DEFAULT_HOLD_S, effective
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.commitment import PRESETS, Policy, mixed
+from sas_matcher.matching.commitment import PRESETS, Commitment, mixed
 from sas_matcher.matching.terms import Terms
 
 
@@ -55,7 +55,7 @@ class Rules:
         """Whether nothing is promised there."""
         return set(self.policies(territory).values()) == {"firm"}
 
-    def of_desk(self, territory: str) -> Policy | None:
+    def of_desk(self, territory: str) -> Commitment | None:
         """How a desk of the territory commits; None where its policy, one of the peers, needs none."""
         names = self.policies(territory)
         return mixed(names) if set(names.values()) <= set(PRESETS) else None

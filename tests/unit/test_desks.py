@@ -10,7 +10,7 @@ import pytest
 
 from adapters.solving import ProcessSolver
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.commitment import PRESETS, Policy
+from sas_matcher.matching.commitment import PRESETS, Commitment
 from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import Market, PlaceRow
@@ -56,7 +56,7 @@ def earlier_day(codes: Codes) -> list[HistoryDay]:
 class Scene:
     """One territory's desk among the desks, its market, and a ledger that always says yes."""
 
-    def __init__(self, policy: Policy, elsewhere: PlannerProcess | None = None, *, learned: bool = False) -> None:
+    def __init__(self, policy: Commitment, elsewhere: PlannerProcess | None = None, *, learned: bool = False) -> None:
         self.market, self.woken = Market(), asyncio.Event()
         self.desks = Desks(elsewhere, self.woken.set)
         history = earlier_day if learned else lambda _: []
@@ -150,7 +150,7 @@ async def test_a_plan_that_does_not_come_is_asked_for_again_later() -> None:
 async def test_a_plan_that_comes_late_yields_to_what_has_happened() -> None:
     """The seat it meant for one who waits has been promised to who called meanwhile: nobody gets it twice."""
     slow = Slow()
-    never = Policy(regret=(0.05, -1.0, -1.0, -1.0))  # only the most urgent are told at once
+    never = Commitment(regret=(0.05, -1.0, -1.0, -1.0))  # only the most urgent are told at once
     scene = Scene(never, slow, learned=True)
     scene.publish(place(1, 50))
     assert of(scene.call(request("waits", minutes=55)), "none") == ["waits"]
