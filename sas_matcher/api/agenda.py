@@ -1,8 +1,6 @@
 """Routes of agendas kept here: the week said once, more places, stop. A key sees those of the people it is bound to."""
 
 import asyncio
-import re
-from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -13,23 +11,15 @@ from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import PreviewQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.wire import caller, json, once, wire
-from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.api.wire import caller, json, name_of, once, wire
 from sas_matcher.domain.vocabulary import Scope
 
 router = APIRouter(prefix="/v1/agendas", tags=["cabinets et centres"])
-_NAME: Final = re.compile(r"[a-z0-9_-]{1,40}")
 
 
 async def _keeper(request: Request) -> Caller:
     """Return who calls: a practice, or whoever runs structures (bound to them like a practice)."""
     return await caller(request, Scope.PRACTICE, Scope.COORDINATOR)
-
-
-def _name(text: str, field: str = "name") -> str:
-    if _NAME.fullmatch(text) is None:
-        raise InvalidInputError.of(field, "1 à 40 caractères parmi a-z, 0-9, - et _")
-    return text
 
 
 @router.get("", summary="My agendas", responses=problems(401, 403, 429, 503))
@@ -73,7 +63,7 @@ async def go_on(request: Request) -> Response:
 async def agenda(request: Request, name: str) -> Response:
     """Return an agenda, what the quick actions added, and what of it is published."""
     who = await _keeper(request)
-    return json(await wire(request).agendas.one(who.publisher, _name(name)))
+    return json(await wire(request).agendas.one(who.publisher, name_of(name)))
 
 
 @router.put(
@@ -91,14 +81,14 @@ async def put(request: Request, name: str) -> Response:
     """
     who = await _keeper(request)
     wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
-    return json(await wire(request).agendas.put(who.publisher, who.key_id, _name(name), wish))
+    return json(await wire(request).agendas.put(who.publisher, who.key_id, name_of(name), wish))
 
 
 @router.delete("/{name}", summary="Take an agenda back", responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def remove(request: Request, name: str) -> Response:
     """Take an agenda back: its free places go, who has one keeps it."""
     who = await _keeper(request)
-    return json(await wire(request).agendas.remove(who.publisher, who.key_id, _name(name)))
+    return json(await wire(request).agendas.remove(who.publisher, who.key_id, name_of(name)))
 
 
 @router.post(
@@ -111,7 +101,7 @@ async def preview(request: Request, name: str) -> Response:
     """Return the slots that an agenda would have in the next seven days; nothing is written."""
     who = await _keeper(request)
     wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
-    return json({"slots": wire(request).agendas.preview(who.publisher, _name(name), wish)})
+    return json({"slots": wire(request).agendas.preview(who.publisher, name_of(name), wish)})
 
 
 @router.post(
@@ -135,7 +125,7 @@ async def take_csv(request: Request, name: str) -> Response:
     # ten thousand lines take a third of a second: others are served meanwhile
     read = await asyncio.to_thread(services.read_csv, await request.body())
     preview = asked.preview == "true"
-    return json(await services.agendas.take_in(who.publisher, who.key_id, _name(name), "csv", read, preview=preview))
+    return json(await services.agendas.take_in(who.publisher, who.key_id, name_of(name), "csv", read, preview=preview))
 
 
 @router.post(
@@ -150,7 +140,7 @@ async def add_places(request: Request, name: str) -> Response:
     body = await request.body()
     key = once(request, who, body).key
     wish = parse(PlacesIn, body).model_dump()
-    return json(await wire(request).agendas.add_places(who.publisher, who.key_id, _name(name), wish, key))
+    return json(await wire(request).agendas.add_places(who.publisher, who.key_id, name_of(name), wish, key))
 
 
 @router.delete(
@@ -162,4 +152,4 @@ async def remove_places(request: Request, name: str, places_id: str) -> Response
     """Take places back that a quick action added: free ones go, who has one keeps it."""
     who = await _keeper(request)
     agendas = wire(request).agendas
-    return json(await agendas.remove_places(who.publisher, who.key_id, _name(name), _name(places_id, "places_id")))
+    return json(await agendas.remove_places(who.publisher, who.key_id, name_of(name), name_of(places_id, "places_id")))

@@ -11,19 +11,12 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import QuestionsQuery, SettingChangesQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.territory import of_territory
-from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.api.wire import caller, json, name_of, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 
 router = APIRouter(prefix="/v1", tags=["en sus"])
 _KIND = re.compile(r"^(steps\.\d+)\.(?:ask|tell)(?=\.)")
-_NAME = re.compile(r"[a-z0-9_-]{1,40}")
-
-
-def _name(text: str) -> str:
-    if _NAME.fullmatch(text) is None:
-        raise InvalidInputError.of("name", "1 à 40 caractères parmi a-z, 0-9, - et _")
-    return text
 
 
 def _read_ladder(body: bytes) -> LadderIn:
@@ -46,7 +39,7 @@ async def consents(request: Request) -> Response:
 async def consent(request: Request, name: str) -> Response:
     """Return a consent."""
     who = await caller(request, Scope.PRACTICE)
-    return json(await wire(request).en_sus.one(who.publisher, _name(name)))
+    return json(await wire(request).en_sus.one(who.publisher, name_of(name)))
 
 
 @router.put(
@@ -59,14 +52,14 @@ async def put_consent(request: Request, name: str) -> Response:
     """Set or change who may be asked, when, and how often a day; in force at once."""
     who = await caller(request, Scope.PRACTICE)
     wish = parse(OverflowIn, await request.body()).model_dump()
-    return json(await wire(request).en_sus.put(who.publisher, _name(name), wish))
+    return json(await wire(request).en_sus.put(who.publisher, name_of(name), wish))
 
 
 @router.delete("/overflow/{name}", summary="Take a consent back", responses=problems(401, 403, 404, 422, 429, 503))
 async def remove_consent(request: Request, name: str) -> Response:
     """Take a consent back: no further question comes; one that was put may still be answered."""
     who = await caller(request, Scope.PRACTICE)
-    await wire(request).en_sus.remove(who.publisher, _name(name))
+    await wire(request).en_sus.remove(who.publisher, name_of(name))
     return json({"removed": name})
 
 

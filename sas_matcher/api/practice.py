@@ -1,7 +1,6 @@
 """Routes of the practices: publish, withdraw, see and answer bookings."""
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,13 +15,12 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, OutcomeIn, RefuseIn, SlotsIn, WithdrawIn
-from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.api.wire import caller, json, name_of, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.services.regulate import accepted
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
-_LIMIT_NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _STEP: Final = 250  # slots validated between two breaths of the event loop: about 5 ms
 
 
@@ -195,12 +193,6 @@ async def outcome(request: Request, booking_id: str) -> Response:
     return raw(accepted(done))
 
 
-def _limit_name(text: str) -> str:
-    if _LIMIT_NAME.fullmatch(text) is None:
-        raise InvalidInputError.of("name", "1 à 40 caractères parmi a-z, 0-9, - et _")
-    return text
-
-
 @router.get("/limits", summary="My limits", responses=problems(401, 403, 429, 503))
 async def limits(request: Request) -> Response:
     """Return the limits that this key may change, with what is taken of them in the next seven days."""
@@ -212,7 +204,7 @@ async def limits(request: Request) -> Response:
 async def limit(request: Request, name: str) -> Response:
     """Return a limit, with what is taken of it in the next seven days."""
     who = await caller(request, Scope.PRACTICE)
-    return json(await wire(request).limiting.one(who.publisher, _limit_name(name)))
+    return json(await wire(request).limiting.one(who.publisher, name_of(name)))
 
 
 @router.put(
@@ -228,12 +220,12 @@ async def put_limit(request: Request, name: str) -> Response:
     """
     who = await caller(request, Scope.PRACTICE)
     wish = parse(LimitIn, await request.body()).model_dump()
-    return raw(await wire(request).limiting.put(who.publisher, _limit_name(name), wish))
+    return raw(await wire(request).limiting.put(who.publisher, name_of(name), wish))
 
 
 @router.delete("/limits/{name}", summary="Take a limit back", responses=problems(401, 403, 404, 422, 429, 503))
 async def remove_limit(request: Request, name: str) -> Response:
     """Take a limit back: the places that it closed are open again at once."""
     who = await caller(request, Scope.PRACTICE)
-    await wire(request).limiting.remove(who.publisher, _limit_name(name))
+    await wire(request).limiting.remove(who.publisher, name_of(name))
     return json({"removed": name})

@@ -27,6 +27,7 @@ from sas_matcher.services.steer import Steering
 
 JSON: Final = "application/json"
 _KEY = re.compile(r"[\x21-\x7e]{8,128}")
+_NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -87,6 +88,17 @@ def uuid_of(text: str, field: str) -> str:
     """
     if _UUID.fullmatch(text) is None:
         raise InvalidInputError.of(field, "n'est pas un identifiant (UUID en minuscules)")
+    return text
+
+
+def name_of(text: str, field: str = "name") -> str:
+    """Check a practice's own name for something, from the path.
+
+    Raises:
+        InvalidInputError: not such a name.
+    """
+    if _NAME.fullmatch(text) is None:
+        raise InvalidInputError.of(field, "1 à 40 caractères parmi a-z, 0-9, - et _")
     return text
 
 

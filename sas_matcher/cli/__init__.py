@@ -177,8 +177,14 @@ def keys_issue(
     territories: Annotated[
         str, typer.Option("--territories", "--territory", metavar="CODES", help="Départements (69,01), ou « * ».")
     ] = "",
-    structures: Annotated[str, typer.Option(metavar="FINESS", help="Structures pour lesquelles elle publie.")] = "",
-    professionals: Annotated[str, typer.Option(metavar="RPPS", help="Professionnels, ou « * » (éditeur).")] = "",
+    structures: Annotated[
+        str,
+        typer.Option("--structures", "--structure", metavar="FINESS", help="Structures pour lesquelles elle publie."),
+    ] = "",
+    professionals: Annotated[
+        str,
+        typer.Option("--professionals", "--professional", metavar="RPPS", help="Professionnels, ou « * » (éditeur)."),
+    ] = "",
     source: Annotated[
         str, typer.Option(metavar="NOM", help="Nom de source des créneaux ; sinon la clé elle-même.")
     ] = "",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from sas_matcher.client import Booking, Event, Limit, NoPlace, Place, Promise, Request, Setting, SettingChange
 
@@ -143,8 +144,9 @@ def limit_lines(limit: Limit) -> Iterator[str]:
     most = many if limit.share is None else f"{limit.share} % de {counted}s parmi les places"
     period = "par demi-journée" if limit.period == "half_day" else "par jour"
     yield f"{limit.name} : au plus {most} {period} ({', '.join((*limit.professionals, *limit.structures))})"
+    zone = ZoneInfo(limit.zone)  # a day begins there, not where this machine stands
     for at in limit.periods:
-        yield f"  {clock(at.start.astimezone())} : {at.taken} sur {at.most}"
+        yield f"  {clock(at.start.astimezone(zone))} : {at.taken} sur {at.most}"
 
 
 def event_line(event: Event) -> str:

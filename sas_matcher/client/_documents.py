@@ -397,6 +397,7 @@ class Limit:
     period: str
     most: int | None
     share: int | None
+    zone: str
     professionals: tuple[str, ...]
     structures: tuple[str, ...]
     periods: tuple[LimitPeriod, ...]
@@ -415,6 +416,7 @@ class Limit:
             document["period"],
             document["most"],
             document["share"],
+            document["zone"],
             tuple(document["professionals"]),
             tuple(document["structures"]),
             tuple(periods),

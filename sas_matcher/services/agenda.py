@@ -107,13 +107,18 @@ class Agendas:
 
         Raises:
             NotFoundError: there is none of that name that this key may change.
+            ConflictError: somebody else has put something into it meanwhile.
         """
 
         def empty(known: dict[str, Any] | None) -> dict[str, Any]:
             return {**(known or {}), "hours": [], "closures": [], "feed": None, **NO_EXTRAS}
 
         done = await self._change(publisher, key_id, name, empty)
-        await self._store.forget(await self._known(publisher, name))
+        left = await self._known(publisher, name)
+        document = orjson.loads(left.document)
+        if document != empty(document):
+            raise ConflictError("L'agenda vient d'être changé par un autre ; relisez-le.")
+        await self._store.forget(left)
         return {"removed": name, "report": done["report"]}
 
     # -- what comes from a file ------------------------------------------------------------------------------------

@@ -147,8 +147,11 @@ class EnSus:
                 raise InvalidInputError.of("mode", f"cette demande se fait en : {', '.join(modes)}")
             if start <= now:
                 raise InvalidInputError.of("start", "est déjà passé ; proposez une heure à venir")
-            if start > datetime.fromisoformat(request["deadline"]):
-                raise InvalidInputError.of("start", f"au plus tard {request['deadline']}, l'échéance de la demande")
+            deadline = datetime.fromisoformat(request["deadline"]).astimezone(self._zone(request["territory"]))
+            if start > deadline:
+                raise InvalidInputError.of(
+                    "start", f"au plus tard le {deadline:%d/%m à %H h %M}, échéance de la demande"
+                )
             decision = self._priced(request, overflow, start, mode or modes[0], now)
         arguments = (start, mode or modes[0], self._ids.uuid(), min(now + HOLD, start), decision)
         return accepted(await self._ledger.change_booking("accept_question", now, question_id, arguments, once))
@@ -168,12 +171,15 @@ class EnSus:
         }
         own = {"slot_id": 0, "capacity": 1, "mode": mode, "booking_kind": "routine", "version": 0}
         began = int(start.timestamp())
-        zone = ZoneInfo(self._geography.territories[request["territory"]].timezone)
+        zone = self._zone(request["territory"])
         try:
             span = (began, began + 60 * overflow["minutes"])
             return explain_chosen(row, {**overflow, **own}, span, now, zone, ("asked", "EN_SUS"))
         except SlotFullError as late:
             raise SlotFullError("Le patient ne peut pas y être à temps : proposez une heure plus tardive.") from late
+
+    def _zone(self, territory: str) -> ZoneInfo:
+        return ZoneInfo(self._geography.territories[territory].timezone)
 
     async def refuse(self, question_id: str, reason: str, owns: Owns, once: Idempotency) -> str:
         """Say no; when nobody is left to answer, the next are asked at once. Returns the question's document.

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sas_matcher.domain.agenda import SHOWN
+from sas_matcher.ports import AgendaRecord
+from sas_matcher.services.agenda_show import AgendaShow
 from tests.api.conftest import Scene
 from tests.api.running import Caller, Running, eventually, rpps
 from tests.api.test_bad_input import problem
@@ -263,6 +265,24 @@ async def test_removed_it_is_gone_and_who_has_a_place_keeps_it(cabinet: Cabinet)
     problem(await cabinet.caller.get(f"/v1/agendas/{cabinet.name}"), 404, "not_found")
     assert (await cabinet.scene.regulator.request(firm["request_id"]))["status"] == "firm"
     assert await cabinet.slots() == []
+
+
+async def test_removal_does_not_take_what_another_puts_in_meanwhile(
+    cabinet: Cabinet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cabinet.put(cabinet.hours())
+    show = AgendaShow.show
+
+    async def interrupted(self: AgendaShow, record: AgendaRecord) -> Any:
+        done = await show(self, record)
+        monkeypatch.setattr(AgendaShow, "show", show)
+        await cabinet.put(cabinet.hours(start="14:00", end="15:00"))
+        return done
+
+    monkeypatch.setattr(AgendaShow, "show", interrupted)
+    problem(await cabinet.caller.http.delete(f"/v1/agendas/{cabinet.name}"), 409, "conflict")
+    left = (await cabinet.caller.get(f"/v1/agendas/{cabinet.name}")).json()
+    assert left["hours"][0]["start"] == "14:00" and len(await cabinet.slots()) == 4
 
 
 # -- who may -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -189,6 +191,9 @@ async def test_what_a_yes_cannot_be(scene: Scene, territory: Territory, doctors:
         ({"mode": "cabinet", "patient": "x"}, "patient"),
     ]:
         problem(await one.accept(question, body=body), 422, "invalid_input", field)
+    late = problem(await one.accept(question, minutes=241, body={"mode": "cabinet"}), 422, "invalid_input", "start")
+    deadline = datetime.fromisoformat(question["deadline"]).astimezone(ZoneInfo("Europe/Paris"))
+    assert f"{deadline:%d/%m à %H h %M}" in late["errors"][0]["message"]
     problem(await one.accept(question, minutes=0.5, body={"mode": "cabinet"}), 409, "slot_full")
     # a patient at that hour already
     doctor = {"rpps": one.rpps, "name": "Dr Fictif"}

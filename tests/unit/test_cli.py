@@ -662,6 +662,13 @@ async def test_a_limit_is_set_and_reads_in_french(service: Callable[..., Fake]) 
     assert json.loads(fake.calls[0].content) == {"most": 1}
 
 
+async def test_a_limits_day_begins_where_the_practice_is(service: Callable[..., Fake]) -> None:
+    said: list[str] = []
+    service(ok({**LIMIT, "zone": "Indian/Reunion"}))
+    await calls.put_limit("http://127.0.0.1:9", "sas_k_s", "quota", {"most": 1}, said.append)
+    assert said[1] == "  23/11 à 3 h 00 : 1 sur 1"
+
+
 async def test_limits_are_listed_or_there_is_none(service: Callable[..., Fake]) -> None:
     said: list[str] = []
     service(ok({"limits": [{**LIMIT, "most": None, "share": 30, "counts": "visits", "period": "day"}]}))
