@@ -9,7 +9,15 @@ import pytest
 from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching import engine
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, decide, find_candidates
+from sas_matcher.matching.engine import (
+    SOON,
+    Candidates,
+    OpenRequest,
+    Pick,
+    build_problem,
+    decide,
+    find_candidates,
+)
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.terms import Terms
 from solver import Plan, Problem, solve
@@ -297,8 +305,10 @@ def test_work_pauses_so_that_others_may_run(monkeypatch: pytest.MonkeyPatch) -> 
 # -- alternatives and reasons ------------------------------------------------------------------------------------
 
 
-def test_alternatives_are_free_cheapest_first_and_four_at_the_most() -> None:
-    batch, found = burst(50, 60)
+@pytest.mark.parametrize(("requests", "places"), [(50, 60), (SOON + 72, SOON + 82)])
+def test_alternatives_are_free_cheapest_first_and_four_at_the_most(requests: int, places: int) -> None:
+    """Also where all that is sorted at first is taken."""
+    batch, found = burst(requests, places)
     picks = run(batch, found)
     taken = {pick.slot_id for pick in picks}
     free = [n for n in found[0].slot_id[found[0].cost.argsort(kind="stable")].tolist() if n not in taken]
