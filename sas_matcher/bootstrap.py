@@ -37,8 +37,8 @@ from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.linking import fhir_services, national_sender
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.doubts import doubt_min
-from sas_matcher.matching.engine import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
 from sas_matcher.replay.history import RecordedDays

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final, Literal
 
 from sas_matcher.domain.vocabulary import Mode
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km
 

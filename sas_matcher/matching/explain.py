@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, PROFESSION_LABELS, Mode, Profession
-from sas_matcher.matching.engine import ALTERNATIVES, Candidates, OpenRequest, Pick
+from sas_matcher.matching.candidates import Candidates, OpenRequest
+from sas_matcher.matching.engine import ALTERNATIVES, Pick
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations

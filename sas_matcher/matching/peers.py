@@ -31,7 +31,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import orjson
 
-from sas_matcher.matching.engine import ALTERNATIVES, HELPED, Candidates, OpenRequest, Pick
+from sas_matcher.matching.candidates import Candidates, OpenRequest
+from sas_matcher.matching.engine import ALTERNATIVES, HELPED, Pick
 from sas_matcher.matching.market import Floats, Ints, Market
 from sas_matcher.travel import haversine_km
 
@@ -82,7 +83,7 @@ def choose(policy: str, batch: Sequence[OpenRequest], found: Sequence[Candidates
     Args:
         policy: one of ``PEERS``.
         batch: the open requests.
-        found: for each, every place that it could be given now (``engine.find_candidates``).
+        found: for each, every place that it could be given now (``candidates.find_candidates``).
         search: what ``official`` sees; ``fcfs-nearest`` needs nothing but the candidates.
 
     Returns:

@@ -19,7 +19,7 @@ class Fair(NamedTuple):
 
 
 class Places(Protocol):
-    """Places that one request could have, row by row (see ``engine.Candidates``)."""
+    """Places that one request could have, row by row (see ``candidates.Candidates``)."""
 
     @property
     def start(self) -> Ints: ...  # noqa: D102 - epoch seconds

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, MAY_SERVE, Delay, Mode, Offer
-from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.market import Floats, Ints, Market
 from sas_matcher.matching.terms import Terms
 

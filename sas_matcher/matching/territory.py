@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.desk import Desk, Verdict
-from sas_matcher.matching.engine import Candidates, OpenRequest
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Pairs

@@ -8,7 +8,8 @@ import orjson
 
 from sas_matcher.domain.errors import SlotFullError
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.engine import OpenRequest, Pick, find_candidates
+from sas_matcher.matching.candidates import OpenRequest, find_candidates
+from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, place_row, stable_key
 from sas_matcher.matching.terms import Terms

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, find_candidates, picked
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.engine import Pick, picked
 from sas_matcher.matching.explain import (
     PlaceGoneError,
     explain,

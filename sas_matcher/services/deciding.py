@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, decide
+from sas_matcher.matching.candidates import Candidates, OpenRequest
+from sas_matcher.matching.engine import Pick, decide
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.peers import OFFICIAL, PEERS, Search, choose
 from sas_matcher.ports import Clock

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
-from sas_matcher.matching.engine import Candidates, OpenRequest
 from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms

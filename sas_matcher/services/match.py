@@ -20,7 +20,7 @@ from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.limits import is_child
 from sas_matcher.domain.vocabulary import Tier, matching_specialty
-from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.explain import (
     PlaceGoneError,
 )

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from sas_matcher.domain.vocabulary import Mode
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.market import KM_PER_DEGREE, Spot
 from sas_matcher.matching.terms import TIER_RANK
 

@@ -18,7 +18,7 @@ from sas_matcher.domain.errors import (
 )
 from sas_matcher.domain.policy import DEFAULT_HOLD_S
 from sas_matcher.domain.vocabulary import DELAY_SPAN, SPECIALTIES, Delay, Mode, Tier, matching_specialty, tier_of
-from sas_matcher.matching.engine import OpenRequest, find_candidates
+from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Ledger, Outcome

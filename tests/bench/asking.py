@@ -21,7 +21,7 @@ import numpy as np
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.asking import Person, Step, next_move
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import Terms
 
 DAYS: Final = 10

@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 
-from sas_matcher.matching.engine import OpenRequest, Pick, decide, find_candidates
+from sas_matcher.matching.candidates import OpenRequest, find_candidates
+from sas_matcher.matching.engine import Pick, decide
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.relax import relaxations

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem, find_candidates
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.engine import Pick, build_problem
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.terms import Terms
 from sas_matcher.travel import EARTH_RADIUS_KM

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from sas_matcher.domain.limits import Counts, period_start
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching import engine
-from sas_matcher.matching.engine import Candidates, OpenRequest, Pick, build_problem
+from sas_matcher.matching import candidates, engine
+from sas_matcher.matching.candidates import Candidates, OpenRequest
+from sas_matcher.matching.engine import Pick, build_problem
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.limits import Turn, Under
 from sas_matcher.matching.market import Market, PlaceRow, site_json
@@ -158,8 +159,8 @@ def test_a_batch_keeps_every_limit_and_states_its_gap(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[Problem], Plan], case: Case
 ) -> None:
     """With lists of one place each, so that the loop must find the rest at the prices of places and limits."""
-    for name in ("CHEAPEST", "SPREAD", "ADDED"):
-        monkeypatch.setattr(engine, name, 1)
+    for module, name in ((candidates, "CHEAPEST"), (candidates, "SPREAD"), (engine, "ADDED")):
+        monkeypatch.setattr(module, name, 1)
     market, batch, lefts = case
     found = all_candidates(market, batch)
     picks = run(batch, found, TERMS, answer=answer)

@@ -9,7 +9,7 @@ import pytest
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.asking import Move, Person, Step, chance_of_yes, choose_wave, may_be_asked, next_move
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import Terms
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)  # a Monday, 9 h in Paris

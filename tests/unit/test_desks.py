@@ -10,8 +10,8 @@ import pytest
 
 from adapters.solving import ProcessSolver
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS, Commitment
-from sas_matcher.matching.engine import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.pairs import Codes, Requests, Slots

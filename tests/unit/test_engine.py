@@ -9,15 +9,8 @@ import pytest
 from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching import engine
-from sas_matcher.matching.engine import (
-    SOON,
-    Candidates,
-    OpenRequest,
-    Pick,
-    build_problem,
-    decide,
-    find_candidates,
-)
+from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.engine import SOON, Pick, build_problem, decide
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.terms import Terms
 from solver import Plan, Problem, solve

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.doubts import USUAL_SHARE, doubt_min, phantom_share
-from sas_matcher.matching.engine import OpenRequest, find_candidates
 from sas_matcher.matching.explain import PlaceGoneError, at_text, explain, hour_text, wait_text, why_none
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.terms import Terms

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from sas_matcher.matching.engine import find_candidates
+from sas_matcher.matching.candidates import find_candidates
 from sas_matcher.matching.loading import Loader
 from sas_matcher.matching.market import Market, PlaceRow, exactly, site_json
 from sas_matcher.matching.terms import Terms

@@ -14,7 +14,7 @@ import pytest
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.matching.engine import OpenRequest
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
 from sas_matcher.services import deciding, match, open_requests

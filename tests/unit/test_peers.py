@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.engine import OpenRequest, Pick
+from sas_matcher.matching.candidates import OpenRequest
+from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import REASON_TEXT, explain
 from sas_matcher.matching.market import PlaceRow, site_json
 from sas_matcher.matching.peers import PEERS, Search, choose

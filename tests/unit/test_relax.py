@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from sas_matcher.api.openapi import NO_PLACE_SCHEMA, RELAXATION_SCHEMA
 from sas_matcher.domain.vocabulary import MAY_SERVE, PROFESSION_LABELS, Tier
 from sas_matcher.matching import engine
-from sas_matcher.matching.engine import OpenRequest, find_candidates
+from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, PlaceRow, stable_key
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
