@@ -1,4 +1,7 @@
-"""Hours into instants, against an oracle that walks through days and minutes and uses no library of rules."""
+"""Hours into instants, against an oracle that walks through days and minutes and uses no library of rules.
+
+Many more cases, against another library of rules and other clocks: ``python -m tests.bench.recurrence``.
+"""
 
 import calendar
 from collections.abc import Iterator
@@ -22,6 +25,8 @@ ZONES: Final = (
     "Indian/Mayotte",
     "America/Miquelon",  # changes its clocks on other days than Paris
     "Pacific/Noumea",
+    "Pacific/Tahiti",
+    "Pacific/Marquesas",  # half an hour off
 )
 DAY_NAMES: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 ONE_DAY: Final = timedelta(days=1)

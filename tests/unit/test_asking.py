@@ -64,6 +64,8 @@ def test_the_chance_starts_at_the_prior_and_learns() -> None:
     assert chance_of_yes(person(1)) == pytest.approx(13 / 29)
     assert chance_of_yes(person(1, answered=29)) == pytest.approx(13 / 58)
     assert chance_of_yes(person(1, answered=29, yes=29)) == pytest.approx(42 / 58)
+    # less for each question that they already got today
+    assert chance_of_yes(person(1, today=2)) == pytest.approx(0.95**2 * 13 / 29)
     # in the end it is what they do
     assert chance_of_yes(person(1, answered=10_000, yes=1_000)) == pytest.approx(0.1, abs=0.002)
 
