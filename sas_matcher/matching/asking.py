@@ -18,8 +18,8 @@ from sas_matcher.travel import haversine_km
 # table of facts: "accepted .3–.6"). mean·(1−mean)/sd² − 1 with sd = .15/1.645 is 29 answers, of which 13 a yes.
 PRIOR_YES: Final = 13.0
 PRIOR_NO: Final = 16.0
-# What each question of the day leaves of the chance: nobody has measured it. .95 was chosen among four on the seeds 0 to 7
-# of ``tests.bench.asking``, where it helps if people tire (.8 there) and costs nothing if they do not.
+# What each question of the day leaves of the chance: nobody has measured it. .95 was chosen among four on the seeds 0
+# to 7 of ``tests.bench.asking``, where it helps if people tire (.8 there) and costs nothing if they do not.
 TIRED: Final = 0.95
 
 
@@ -123,7 +123,7 @@ class Move:
 
 
 def chance_of_yes(person: Person) -> float:
-    """Estimate how likely a yes is: the mean of the posterior (``PRIOR_YES``), less for each question today (``TIRED``)."""
+    """Estimate how likely a yes is: the posterior's mean (``PRIOR_YES``), less for each question today (``TIRED``)."""
     return (PRIOR_YES + person.yes) / (PRIOR_YES + PRIOR_NO + person.answered) * TIRED**person.today
 
 

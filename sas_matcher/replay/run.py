@@ -13,6 +13,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
@@ -126,6 +127,7 @@ class Replay:
         history: earlier days, to learn from.
         seed: of the futures drawn.
         crisis_from: when a crisis is declared, for ``auto``.
+        mt_first: the territory lets a place at the médecin traitant's come first; else it has the day's bonus.
         stopwatch: seconds of real time, for the figures on decisions.
         advance: hears how many of the day's events have happened since it was last told.
         journal: hears what the matcher decides together.
@@ -139,6 +141,7 @@ class Replay:
         history: Sequence[DayLog] = (),
         seed: int = 0,
         crisis_from: Instant | None = None,
+        mt_first: bool = False,
         stopwatch: Callable[[], float],
         advance: Callable[[int], object] = lambda _: None,
         journal: Publisher | None = None,
@@ -163,7 +166,7 @@ class Replay:
             territories=[day.meta.territory],
             zone_of=lambda _: self._zone,
             landmass_of=lambda _: 0,  # a day log knows distances, no seas
-            terms=terms,
+            terms=replace(terms, mt_first=mt_first),
             policy=policy,
             history=KnownDays(history, self._tiers),
             seed=seed,
@@ -428,6 +431,7 @@ def replay_day(
     history: Sequence[DayLog] = (),
     seed: int = 0,
     crisis_from: Instant | None = None,
+    mt_first: bool = False,
     stopwatch: Callable[[], float] = time.perf_counter,
     advance: Callable[[int], object] = lambda _: None,
     watch: Watch | None = None,
@@ -440,6 +444,7 @@ def replay_day(
         history: Earlier days, to learn from; without any, nothing is forecast and nothing priced.
         seed: Of the futures drawn.
         crisis_from: When a crisis is declared, for ``auto``.
+        mt_first: The territory lets a place at the médecin traitant's come first.
         stopwatch: Seconds of real time; it measures, and decides nothing.
         advance: Hears how many of the day's events have happened since it was last told.
         watch: Hears of every batch.
@@ -461,6 +466,7 @@ def replay_day(
         history=history,
         seed=seed,
         crisis_from=crisis_from,
+        mt_first=mt_first,
         stopwatch=stopwatch,
         advance=advance,
         watch=watch,

@@ -1,4 +1,4 @@
-"""Agendas against ical.js and the clocks of ICU: ``python -m tests.bench.recurrence PATH/ical.js/dist/ical.js [CASES]``.
+"""Agendas against ical.js and the clocks of ICU: ``python -m tests.bench.recurrence …/ical.js/dist/ical.js [CASES]``.
 
 Draws rules, exceptions, days, hours and zones of France (overseas ones; half of the windows around a change of clocks),
 lets ``sas_matcher.recurrence.expand`` (dateutil, zoneinfo) and Node (ical.js 2: ``npm install ical.js@2``; ``Intl``)
@@ -79,7 +79,7 @@ def _case(rng: Random) -> dict[str, Any]:
 
 
 def _ours(case: dict[str, Any]) -> list[tuple[int, int]]:
-    """What the service publishes of it: (start, end) in epoch milliseconds of each range that begins on a day asked for."""
+    """Return what the service publishes: (start, end) in epoch milliseconds of each range, and of some days more."""
     start = time.fromisoformat(case["start"])
     first = date.fromisoformat(case["first"])
     end = (datetime.combine(first, start) + timedelta(minutes=case["minutes"])).time()
