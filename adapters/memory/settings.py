@@ -13,6 +13,10 @@ from sas_matcher.domain.policy import (
     LIVE_POLICIES,
     MOST_AGEING_PCT_PER_H,
     MOST_FAIR_LOAD_MIN,
+    MOST_KM,
+    MOST_RADIUS_PCT,
+    MOST_RESERVE_PCT,
+    MOST_TELE_BONUS_MIN,
     needs_leave,
 )
 from sas_matcher.ports import SettingChange
@@ -59,6 +63,11 @@ def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> N
         and setting["mt_rule"] in ("bonus", "first")
         and 0 <= setting["ageing_pct_per_h"] <= MOST_AGEING_PCT_PER_H
         and 0 <= setting["fair_load_min"] <= MOST_FAIR_LOAD_MIN
+        and 100 <= setting["radius_pct"] <= MOST_RADIUS_PCT
+        and 0 <= setting["urgent_reserve_pct"] <= MOST_RESERVE_PCT
+        and 0 <= setting["tele_bonus_min"] <= MOST_TELE_BONUS_MIN
+        and all(1 <= share <= 100 for share in setting["borrow"].values())
+        and 0 <= setting["borrow_km"] <= MOST_KM
         and why != ""
     )
     if not right:

@@ -300,6 +300,7 @@ class Tables:
         self.setting_log.setdefault(territory, []).append(data)
         about = (f"settings:{territory}", change["version"], change["key_id"], (f"t:{territory}", "t:*"))
         self.say(now, territory, "events", "settings.changed", data, *about)
+        self.say(now, territory, "requests", "settings", "{}", *about[:3], ())
 
     def announce_booking(self, now: datetime, b: Booking) -> None:
         """Announce what a booking became to the practice."""

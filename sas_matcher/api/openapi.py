@@ -80,7 +80,7 @@ NO_PLACE_SCHEMA: Final = {
     "properties": {
         "reason": {
             "type": "string",
-            "description": "Stable code: the first true one of the day log, or LIMIT_REACHED",
+            "description": "Stable code: the first true one of the day log, LIMIT_REACHED or KEPT_FOR_URGENT",
         },
         "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
         "nearest_km": {"type": ["number", "null"]},
@@ -154,6 +154,21 @@ _SETTING: Final = {
         "type": "number",
         "description": "Minutes that each patient of a professional adds to the cost of his places",
     },
+    "radius_pct": {"type": "integer", "description": "Of the radius asked for"},
+    "urgent_reserve_pct": {
+        "type": "integer",
+        "description": "Share of the places here that only T0 and T1 get until an hour before they begin",
+    },
+    "tele_bonus_min": {
+        "type": "number",
+        "description": "Minutes that a consultation by video is worth to who accepts one",
+    },
+    "borrow": {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        "description": "By neighbouring territory, the share of its places within reach up to borrow_km",
+    },
+    "borrow_km": {"type": "number"},
 }
 SETTING_SCHEMA: Final = {
     "type": "object",

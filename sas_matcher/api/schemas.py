@@ -20,7 +20,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.limits import Counts, Period
-from sas_matcher.domain.policy import MOST_AGEING_PCT_PER_H, MOST_FAIR_LOAD_MIN
+from sas_matcher.domain.policy import (
+    MOST_AGEING_PCT_PER_H,
+    MOST_FAIR_LOAD_MIN,
+    MOST_KM,
+    MOST_RADIUS_PCT,
+    MOST_RESERVE_PCT,
+    MOST_TELE_BONUS_MIN,
+)
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
@@ -318,6 +325,8 @@ class OutcomeIn(Strict):
     outcome: Literal["fulfilled", "noshow"]
 
 
+Territory = Annotated[str, StringConstraints(pattern=r"^(?:[0-9]{2}|2A|2B|97[1-6])$")]
+Borrow = Annotated[dict[Territory, Annotated[int, Field(ge=1, le=100)]], Field(max_length=20)]
 LivePolicy = Literal["firm", "promise", "crisis", "auto"]
 
 
@@ -354,6 +363,21 @@ class SettingIn(Strict):
     fair_load_min: Annotated[float, Field(ge=0, le=MOST_FAIR_LOAD_MIN)] | None = Field(
         default=None, description="Minutes ajoutées au coût d'une place par patient déjà pris chez ce professionnel"
     )
+    radius_pct: Annotated[int, Field(ge=100, le=MOST_RADIUS_PCT)] | None = Field(
+        default=None, description="Rayon accordé, en % de celui de la demande"
+    )
+    urgent_reserve_pct: Annotated[int, Field(ge=0, le=MOST_RESERVE_PCT)] | None = Field(
+        default=None, description="Part des places gardée pour T0 et T1 jusqu'à une heure avant leur début"
+    )
+    tele_bonus_min: Annotated[float, Field(ge=0, le=MOST_TELE_BONUS_MIN)] | None = Field(
+        default=None, description="Minutes que vaut une téléconsultation pour qui l'accepte"
+    )
+    borrow: Borrow | None = Field(
+        default=None, description="Part des places de départements voisins à portée, en %, par département"
+    )
+    borrow_km: Annotated[float, Field(ge=0, le=MOST_KM)] | None = Field(
+        default=None, description="Jusqu'où vont ces emprunts, quel que soit le rayon de la demande"
+    )
     why: Annotated[Text, Field(description="Motif, gardé au journal ; aucune identité de patient")]
     version: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         default=None, description="Version lue : refuse le changement si une autre est en vigueur"
@@ -368,7 +392,8 @@ class SettingIn(Strict):
     def changes(self) -> dict[str, Any]:
         """Return what is to change, by column; of ``policy``, by tier."""
         given = self.model_dump(exclude={"why", "version"}, exclude_none=True)
-        return {name: value for name, value in given.items() if value != {}}
+        # an empty policy names nothing; an empty borrow ends what was borrowed
+        return {name: value for name, value in given.items() if value != {} or name == "borrow"}
 
 
 class Hello(Strict):

@@ -8,7 +8,14 @@ import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
 from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.domain.policy import LIVE_POLICIES, MOST_AGEING_PCT_PER_H, MOST_FAIR_LOAD_MIN
+from sas_matcher.domain.policy import (
+    LIVE_POLICIES,
+    MOST_AGEING_PCT_PER_H,
+    MOST_FAIR_LOAD_MIN,
+    MOST_RADIUS_PCT,
+    MOST_RESERVE_PCT,
+    MOST_TELE_BONUS_MIN,
+)
 from sas_matcher.domain.vocabulary import Tier
 
 settings = typer.Typer(
@@ -73,6 +80,24 @@ def settings_set(
             help="Répartition : minutes ajoutées à une place par patient déjà pris chez ce professionnel.",
         ),
     ] = None,
+    radius: Annotated[
+        int | None, typer.Option(min=100, max=MOST_RADIUS_PCT, metavar="%", help="Rayon, en % de celui de la demande.")
+    ] = None,
+    reserve: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=MOST_RESERVE_PCT, metavar="%", help="Places gardées pour T0 et T1 jusqu'à une heure avant."
+        ),
+    ] = None,
+    tele: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=MOST_TELE_BONUS_MIN,
+            metavar="MINUTES",
+            help="Ce que vaut une téléconsultation pour qui l'accepte.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change ce qui est donné, laisse le reste, et affiche les réglages."""
@@ -86,6 +111,9 @@ def settings_set(
         "mt_rule": mt,
         "ageing_pct_per_h": ageing,
         "fair_load_min": fair,
+        "radius_pct": radius,
+        "urgent_reserve_pct": reserve,
+        "tele_bonus_min": tele,
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:

@@ -43,6 +43,7 @@ HELP: Final = {
     "NO_SLOT_IN_RADIUS": "essayez un rayon plus grand (--radius)",
     "NO_SLOT_BEFORE_DEADLINE": "essayez un délai plus long (--delay)",
     "ALL_TAKEN": "la demande reste ouverte : la première place qui se libère lui est proposée",
+    "KEPT_FOR_URGENT": "la demande reste ouverte : ces places sont à tous une heure avant leur début",
     "LIMIT_REACHED": "la demande reste ouverte : elle a une place dès que le cabinet en rend une ou relève sa limite",
 }
 """What may help, for each reason why there is no place, when the service knows no place that would."""
@@ -180,6 +181,15 @@ def setting_lines(setting: Setting) -> Iterator[str]:
     yield f"  Méd. traitant  {rule}"
     yield f"  Vieillissement {_number(setting.ageing_pct_per_h)} % de la valeur du palier par heure d'attente"
     yield f"  Répartition    {_number(setting.fair_load_min)} min par patient déjà pris chez le même professionnel"
+    if setting.radius_pct != 100:
+        yield f"  Rayon          {setting.radius_pct} % de celui de la demande"
+    if setting.urgent_reserve_pct:
+        yield f"  Réserve        {setting.urgent_reserve_pct} % des places gardées à T0 et T1 jusqu'à une heure avant"
+    if setting.tele_bonus_min:
+        yield f"  Téléconsult.   vaut {_number(setting.tele_bonus_min)} min pour qui l'accepte"
+    if setting.borrow:
+        lenders = ", ".join(f"{share} % de {name}" for name, share in setting.borrow.items())
+        yield f"  Emprunts       {lenders}, jusqu'à {_number(setting.borrow_km)} km"
 
 
 def _policies(setting: Setting) -> Iterator[str]:

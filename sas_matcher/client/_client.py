@@ -314,7 +314,8 @@ class SasClient(AgendaCalls, AskingCalls):
         Args:
             territory: Code of the département.
             changes: ``policy``, ``crisis``, ``crisis_allowed``, ``hold_seconds``, ``mt_rule``,
-                ``ageing_pct_per_h`` and ``fair_load_min``.
+                ``ageing_pct_per_h``, ``fair_load_min``, ``radius_pct``, ``urgent_reserve_pct``, ``tele_bonus_min``,
+                ``borrow`` and ``borrow_km``.
             why: Kept in the trace; no patient's identity.
             version: The one that was read; the service refuses the change (``conflict``) when there is another since.
             idempotency_key: Of this change; made when missing.

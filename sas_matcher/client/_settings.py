@@ -20,6 +20,10 @@ class Setting:
         mt_rule: The médecin traitant's place is worth a ``bonus``, or goes ``first``.
         ageing_pct_per_h: What a request gains for each hour that it waits, in percent of its tier's value.
         fair_load_min: Minutes that each patient of a professional adds to the cost of his places.
+        radius_pct: Percent of the radius asked for.
+        urgent_reserve_pct: Share of the places here that only T0 and T1 get until an hour before they begin.
+        tele_bonus_min: Minutes that a consultation by video is worth.
+        borrow: By neighbouring territory, the share of its places within reach up to ``borrow_km``.
         version: Counts changes; 0 while nothing was changed, and ``changed_at`` is ``None``.
     """
 
@@ -32,6 +36,11 @@ class Setting:
     mt_rule: str
     ageing_pct_per_h: float
     fair_load_min: float
+    radius_pct: int
+    urgent_reserve_pct: int
+    tele_bonus_min: float
+    borrow: Mapping[str, int]
+    borrow_km: float
     version: int
     changed_at: datetime | None
     raw: Json
@@ -49,6 +58,11 @@ class Setting:
             document["mt_rule"],
             document["ageing_pct_per_h"],
             document["fair_load_min"],
+            document["radius_pct"],
+            document["urgent_reserve_pct"],
+            document["tele_bonus_min"],
+            document["borrow"],
+            document["borrow_km"],
             document["version"],
             _instant(document["changed_at"]),
             document,

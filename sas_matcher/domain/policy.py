@@ -39,6 +39,14 @@ MOST_AGEING_PCT_PER_H: Final = 2.0
 # Half an hour for each patient would send people across a département to spare a colleague one: our guess of enough.
 MOST_FAIR_LOAD_MIN: Final = 30.0
 
+# What a tension or a crisis may open (domain/crisis.py). Three times the national platform's circle, and never beyond
+# the widest radius that a request may ask for; one place in five is left to those who can wait; a consultation by
+# video instead of an hour's way. All ours: nobody has published what worked.
+MOST_RADIUS_PCT: Final = 300
+MOST_KM: Final = 150.0
+MOST_RESERVE_PCT: Final = 80
+MOST_TELE_BONUS_MIN: Final = 60.0
+
 DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "hold_seconds": DEFAULT_HOLD_S,
     "mt_rule": "bonus",
@@ -47,6 +55,11 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "crisis": False,
     "ageing_pct_per_h": 0.0,
     "fair_load_min": 0.0,
+    "radius_pct": 100,
+    "urgent_reserve_pct": 0,
+    "tele_bonus_min": 0.0,
+    "borrow": {},
+    "borrow_km": 0.0,
     "version": 0,
     "changed_at": None,
 }
@@ -56,6 +69,10 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
 ``first``. ``policy``: by tier. ``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
 ``ageing_pct_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
 ``fair_load_min``: minutes that each patient whom a professional already has adds to the cost of his places.
+``radius_pct``: percent of the radius asked for, ``MOST_KM`` at the most. ``urgent_reserve_pct``: share of the places
+here that only T0 and T1 get until an hour before they begin. ``tele_bonus_min``: minutes that a consultation by video
+is worth to those who accept one. ``borrow``: by neighbouring territory, the share of its places (percent) that
+requests from here reach as far as ``borrow_km``, whatever their radius.
 """
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
-from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
+from sas_matcher.matching.sharing import URGENT, kept, lent
+from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
 from solver import spread_selection
 
@@ -48,6 +49,8 @@ class OpenRequest:
     was_promised: bool = False
     # whether limits on children count it
     child: bool = False
+    # the radius that was asked for, where its territory widens it
+    asked_km: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Candidates:
     # who receives, and until when he sees nobody else
     professional: Ints
     until: Ints
+    # which are consultations by video
+    tele: npt.NDArray[np.bool_]
     # what limits of practices count this request, where there are any
     under: Under | None = None
     # patients whom each one's professional has already, where loads are spread
@@ -97,6 +102,7 @@ def _rows(
     request: OpenRequest,
     meeting: npt.NDArray[np.bool_] | None,
     now: float,
+    reach_km: float,
     *,
     tele: bool,
     full: bool,
@@ -113,7 +119,7 @@ def _rows(
     if request.specialty is not None:
         keep &= part.column("specialty")[window] == market.specialties.known(request.specialty)
     if not tele:
-        keep &= np.abs(part.column("lat")[window] - request.lat) <= SLACK * request.radius_km / KM_PER_DEGREE
+        keep &= np.abs(part.column("lat")[window] - request.lat) <= SLACK * reach_km / KM_PER_DEGREE
         keep &= part.column("landmass")[window] == request.landmass
     rows: Ints = keep.nonzero()[0] + window.start
     if request.not_slots and rows.size:
@@ -121,6 +127,9 @@ def _rows(
     if request.not_professionals and rows.size:
         banned = [market.professionals.known(name) for name in request.not_professionals]
         rows = rows[~np.isin(part.column("professional")[rows], banned)]
+    if market.reserves and TIER_RANK[request.tier] > URGENT and rows.size:
+        # a seat that was promised stays promised, whatever is kept since
+        rows = rows[~kept(market, part, rows, now) | (part.column("slot_id")[rows] == request.promised)]
     return rows
 
 
@@ -140,10 +149,11 @@ def find_candidates(
     meeting = market.offers.meeting(request.needs) if request.needs else None
     parts: list[tuple[Partition, Ints]] = []
     away = 0  # rows with a distance; those without come last
+    reach = max(request.radius_km, terms.borrow_km) if terms.borrow else request.radius_km
     for mode in sorted(set(request.modes), key=Mode.TELE.__eq__):
         tele = mode == Mode.TELE
-        for part in market.near(request.profession, mode, request.lat, request.lon, request.radius_km):
-            rows = _rows(market, part, request, meeting, now, tele=tele, full=full)
+        for part in market.near(request.profession, mode, request.lat, request.lon, reach):
+            rows = _rows(market, part, request, meeting, now, reach, tele=tele, full=full)
             if rows.size:
                 parts.append((part, rows))
                 away += 0 if tele else rows.size
@@ -159,7 +169,10 @@ def find_candidates(
     km[:away] = haversine_km(request.lat, request.lon, column("lat")[:away], column("lon")[:away])
     travel[:away] = travel_min(km[:away], terms.base_min, terms.min_per_km)
     # télé has no distance, which is within any radius
-    fit = ((km <= request.radius_km) & (start - now >= 60 * travel)).nonzero()[0]
+    near = km <= request.radius_km
+    if terms.borrow:
+        near |= (km <= terms.borrow_km) & lent(market, column("slot_id"), column("site"), terms.borrow)
+    fit = (near & (start - now >= 60 * travel)).nonzero()[0]
     under = None
     if market.limits:
         under = Under(market.limits, column("limits")[fit], request.child)
@@ -173,6 +186,8 @@ def find_candidates(
     allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
     wait_min = (start - request.created_at) / 60
     minutes = travel + tier.wait_weight * wait_min - terms.mt_bonus_min * is_mt
+    if terms.tele_bonus_min:
+        minutes = minutes - terms.tele_bonus_min * (fit >= away)
     load = None
     if terms.fair_load_min and not full:
         load = market.loads([part for part, _ in parts], now)[professional]
@@ -196,6 +211,7 @@ def find_candidates(
         worth=terms.worth(request.tier, now - request.created_at),
         professional=professional,
         until=column("until")[fit],
+        tele=fit >= away,
         under=under,
         load=load,
         doubt_min=doubt,

@@ -22,6 +22,7 @@ from sas_matcher.matching.field import Field
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.planning import FieldPlan, FieldTask, Task
+from sas_matcher.matching.sharing import URGENT
 from sas_matcher.matching.terms import Terms
 
 WAITING, PROMISED, FIRM, CLOSED = range(4)
@@ -79,6 +80,8 @@ class Desk:
         self._fresh: list[int] = []
         self._beyond: dict[int, float] = {}
         self._barred: dict[int, frozenset[int]] = {}
+        # slots that only urgent requests may have for now
+        self._kept: set[int] = set()
         # waiting or promised; what each could be given when it called, until something new comes
         self._open: dict[int, None] = {}
         self._own: dict[int, Pairs] = {}
@@ -121,6 +124,9 @@ class Desk:
             if profession >= 0 and those.size:
                 i, j = np.repeat(those, these.size), np.tile(these, those.size)
                 pairs = self._unbarred(feasible(self.requests, i, self.slots, j, self.codes.meets, self.terms))
+                if self._kept:
+                    urgent = self.requests.tier[pairs.request] <= URGENT
+                    pairs = pairs.where(urgent | ~np.isin(pairs.slot, list(self._kept)))
                 self._field(profession).add(pairs)
                 parts.append(pairs)
         pairs = Pairs.join(parts)
@@ -139,6 +145,26 @@ class Desk:
                 theirs = np.isin(self.slots.professional[pairs.slot], list(owners))
                 pairs = pairs.where((pairs.request != request) | ~theirs)
         return pairs
+
+    def keep_for_urgent(self, slot: int) -> None:
+        """Pair a slot that has just come with urgent requests only, until it is released."""
+        self._kept.add(slot)
+
+    def release(self, slot: int) -> None:
+        """A slot that was kept for urgent requests is everybody's: pair it with the others who are open."""
+        if slot not in self._kept:
+            return
+        self._absorb()
+        self._kept.discard(slot)
+        profession = int(self.slots.profession[slot])
+        those = [r for r in self._open if self.requests.tier[r] > URGENT and self.requests.profession[r] == profession]
+        if those and self.left[slot] > 0:
+            one = np.array([slot], np.intp)
+            waiting = np.array(those, np.intp)
+            pairs = feasible(self.requests, waiting, self.slots, one, self.codes.meets, self.terms)
+            self._field(profession).add(self._unbarred(pairs))
+            self._own.clear()
+            self._field(profession).edge = -np.inf
 
     def see(self, now: float, start: float, seats: int) -> int:
         """A slot from beyond the territory, known only by who may use it: nothing is forecast for it."""

@@ -16,7 +16,8 @@ from sas_matcher.matching.engine import ALTERNATIVES, Pick
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
-from sas_matcher.matching.terms import UNITS_PER_MIN, Terms
+from sas_matcher.matching.sharing import URGENT, kept
+from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import TRAVEL_SOURCE, haversine_km, travel_min, travel_range_min
 
 REASON_TEXT: Final = {
@@ -43,6 +44,8 @@ NONE_TEXT: Final = {
     "ALL_TAKEN": "tous les créneaux possibles ({count}) sont pris",
     # live only: a day log knows no limits
     "LIMIT_REACHED": "tous les créneaux possibles ({count}) sont pris ou fermés par une limite du cabinet ({limited})",
+    # live only: what a tension or a crisis keeps (``sharing``)
+    "KEPT_FOR_URGENT": "les places qui restent ({kept}) sont gardées pour plus urgent jusqu'à une heure avant",
 }
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
 PEERS_TEXT: Final = {
@@ -119,9 +122,12 @@ def _cost(found: Candidates, row: int, terms: Terms) -> dict[str, Any]:
     """The parts of a cost in minutes: what travel, waiting and the médecin traitant weigh; they add up to the total.
 
     Where the territory spreads loads, what the professional has already is a part as well; so is ``doubt_min`` of a
-    place whose source shows some that it has not.
+    place whose source shows some that it has not, and ``tele_bonus_min`` of a consultation by video where the territory
+    prefers these.
     """
-    bonus = UNITS_PER_MIN * terms.mt_bonus_min if found.is_mt[row] else 0.0
+    own = UNITS_PER_MIN * terms.mt_bonus_min if found.is_mt[row] else 0.0
+    tele = UNITS_PER_MIN * terms.tele_bonus_min if found.tele[row] else 0.0
+    bonus = own + tele
     total = int(found.cost[row])
     load = UNITS_PER_MIN * terms.fair_load_min * int(found.load[row]) if found.load is not None else 0.0
     doubt = UNITS_PER_MIN * round(float(found.doubt_min[row]), 2) if found.doubt_min is not None else 0.0
@@ -129,8 +135,9 @@ def _cost(found: Candidates, row: int, terms: Terms) -> dict[str, Any]:
     parts = {
         "travel_min": travel / UNITS_PER_MIN,
         "wait_weighted_min": round((total + bonus - load - doubt - travel) / UNITS_PER_MIN, 2),
-        "mt_bonus_min": bonus / UNITS_PER_MIN,
+        "mt_bonus_min": own / UNITS_PER_MIN,
         "total_min": total / UNITS_PER_MIN,
+        **({"tele_bonus_min": tele / UNITS_PER_MIN} if tele else {}),
         **({"doubt_min": round(doubt / UNITS_PER_MIN, 2)} if doubt else {}),
     }
     # where loads are spread: what the patients that the professional has already weigh
@@ -247,7 +254,7 @@ class _Seen:
     def __init__(self) -> None:
         self.counts = {"profession": 0, "mode": 0, "needs": 0, "radius": 0, "in_time": 0}
         self.nearest_km = math.inf
-        self.free = self.limited = 0
+        self.free = self.limited = self.kept = 0
 
 
 def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach: float) -> _Seen:
@@ -285,7 +292,10 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
                 closed = here & Under(market.limits, part.column("limits")[future], request.child).reached()
                 seen.limited += int(np.count_nonzero(closed))
                 here &= ~closed
-            seen.free += int(np.count_nonzero(here & (part.column("left")[future] > 0)))
+            free = here & (part.column("left")[future] > 0)
+            seen.free += int(np.count_nonzero(free))
+            if market.reserves and TIER_RANK[request.tier] > URGENT:
+                seen.kept += int(np.count_nonzero(free & kept(market, part, future, now)))
     return seen
 
 
@@ -294,7 +304,8 @@ def why_none(
 ) -> dict[str, Any]:
     """Return the first true reason code of the day log, what was counted on the way, and a sentence.
 
-    One code more than the day log's: ``LIMIT_REACHED`` where limits of practices close places that would do.
+    Two codes more than the day log's: ``LIMIT_REACHED`` where limits of practices close places that would do, and
+    ``KEPT_FOR_URGENT`` where the territory keeps what is left for more urgent requests.
     ``others`` says why none of the places that were found was given.
     Counts are those within the radius when something there would do, else those within ``REACH_KM``.
     """
@@ -313,9 +324,11 @@ def why_none(
     declined = bool(seen.free) and bool(request.not_slots or request.not_professionals)
     if code == "ALL_TAKEN" and seen.limited and not declined and not found.free.any():
         code = "LIMIT_REACHED"
+    if code == "ALL_TAKEN" and seen.kept and not declined and not found.free.any():
+        code = "KEPT_FOR_URGENT"
     nearest = None if math.isinf(seen.nearest_km) else round(seen.nearest_km, 1)
     text = NONE_TEXT[code].format(
-        reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"], limited=seen.limited
+        reach=reach, nearest_km=nearest or 0.0, count=seen.counts["in_time"], limited=seen.limited, kept=seen.kept
     )
     if len(found) and code == "ALL_TAKEN":
         text = others

@@ -313,6 +313,10 @@ class Market:
         self.sources = Names()
         self.limits = LimitBook()
         self._doubts: dict[str, float] = {}
+        # percent of its places that a territory keeps for urgent requests
+        self.reserves: dict[str, int] = {}
+        self._territories = Names()
+        self._territory_of_site = np.empty(0, np.int64)
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
         self._where: dict[int, tuple[str, str, int, int]] = {}
         self._sites: list[bytes] = []
@@ -341,6 +345,33 @@ class Market:
             if number >= 0:
                 by_number[number] = minutes
         return by_number
+
+    def reserve(self, shares: Mapping[str, int]) -> None:
+        """Set the percent of its places that each territory keeps for urgent requests (see ``sharing``)."""
+        self.reserves = {name: share for name, share in shares.items() if share}
+
+    def by_territory(self, shares: Mapping[str, int], sites: Ints) -> Ints:
+        """Return the number that each site's territory has in ``shares``, 0 where it has none."""
+        new = [orjson.loads(site)["territory"] for site in self._sites[self._territory_of_site.size :]]
+        if new:
+            numbers = np.array([self._territories.number(name) for name in new], np.int64)
+            self._territory_of_site = np.concatenate((self._territory_of_site, numbers))
+        by_number = np.zeros(self._territories.count + 1, np.int64)
+        for name, share in shares.items():
+            number = self._territories.known(name)
+            if number >= 0:
+                by_number[number] = share
+        found: Ints = by_number[self._territory_of_site[sites]]
+        return found
+
+    def starting(self, after: float, until: float) -> list[Spot]:
+        """Return the slots with a seat left that start in (after, until]."""
+        spots = []
+        for (profession, mode, _, _), part in self._partitions.items():
+            window = part.window(math.floor(after) + 1, math.floor(until))
+            columns = [part.column(name)[window].tolist() for name in ("slot_id", "lat", "lon", "start", "left")]
+            spots += [Spot(s, profession, mode, *at) for s, *at, left in zip(*columns, strict=True) if left > 0]
+        return spots
 
     @staticmethod
     def _cell(mode: str, lat: float, lon: float) -> tuple[int, int]:

@@ -185,6 +185,8 @@ def feasible(
     wait = (start - requests.created[i]) / 60.0
     own = (requests.mt[i] >= 0) & (requests.mt[i] == slots.professional[j])
     cost = UNITS_PER_MIN * (travel + requests.wait_weight[i] * wait - terms.mt_bonus_min * own)
+    if terms.tele_bonus_min:
+        cost -= UNITS_PER_MIN * terms.tele_bonus_min * tele
     if terms.mt_first:
         cost -= requests.value[i] * own  # worth twice a place: nothing else weighs as much within a tier
     keep = (tele | (km <= requests.radius_km[i])) & (lead >= 60.0 * travel) & (cost < requests.value[i])

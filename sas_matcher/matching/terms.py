@@ -46,6 +46,10 @@ class Terms:
         exclusive_times: individual times of one professional that overlap are alternatives; not in a day log, whose
             slots stand for themselves.
         fair_load_min: minutes that each patient whom a professional has within a day adds to the cost of his places.
+        radius_factor: of the radius that a request asks for, ``MOST_KM`` at the most.
+        tele_bonus_min: minutes that a consultation by video is worth to who accepts one.
+        urgent_reserve_pct: percent of the territory's places that only urgent requests get until they are released.
+        borrow: by neighbouring territory, the percent of its places that are within reach up to ``borrow_km``.
         tiers: value and wait weight of each tier.
     """
 
@@ -57,6 +61,11 @@ class Terms:
     ageing_per_h: float = 0.0
     exclusive_times: bool = False
     fair_load_min: float = 0.0
+    radius_factor: float = 1.0
+    tele_bonus_min: float = 0.0
+    urgent_reserve_pct: int = 0
+    borrow: dict[str, int] = field(default_factory=dict)
+    borrow_km: float = 0.0
     tiers: dict[Tier, TierTerms] = field(default_factory=_day_log_tiers)
 
     def worth(self, tier: Tier, waited_s: float) -> int:

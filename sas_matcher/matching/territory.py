@@ -17,6 +17,7 @@ from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Pairs
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import TIER_RANK, Terms
 
 MOST_PAIRS: Final = 1_000
@@ -97,6 +98,14 @@ class TerritoryDesk:
             landmass=place.landmass,
         )
         self._known(place.slot_id, row, place.left)
+        if place.start - now > RELEASE_S and lots(np.array([place.slot_id]))[0] < self.terms.urgent_reserve_pct:
+            self._desk.keep_for_urgent(row)
+
+    def release(self, slot_id: int) -> None:
+        """A place that was kept for urgent requests is everybody's."""
+        row = self._row_of_slot.get(slot_id)
+        if row is not None:
+            self._desk.release(row)
 
     def called(self, calls: Sequence[float]) -> None:
         """When the requests of today were made before this desk opened (epoch seconds, in order)."""

@@ -116,6 +116,11 @@ class Desks:
         for _, desk in self._all():
             desk.left(slot_id, left)
 
+    def release(self, slot_id: int) -> None:
+        """A place that was kept for urgent requests is everybody's."""
+        for _, desk in self._all():
+            desk.release(slot_id)
+
     def gone(self, slot_id: int) -> None:
         """A slot is off the market."""
         for _, desk in self._all():

@@ -29,6 +29,7 @@ from sas_matcher.matching.loading import Loader
 from sas_matcher.matching.market import Market, PlaceRow, Spot, place_row, stable_key
 from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.peers import OFFICIAL
+from sas_matcher.matching.sharing import RELEASE_S
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import TerritoryDesk
 from sas_matcher.ports import (
@@ -147,6 +148,8 @@ class Matcher:
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None
         self._work = asyncio.Event()
+        self._settings_news = asyncio.Event()  # a territory has changed what it sets
+        self._released = clock.now().timestamp()  # up to here places that were kept for urgent requests are released
         self._rules = Rules(terms, policy)
         self._scribe = Scribe(self._rules, zone_of, ids)
         self._history, self._seed = history, seed
@@ -175,6 +178,7 @@ class Matcher:
                 group.create_task(self._read_forever())
                 group.create_task(self._decide_forever())
                 group.create_task(self._renew_forever())
+                group.create_task(self._refresh_forever())
                 self.ready.set()
                 _log.info("matcher.ready", places=len(self.market), territories=len(self._fences))
         finally:
@@ -207,15 +211,19 @@ class Matcher:
         self._heard = self._positions[PLACES_STREAM]
         self.market = await self._load_market()
         self._rules.load(await self._ledger.settings())
+        self.market.reserve(self._rules.reserves)
         await self._renew()
 
     async def refresh(self) -> None:
-        """Take up what the territories have set; ``run`` does so every few seconds.
+        """Take up what the territories have set; ``run`` does so as soon as it is announced, and every few seconds.
 
         Raises:
             UnavailableError: the ledger is away.
         """
-        self._rules.load(await self._ledger.settings())
+        changed = self._rules.load(await self._ledger.settings())
+        self.market.reserve(self._rules.reserves)
+        for territory in changed:
+            self._open.move_to_new(self._open.waiting, territory)  # what was out of reach may be within it now
         await self._open_desks()
 
     async def _load_market(self) -> Market:
@@ -314,6 +322,13 @@ class Matcher:
             except UnavailableError as away:
                 _log.warning("matcher.store_away", detail=away.detail)
 
+    async def _refresh_forever(self) -> None:
+        """Take up what a territory has set as soon as it is announced; leases are renewed apart, in time."""
+        while True:
+            await self._settings_news.wait()
+            self._settings_news.clear()
+            await self._until_there(self.refresh)
+
     async def _renew(self) -> None:
         """Renew the leases; the open requests of every territory gained come from the ledger."""
         before = self._fences
@@ -334,6 +349,17 @@ class Matcher:
         self.market.drop_before(int(now))
         for request in [r for r in self._open if r.deadline <= now]:
             self._forget(request.id)  # that it was closed may have been said while we reloaded
+        self._release(now)
+
+    def _release(self, now: float) -> None:
+        """Let everybody have the places that were kept for urgent requests until now."""
+        after, self._released = self._released, now
+        if not self.market.reserves:
+            return
+        spots = self.market.starting(after + RELEASE_S, now + RELEASE_S)
+        self._open.wake(spots)
+        for spot in spots:
+            self._desks.release(spot.slot_id)
 
     # -- the streams ---------------------------------------------------------------------------------------------
 
@@ -382,6 +408,7 @@ class Matcher:
             missed, self._reloading = self._reloading or [], None
             async with self._still:
                 self.market = market
+                market.reserve(self._rules.reserves)
                 self._apply(missed)
             await self._open_desks(anew=True)  # those that there are may have missed what became of their places
 
@@ -410,7 +437,9 @@ class Matcher:
         """Apply what a request became."""
         if territory not in self._fences:
             return
-        if kind == "open":
+        if kind == "settings":
+            self._settings_news.set()
+        elif kind == "open":
             self._take_in(orjson.loads(data))
         else:
             self._forget(request_id)
@@ -539,6 +568,7 @@ class Matcher:
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
         began, heard = self._clock.now(), self._heard
+        batch = [self._rules.reaching(request) for request in batch]
         lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
         lines += await self._desk_lines(began, [request for request in batch if request.territory in self._desks])
         if not lines:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sas_matcher.domain.policy import DEFAULT_HOLD_S, effective
+from sas_matcher.domain.policy import DEFAULT_HOLD_S, MOST_KM, effective
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.commitment import PRESETS, Commitment, mixed
 from sas_matcher.matching.terms import Terms
 
@@ -25,23 +26,41 @@ class Rules:
         self._policies: dict[str, dict[Tier, str]] = {}
         self._hold: dict[str, int] = {}
 
-    def load(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take in the settings of the ledger."""
+    def load(self, settings: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Take in the settings of the ledger; returns the territories whose terms are others now."""
+        before = dict(self._terms)
         for territory, setting in settings.items():
             self._terms[territory] = replace(
                 self._common,
                 mt_first=setting["mt_rule"] == "first",
                 ageing_per_h=setting["ageing_pct_per_h"] / 100,
                 fair_load_min=setting["fair_load_min"],
+                radius_factor=setting["radius_pct"] / 100,
+                urgent_reserve_pct=setting["urgent_reserve_pct"],
+                tele_bonus_min=setting["tele_bonus_min"],
+                borrow=dict(setting["borrow"]),
+                borrow_km=setting["borrow_km"],
             )
             self._hold[territory] = setting["hold_seconds"]
             self._policies[territory] = {
                 tier: effective(setting["policy"][tier], setting["crisis_allowed"], setting["crisis"]) for tier in Tier
             }
+        return {name for name, terms in self._terms.items() if terms != before.get(name, self._common)}
+
+    @property
+    def reserves(self) -> dict[str, int]:
+        """By territory, the percent of its places that are kept for urgent requests."""
+        return {name: terms.urgent_reserve_pct for name, terms in self._terms.items()}
 
     def terms(self, territory: str) -> Terms:
         """The terms of a territory's matches."""
         return self._terms.get(territory, self._common)
+
+    def reaching(self, request: OpenRequest) -> OpenRequest:
+        """Return a request with the radius that its territory gives it now."""
+        asked = request.radius_km if request.asked_km is None else request.asked_km
+        reach = max(asked, min(MOST_KM, asked * self.terms(request.territory).radius_factor))
+        return request if reach == request.radius_km else replace(request, radius_km=reach, asked_km=asked)
 
     def hold_seconds(self, territory: str) -> int:
         """How long a seat is held for a regulator."""

@@ -63,7 +63,8 @@ async def test_each_change_leaves_a_trace_and_is_announced_to_the_keys_of_the_te
     first = _document(await _change(desk, {"mt_rule": "first"}, why="essai"))
     recorder.take()
     second = _document(await _change(desk, {"crisis_allowed": True, "crisis": True}, at=5))
-    (told,) = recorder.take()
+    told, matcher = recorder.take()
+    assert (matcher.stream, matcher.type, matcher.territory) == ("requests", "settings", TERRITORY)
     assert (told.stream, told.type, told.territory) == ("events", "settings.changed", TERRITORY)
     assert (told.aggregate, told.version, told.owner) == (f"settings:{TERRITORY}", 2, KEY)
     assert list(told.audience) == [f"t:{TERRITORY}", "t:*"]
@@ -144,6 +145,13 @@ async def test_a_change_is_made_once_for_its_key(desk: Desk, recorder: Recorder)
         {"ageing_pct_per_h": 2.1},
         {"fair_load_min": -1},
         {"fair_load_min": 30.1},
+        {"radius_pct": 99},
+        {"radius_pct": 301},
+        {"urgent_reserve_pct": 81},
+        {"tele_bonus_min": 60.5},
+        {"borrow": {"01": 0}},
+        {"borrow": {"01": 101}},
+        {"borrow_km": 151},
     ],
     ids=str,
 )

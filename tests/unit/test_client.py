@@ -86,6 +86,11 @@ SETTING: dict[str, Any] = {
     "crisis": True,
     "ageing_pct_per_h": 0.5,
     "fair_load_min": 2.5,
+    "radius_pct": 150,
+    "urgent_reserve_pct": 30,
+    "tele_bonus_min": 10.0,
+    "borrow": {"01": 20},
+    "borrow_km": 40.0,
 }
 SETTING_CHANGE: dict[str, Any] = {
     "territory": "69",

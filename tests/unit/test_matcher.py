@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import orjson
 import pytest
 
@@ -16,6 +17,7 @@ from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.sharing import lots
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
 from sas_matcher.services import deciding, match, open_requests
 from sas_matcher.services.deciding import SolveTimeoutError
@@ -882,6 +884,35 @@ async def test_settings_of_a_territory_are_followed(stage: Stage) -> None:
     async with stage.running() as ledger:
         ledger.ask("r", mt="MT")
         await until(lambda: ledger.held("r") == 2)
+
+
+async def test_what_a_territory_sets_is_in_force_as_soon_as_it_is_announced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only at the next look; and who waits for a place within the radius is looked at again."""
+    monkeypatch.setattr(match, "RENEW_S", 600)
+    stage.ledger.publish_place(1, 200, lat=LYON[0] + 0.36, quiet=True)  # 40 km
+    async with stage.running() as ledger:
+        ledger.ask("r")
+        await until(lambda: ledger.told == ["r"])
+        ledger.rules = {"69": {"radius_pct": 150}}
+        ledger.announce(("requests", "settings", "settings:69", {}))
+        await until(lambda: ledger.held("r") == 1)
+
+
+async def test_a_place_kept_for_urgent_requests_is_everybodys_an_hour_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    kept = next(n for n in range(1, 100) if lots(np.array([n]))[0] < 30)
+    stage.ledger.rules = {"69": {"urgent_reserve_pct": 30}}
+    stage.ledger.publish_place(kept, 90, quiet=True)
+    async with stage.running() as ledger:
+        ledger.ask("r", tier="T2")
+        await until(lambda: ledger.told == ["r"])
+        assert ledger.decisions["r"]["none"]["reason"] == "KEPT_FOR_URGENT"
+        stage.clock.ahead = 31 * 60
+        await until(lambda: ledger.held("r") == kept)
 
 
 async def test_a_territory_that_changes_hands_is_loaded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,14 @@ create table territory_setting (
     ageing_pct_per_h double precision not null default 0 check (ageing_pct_per_h between 0 and 2),
     -- minutes that each patient whom a professional already has adds to the cost of his places: loads are spread
     fair_load_min double precision not null default 0 check (fair_load_min between 0 and 30),
+    -- percent of the radius asked for; share of the places here that are kept for T0 and T1 until an hour before they
+    -- begin; minutes that a consultation by video is worth; neighbours' places within reach ({territory: percent}, km)
+    radius_pct    int not null default 100 check (radius_pct between 100 and 300),
+    urgent_reserve_pct int not null default 0 check (urgent_reserve_pct between 0 and 80),
+    tele_bonus_min double precision not null default 0 check (tele_bonus_min between 0 and 60),
+    borrow        jsonb not null default '{}' check (jsonb_typeof(borrow) = 'object'
+        and not jsonb_path_exists(borrow, '$.* ? (!(@ >= 1 && @ <= 100))')),
+    borrow_km     double precision not null default 0 check (borrow_km between 0 and 150),
     version       int not null default 0,
     changed_at    timestamptz,
     constraint crisis_needs_leave check (

@@ -4,7 +4,8 @@ create function setting_json(s territory_setting) returns json language sql immu
     select json_build_object(
         'territory', s.territory, 'hold_seconds', s.hold_seconds, 'mt_rule', s.mt_rule, 'policy', s.policy,
         'crisis_allowed', s.crisis_allowed, 'crisis', s.crisis, 'ageing_pct_per_h', s.ageing_pct_per_h,
-        'fair_load_min', s.fair_load_min,
+        'fair_load_min', s.fair_load_min, 'radius_pct', s.radius_pct, 'urgent_reserve_pct', s.urgent_reserve_pct,
+        'tele_bonus_min', s.tele_bonus_min, 'borrow', s.borrow, 'borrow_km', s.borrow_km,
         'version', s.version, 'changed_at', s.changed_at)
 $$;
 
@@ -43,7 +44,9 @@ begin
     after.changed_at := p_now;
     update territory_setting set hold_seconds = after.hold_seconds, mt_rule = after.mt_rule, policy = after.policy,
         crisis_allowed = after.crisis_allowed, crisis = after.crisis, ageing_pct_per_h = after.ageing_pct_per_h,
-        fair_load_min = after.fair_load_min,
+        fair_load_min = after.fair_load_min, radius_pct = after.radius_pct,
+        urgent_reserve_pct = after.urgent_reserve_pct, tele_bonus_min = after.tele_bonus_min, borrow = after.borrow,
+        borrow_km = after.borrow_km,
         version = after.version, changed_at = after.changed_at
     where territory = p_territory;
     insert into territory_setting_log (territory, version, at, key_id, before, after, why)
@@ -52,7 +55,9 @@ begin
     with announced as (
         insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
         values (p_now, p_territory, 'events', 'settings.changed', 'settings:' || p_territory, after.version, p_key_id,
-            array['t:' || p_territory, 't:*'], setting_change_json(change)::text)
+            array['t:' || p_territory, 't:*'], setting_change_json(change)::text),
+            -- and to its matcher, which need not wait for its next look
+            (p_now, p_territory, 'requests', 'settings', 'settings:' || p_territory, after.version, p_key_id, '{}', '{}')
         returning *
     ) select array_agg(a::outbox) from announced a into published;
     outcome := 'changed';
