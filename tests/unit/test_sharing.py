@@ -73,9 +73,9 @@ def test_whoever_finds_only_kept_places_is_told_so() -> None:
 
 def test_a_neighbour_lends_the_share_that_it_agreed_to() -> None:
     """Ain lends 25 %: these are within reach beyond the radius asked for, the others are not."""
-    far = {"lat": LYON[0] + 0.4}  # 44 km
-    values = ("01", "99", "Dr Fictif", None, None, "liberal", far["lat"], LYON[1], "01053", "Cabinet", None)
-    market = _market(site=site_json(values), **far)
+    far = LYON[0] + 0.4  # 44 km
+    values = ("01", "99", "Dr Fictif", None, None, "liberal", far, LYON[1], "01053", "Cabinet", None)
+    market = _market(site=site_json(values), lat=far)
     terms = Terms(borrow={"01": 25}, borrow_km=60.0)
     assert _slots(market, Tier.T1) == set()
     lent = _slots(market, Tier.T1, terms=terms)
