@@ -204,7 +204,7 @@ async def test_the_roles_of_each_scope(service: Running) -> None:
 
 async def test_a_key_that_calls_too_fast_waits(servers: Servers, service: Running) -> None:
     """Against a second worker with a low rate, on the same stores."""
-    settings = settings_for(service.settings.database_url, service.settings.redis_url, rate=2.0, burst=5.0)
+    settings = settings_for(service.settings.database_url, service.settings.redis_url, rate=0.05, burst=5.0)
     async with run_service(settings, with_core=False) as slow:
         caller, other = await slow.regulator(), await slow.regulator()
         answers = [await caller.get("/v1/me") for _ in range(8)]
@@ -213,7 +213,7 @@ async def test_a_key_that_calls_too_fast_waits(servers: Servers, service: Runnin
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["code"] == "too_many_requests"
-        assert 1 <= int(refused.headers["retry-after"]) <= 2
+        assert 1 <= int(refused.headers["retry-after"]) <= 20  # one call in 20 s: a slow machine gets no second one
         assert (await other.get("/v1/me")).status_code == 200, "each key has a rate of its own"
         written = await caller.post("/v1/requests", {"insee": "30189", "profession": "MG", "delay": "4H"})
         assert written.status_code == 429
