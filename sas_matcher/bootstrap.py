@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from adapters.agenda.feeds import FeedReader
 from adapters.agenda.fetch import Fetcher
 from adapters.geo import Gazetteer
 from adapters.postgres import PostgresLedger
+from adapters.postgres.accounts import PostgresAccounts
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.asking import PostgresAsking
 from adapters.postgres.editors import PostgresEditors
@@ -35,7 +36,6 @@ from sas_matcher.api.auth import Gate, Tickets, hash_secret, token
 from sas_matcher.api.ingest import Ingest
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.linking import fhir_services, national_sender
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.doubts import doubt_min
@@ -43,12 +43,14 @@ from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.ports import KeyRecord
 from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
+from sas_matcher.services.accounts import Accounts
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.agenda_feed import AgendaFeeds
 from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
 from sas_matcher.services.keeper import Keeper
+from sas_matcher.services.keys import KeyWish, binding_problem, new_key
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
 from sas_matcher.services.overflow import EnSus
@@ -192,6 +194,7 @@ def api(settings: Settings) -> "FastAPI":
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
     from sas_matcher.api.wire import Wire  # noqa: PLC0415
     from sas_matcher.api.ws import Sockets  # noqa: PLC0415
+    from sas_matcher.console.workplaces import console_routes  # noqa: PLC0415
     from sas_matcher.polling import appointment_server, editors_view  # noqa: PLC0415
 
     geography = Gazetteer.load()
@@ -215,8 +218,10 @@ def api(settings: Settings) -> "FastAPI":
                 ledger=stores.ledger,
                 bus=stores.bus,
                 clock=stores.clock,
+                secrets=stores.ids,
                 geography=geography,
                 gate=gate,
+                accounts=accounts_of(stores.ledger, stores.clock, stores.ids),
                 tickets=tickets,
                 hub=hub,
                 publishing=publishing,
@@ -245,9 +250,9 @@ def api(settings: Settings) -> "FastAPI":
                 await asyncio.gather(following, return_exceptions=True)
                 await reader.close()
 
-    return create_app(
-        open_wire, ids.uuid, [*booking.routes(), *appointments.routes(), *fhir.routes()], {"/fhir": error_response}
-    )
+    pages = console_routes(settings.public_url, SystemClock(), ids.uuid, settings.demo)
+    others = [*booking.routes(), *appointments.routes(), *fhir.routes(), *pages]
+    return create_app(open_wire, ids.uuid, others, {"/fhir": error_response})
 
 
 class Meter:
@@ -466,31 +471,15 @@ def _run_until_signal(work: Coroutine[Any, Any, None], stopped: str) -> None:
 # -- keys --------------------------------------------------------------------------------------------------------
 
 
-class KeyWish(NamedTuple):
-    """What a new key shall be; ``source`` empty means the key's own id."""
-
-    role: Role
-    name: str
-    territories: Sequence[str] = ()
-    structures: Sequence[str] = ()
-    professionals: Sequence[str] = ()
-    source: str = ""
-
-
 def checked(wish: KeyWish, geography: Gazetteer) -> KeyWish:
     """Check that a key is bound as its scope demands.
 
     Raises:
         ConfigError: in French, what is missing.
     """
-    scope = SCOPE_OF_ROLE[wish.role]
-    if scope in (Scope.REGULATOR, Scope.COORDINATOR) and not wish.territories:
-        raise ConfigError(f"Une clé « {wish.role} » doit être rattachée à un territoire (ou « * »).")
-    if scope is Scope.PRACTICE and not (wish.structures or wish.professionals):
-        raise ConfigError("Une clé de cabinet doit être rattachée à une structure ou à un professionnel (ou « * »).")
-    for code in wish.territories:
-        if code != "*" and code not in geography.territories:
-            raise ConfigError(f"« {code} » n'est pas un département.")
+    problem = binding_problem(wish, geography.territories)
+    if problem is not None:
+        raise ConfigError(problem)
     return wish
 
 
@@ -498,18 +487,7 @@ async def issue_key(stores: Stores, wish: KeyWish) -> tuple[KeyRecord, str]:
     """Store a new key; returns its record and the key itself, which is shown this once."""
     checked(wish, Gazetteer.load())
     key_id, secret = stores.ids.key_id(), stores.ids.secret()
-    record = KeyRecord(
-        id=key_id,
-        secret_hash=hash_secret(secret),
-        name=wish.name,
-        role=wish.role,
-        territories=tuple(wish.territories),
-        structures=tuple(wish.structures),
-        professionals=tuple(wish.professionals),
-        source=wish.source or key_id,
-        expires_at=None,
-        revoked_at=None,
-    )
+    record = new_key(wish, key_id, hash_secret(secret))
     await stores.ledger.add_key(record, stores.clock.now())
     return record, token(key_id, secret)
 
@@ -524,3 +502,22 @@ async def allow_ingest(stores: Stores, key_id: str) -> tuple[str, str]:
     if not await stores.ledger.allow_ingest(key_id, hash_secret(password).hex()):
         raise ConfigError(f"La clé {key_id} n'existe pas ou est révoquée.")
     return user_of(key_id), password
+
+
+# -- accounts ----------------------------------------------------------------------------------------------------
+
+
+def accounts_of(ledger: PostgresLedger, clock: SystemClock, ids: SystemIds) -> Accounts:
+    """Return the accounts of the pages."""
+    return Accounts(PostgresAccounts(ledger), clock, ids)
+
+
+async def add_account(stores: Stores, login: str, password: str, wish: KeyWish) -> None:
+    """Create an account with the rights of a new key.
+
+    Raises:
+        ConfigError: the key is not bound as its role demands.
+        InvalidInputError, ConflictError: see ``Accounts.add``.
+    """
+    checked(wish, Gazetteer.load())
+    await accounts_of(stores.ledger, stores.clock, stores.ids).add(login, password, wish)

@@ -42,6 +42,7 @@ class Settings:
         editors: file of the editors of agendas that are polled (see ``adapters.fhir.editors``); empty: none.
         feed_hosts: hosts (``host`` or ``host:port``) of our own network that calendars may come from, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
+        demo: title of the demonstration that this is: its pages let anybody of this machine in. Empty: none.
     """
 
     database_url: str = ""
@@ -74,6 +75,7 @@ class Settings:
     editors: str = ""
     feed_hosts: tuple[str, ...] = ()
     history_dir: str = ""
+    demo: str = ""
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> "Settings":

@@ -87,10 +87,47 @@ def caller_of(record: KeyRecord) -> Caller:
 
 @dataclass(slots=True)
 class _Bucket:
-    """Token bucket of one key."""
+    """Token bucket of one name."""
 
     tokens: float
     at: float
+
+
+class Rate:
+    """A bounded rate for each name (a key, an address): token buckets of one worker."""
+
+    def __init__(self, clock: Clock, *, rate: float, burst: float, refusal: str) -> None:
+        """Take the bounds.
+
+        Args:
+            clock: the time.
+            rate: calls a second.
+            burst: calls at once.
+            refusal: what whoever goes over them is told, in French.
+        """
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._refusal = refusal
+        self._buckets: dict[str, _Bucket] = {}
+
+    def spend(self, name: str) -> None:
+        """Count one call.
+
+        Raises:
+            TooManyError: the name calls faster than its rate; ``retry_after`` in seconds.
+        """
+        now = self._clock.now().timestamp()
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            if len(self._buckets) >= _CACHED:
+                self._buckets.clear()
+            bucket = self._buckets[name] = _Bucket(self._burst, now)
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._rate)
+        bucket.at = now
+        if bucket.tokens < 1:
+            raise TooManyError(self._refusal, retry_after=max(1, round((1 - bucket.tokens) / self._rate)))
+        bucket.tokens -= 1
 
 
 class Gate:
@@ -99,10 +136,9 @@ class Gate:
     def __init__(self, ledger: Ledger, clock: Clock, *, rate: float, burst: float) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._rate = rate
-        self._burst = burst
+        refusal = f"Plus de {rate:.0f} appels par seconde pour cette clé ; réessayez dans un instant."
+        self._calls = Rate(clock, rate=rate, burst=burst, refusal=refusal)
         self._known: dict[str, tuple[datetime, KeyRecord, Caller]] = {}
-        self._buckets: dict[str, _Bucket] = {}
 
     async def caller(self, header: str | None) -> Caller:
         """Return who calls.
@@ -164,21 +200,7 @@ class Gate:
         Raises:
             TooManyError: it calls faster than its rate; ``retry_after`` in seconds.
         """
-        now = self._clock.now().timestamp()
-        bucket = self._buckets.get(key_id)
-        if bucket is None:
-            if len(self._buckets) >= _CACHED:
-                self._buckets.clear()
-            bucket = self._buckets[key_id] = _Bucket(self._burst, now)
-        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._rate)
-        bucket.at = now
-        if bucket.tokens < 1:
-            wait = (1 - bucket.tokens) / self._rate
-            raise TooManyError(
-                f"Plus de {self._rate:.0f} appels par seconde pour cette clé ; réessayez dans un instant.",
-                retry_after=max(1, round(wait)),
-            )
-        bucket.tokens -= 1
+        self._calls.spend(key_id)
 
 
 class OneTime(Protocol):

@@ -16,6 +16,7 @@ from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
+from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.limits import Limiting
@@ -38,8 +39,10 @@ class Wire:
     ledger: Ledger
     bus: Bus
     clock: Clock
+    secrets: Secrets
     geography: Geography
     gate: Gate
+    accounts: Accounts
     tickets: Tickets
     hub: Hub
     publishing: Publishing

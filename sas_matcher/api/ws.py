@@ -5,7 +5,7 @@ Close codes: 4401 ticket or key not valid, 4408 reader too slow (resume), 1008 p
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import orjson
@@ -28,6 +28,8 @@ PER_MINUTE: Final = 100  # messages a client may send (OWASP WebSocket cheat she
 SEND_S: Final = 10.0  # a send that blocks longer is a dead or too slow reader
 CLOSE_S: Final = 2.0
 _PING: Final = b'{"type":"ping"}'
+Still = Callable[[], Awaitable[bool]]
+"""Tells whether somebody whom we know may still listen; raises UnavailableError when that cannot be told."""
 _log = structlog.get_logger(__name__)
 
 
@@ -51,6 +53,19 @@ class Sockets:
         if origin is not None and origin not in self._origins:
             await socket.close(1008)
             return
+        await self._count(socket, lambda: self._greet(socket))
+
+    async def serve_known(self, socket: WebSocket, caller: Caller, still: Still) -> None:
+        """Serve a socket whose caller is known from its handshake: a page's session. Who calls this checked its origin.
+
+        Args:
+            socket: not accepted yet.
+            caller: who listens.
+            still: asked again and again whether they still may.
+        """
+        await self._count(socket, lambda: self._follow(socket, caller, None, still))
+
+    async def _count(self, socket: WebSocket, talk: Callable[[], Awaitable[None]]) -> None:
         if self._open >= self._most:
             await socket.close(1013)
             return
@@ -58,7 +73,7 @@ class Sockets:
         self._open += 1
         metrics.SOCKETS.inc()
         try:
-            await self._greet(socket)
+            await talk()
         except WebSocketDisconnect:
             pass
         finally:
@@ -78,9 +93,9 @@ class Sockets:
         except UnavailableError:
             await self._close(socket, 1013)
         else:
-            await self._follow(socket, caller, hello.resume)
+            await self._follow(socket, caller, hello.resume, lambda: self._gate.still_valid(caller.key_id))
 
-    async def _follow(self, socket: WebSocket, caller: Caller, resume: Resume | None) -> None:
+    async def _follow(self, socket: WebSocket, caller: Caller, resume: Resume | None, still: Still) -> None:
         subscriber = Subscriber(caller)
         # from here on the queue gets all that comes after ``position``; what lies before is history
         self._hub.join(subscriber)
@@ -90,7 +105,7 @@ class Sockets:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send(socket, subscriber))
                 group.create_task(self._receive(socket))
-                group.create_task(self._recheck(socket, caller.key_id))
+                group.create_task(self._recheck(socket, still))
         except* WebSocketDisconnect:
             pass
         except* (TimeoutError, OSError, RuntimeError) as broken:
@@ -160,11 +175,11 @@ class Sockets:
                 await self._close(socket, 1008)
                 raise WebSocketDisconnect(1008)
 
-    async def _recheck(self, socket: WebSocket, key_id: str) -> None:
+    async def _recheck(self, socket: WebSocket, still: Still) -> None:
         while True:
             await asyncio.sleep(RECHECK_S)
             try:
-                valid = await self._gate.still_valid(key_id)
+                valid = await still()
             except UnavailableError:
                 continue
             if not valid:

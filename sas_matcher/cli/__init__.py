@@ -12,13 +12,14 @@ from typing import Annotated, Literal
 import typer
 
 from sas_matcher import __version__
+from sas_matcher.cli.accounts import accounts
 from sas_matcher.cli.agenda import agenda
 from sas_matcher.cli.days import days
 from sas_matcher.cli.en_sus import en_sus
 from sas_matcher.cli.fhir import editor, editors, fhir
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
 from sas_matcher.cli.limits import limits
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.options import DEFAULT_URL, Data, Json, Key, Url, checked_key
 from sas_matcher.cli.settings import settings
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ keys = typer.Typer(
     cls=FrenchGroup, help="Clés d'accès à l'API : créer, lister, révoquer.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(keys, name="keys")
+app.add_typer(accounts, name="accounts")
 app.add_typer(days)
 app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
@@ -54,12 +56,6 @@ def top(
     ] = False,
 ) -> None:
     """Échange en direct de créneaux de soins non programmés : cabinets, centres de santé, régulation du SAS."""
-
-
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DOSSIER", help="Dossier des serveurs embarqués (sinon SAS_DATA_DIR, ou .data)."),
-]
 
 
 @app.command(cls=FrenchCommand)

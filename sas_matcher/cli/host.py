@@ -175,6 +175,7 @@ class _Host:
             log_level="warning",
             # an invented editor may be polled beside (sas-matcher mock-editor)
             editors=os.environ.get("SAS_EDITORS", ""),
+            demo=f"SAS du département {self._wishes.territory}" if self._wishes.territory else "SAS de France",
         )
         # until it is whole, the folder is marked as a demonstration's, so that a start cut short can be repeated
         self._write()
@@ -245,6 +246,7 @@ class _Host:
         world = world_of(self._wishes.name, communes, self._geography.territories)
         await self._ready(url)
         keys = await self._keys(settings, url)
+        await self._accounts(settings, world)
         async with contextlib.AsyncExitStack() as stack:
             desks = Desks(*[await stack.enter_async_context(SasClient(url, keys[name])) for name in ROLES])
             ordinary = ordinary_speed(world, datetime.now(zone).date())
@@ -304,8 +306,9 @@ class _Host:
         return keys
 
     async def _issue(self, settings: Settings) -> dict[str, str]:
-        from sas_matcher.bootstrap import KeyWish, issue_key, open_stores  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap import issue_key, open_stores  # noqa: PLC0415 - heavy
         from sas_matcher.domain.vocabulary import Role  # noqa: PLC0415
+        from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
 
         here = [self._wishes.territory or "*"]
         wishes = {
@@ -315,6 +318,29 @@ class _Host:
         }
         async with open_stores(settings) as stores:
             return {name: (await issue_key(stores, wish))[1] for name, wish in wishes.items()}
+
+    async def _accounts(self, settings: Settings, world: Any) -> None:
+        """Create the accounts that the first page lets one be, without passwords: it is their only door."""
+        from sas_matcher.bootstrap import accounts_of, open_stores  # noqa: PLC0415 - heavy
+        from sas_matcher.demo.plan import busiest_centre  # noqa: PLC0415 - see the package
+        from sas_matcher.domain.errors import ConflictError  # noqa: PLC0415
+        from sas_matcher.domain.vocabulary import Role  # noqa: PLC0415
+        from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
+
+        here = (self._wishes.territory or "*",)
+        centre = busiest_centre(world)
+        wishes = {
+            "demo-osnp": KeyWish(Role.OSNP, "Camille Fictive (OSNP)", here),
+            "demo-collegue": KeyWish(Role.REGULATOR, "Dr Dominique Fictif (régulation)", here),
+            "demo-cabinet": KeyWish(Role.MANAGER, centre.name, (), (centre.finess,), (), self._wishes.name),
+            "demo-pilotage": KeyWish(Role.ARS, "Pilotage fictif", here),
+            "demo-admin": KeyWish(Role.ADMIN, "Administration fictive"),
+        }
+        async with open_stores(settings) as stores:
+            accounts = accounts_of(stores.ledger, stores.clock, stores.ids)
+            for login, wish in wishes.items():
+                with contextlib.suppress(ConflictError):
+                    await accounts.add(login, None, wish)
 
     async def _open(self, play: Any) -> None:
         """Publish the places, or find them again; of a large world the first ones, the rest while it is played."""
@@ -354,6 +380,7 @@ class _Host:
         for name, label in ROLES.items():
             typer.echo(f"  {label:<11} {keys[name]}")
         typer.echo("À essayer :")
+        typer.echo(f"  les pages, dans un navigateur de cette machine : {url}/")
         typer.echo(
             f"  curl -s {url}/v1/requests -H 'Authorization: Bearer {keys['regulator']}' "
             f'-H "Idempotency-Key: essai-$(date +%s)" '
@@ -374,7 +401,7 @@ class _Host:
     async def _play(self, play: Any, board: Any, title: str, note: str | None, url: str) -> None:
         """Play until the time is up; Ctrl-C cancels this from outside."""
         tries = [
-            f"{url}/openapi.json   description de l'API     {url}/readyz   état du service",
+            f"{url}/   les pages, à ouvrir dans un navigateur     {url}/openapi.json   l'API",
             f". {self._folder / 'env'}   puis",
             f"{self._program} request --insee {self._example()} --delay 24H      {self._program} watch",
         ]

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -11,6 +12,11 @@ DEFAULT_URL: Final = "http://127.0.0.1:8069"
 Url = Annotated[str, typer.Option("--url", envvar="SAS_URL", metavar="URL", help="Adresse du service.")]
 Key = Annotated[str, typer.Option("--key", envvar="SAS_KEY", metavar="CLÉ", help="Clé d'accès (sas_…).")]
 Json = Annotated[bool, typer.Option("--json", help="Affiche les documents JSON tels quels.")]
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DOSSIER", help="Dossier des serveurs embarqués (sinon SAS_DATA_DIR, ou .data)."),
+]
 
 
 def checked_key(key: str) -> str:

@@ -77,7 +77,12 @@ def _database(data: Path | None) -> Iterator[Settings]:
         yield replace(settings, database_url=servers.database_url, redis_url=servers.redis_url)
 
 
-def _with_stores(data: Path | None, work: Callable[[Any], Awaitable[T]]) -> T:
+def with_stores(data: Path | None, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Do some work on the ledger and the bus of the given servers, or of the data folder's embedded ones.
+
+    Raises:
+        FailureError: there are no data in the folder, or its servers do not start.
+    """
     from sas_matcher.bootstrap import open_stores, set_up_logging  # noqa: PLC0415 - heavy
 
     async def run(settings: Settings) -> T:
@@ -135,7 +140,8 @@ def issue(
     """
     if role not in set(Role):
         raise InputError(f"le rôle « {role} » n'existe pas ; rôles : {', '.join(Role)}")
-    from sas_matcher.bootstrap import KeyWish, checked, issue_key  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap import checked, issue_key  # noqa: PLC0415 - heavy
+    from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
 
     wish = checked(KeyWish(Role(role), name, territories, structures, professionals, source), Gazetteer.load())
 
@@ -143,7 +149,7 @@ def issue(
         _, token = await issue_key(stores, wish)
         return token
 
-    return _with_stores(data, work)
+    return with_stores(data, work)
 
 
 def allow_redis(token: str, data: Path | None) -> tuple[str, str]:
@@ -157,7 +163,7 @@ def allow_redis(token: str, data: Path | None) -> tuple[str, str]:
     async def work(stores: Any) -> tuple[str, str]:
         return await allow_ingest(stores, token.split("_")[1])
 
-    return _with_stores(data, work)
+    return with_stores(data, work)
 
 
 def bind(key_id: str, operator: str, data: Path | None) -> None:
@@ -171,7 +177,7 @@ def bind(key_id: str, operator: str, data: Path | None) -> None:
     async def work(stores: Any) -> None:
         await bind_operator(stores.ledger, key_id, operator)
 
-    _with_stores(data, work)
+    with_stores(data, work)
 
 
 def listing(data: Path | None) -> list[str]:
@@ -185,7 +191,7 @@ def listing(data: Path | None) -> list[str]:
             lines.append(f"{key.id}  {key.role:<12}  {state:<22}  {','.join(bound) or '-':<14}  {key.name}")
         return lines
 
-    return _with_stores(data, work) or ["Aucune clé ; créez-en une avec sas-matcher keys issue."]
+    return with_stores(data, work) or ["Aucune clé ; créez-en une avec sas-matcher keys issue."]
 
 
 def revoke(key_id: str, data: Path | None) -> None:
@@ -198,5 +204,5 @@ def revoke(key_id: str, data: Path | None) -> None:
     async def work(stores: Any) -> bool:
         return bool(await stores.ledger.revoke_key(key_id, stores.clock.now()))
 
-    if not _with_stores(data, work):
+    if not with_stores(data, work):
         raise FailureError(f"aucune clé en vigueur ne s'appelle « {key_id} » ; voyez sas-matcher keys list")

@@ -1,6 +1,7 @@
 """What a demonstration opens and how fast it is played: functions of the hour, the world and the wishes."""
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -16,6 +17,7 @@ from sas_matcher.demo.world import (
     CommuneRow,
     DemandModel,
     Json,
+    Structure,
     TerritoryRow,
     World,
     build_world,
@@ -192,3 +194,10 @@ def ordinary_speed(world: World, today: date) -> float:
     expected = world.population * DemandModel().per_inhabitant_day(_virtual_day(today))
     seconds = (WEEKDAY_HOURS[1] - WEEKDAY_HOURS[0]) * 3600
     return seconds / max(1.0, expected) / SCENE_S
+
+
+def busiest_centre(world: World) -> Structure:
+    """Return the centre or maison de santé that publishes for most professionals; of a tiny world any structure."""
+    counted = Counter(p.publisher for p in world.professionals if p.publisher is not None)
+    shared = [row for row in counted if world.structures[row].kind in ("cds", "msp")]
+    return world.structures[max(shared or range(len(world.structures)), key=lambda row: (counted[row], -row))]

@@ -24,9 +24,10 @@ from websockets.exceptions import ConnectionClosed
 from adapters.geo import Gazetteer
 from adapters.geo.gazetteer import Commune
 from sas_matcher import bootstrap
-from sas_matcher.bootstrap import KeyWish, Stores, core, issue_key, open_stores
+from sas_matcher.bootstrap import Stores, core, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.keys import KeyWish
 from sas_matcher.supervise import listen
 from sas_matcher.travel import haversine_km
 

@@ -20,9 +20,10 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sas_matcher.bootstrap import KeyWish, issue_key, open_stores
+from sas_matcher.bootstrap import issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.keys import KeyWish
 from tests.api.test_security import everything_in
 from tests.conftest import Servers
 

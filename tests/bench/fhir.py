@@ -22,9 +22,10 @@ from urllib.parse import quote
 
 from adapters.fhir import names
 from adapters.fhir.instants import written
-from sas_matcher.bootstrap import KeyWish, issue_key, open_stores
+from sas_matcher.bootstrap import issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.keys import KeyWish
 from tests.bench.figures import percentile
 from tests.bench.live import fill
 from tests.bench.load import Plan

@@ -21,9 +21,10 @@ from urllib.request import urlopen
 import asyncpg
 
 from adapters.embedded import EmbeddedServers
-from sas_matcher.bootstrap import KeyWish, issue_key, open_stores
+from sas_matcher.bootstrap import issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.keys import KeyWish
 from sas_matcher.supervise import Child, Service
 
 HOST: Final = "127.0.0.1"

@@ -33,10 +33,11 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from sas_matcher.bootstrap import KeyWish, Stores, issue_key, open_stores
+from sas_matcher.bootstrap import Stores, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.ports import Idempotency, SettingChange
+from sas_matcher.services.keys import KeyWish
 from tests.race.kills_audit import Audit
 from tests.race.kills_clients import HOLD_S, Caller, Follower, History, Practice, Regulator, StreamPublisher
 

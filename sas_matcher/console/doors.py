@@ -1,0 +1,109 @@
+"""How people come in and go: sign-in with a password, or by another door (OpenID Connect), and sign-out.
+
+Another door is a ``Door``: its own routes send the browser to the provider and take it back; once it knows who came, it
+asks ``let_in``. Nothing else of the pages knows how somebody signed in.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from starlette.responses import Response
+
+from sas_matcher.api.auth import Rate
+from sas_matcher.console.site import Pages
+from sas_matcher.console.visit import COOKIE, SECURE_COOKIE, Visit, csrf_of
+from sas_matcher.domain.errors import SasError
+from sas_matcher.ports import Clock
+
+_TRIES_A_MINUTE: Final = 12  # of one address; a person who forgot a password types slower
+
+
+class Door(NamedTuple):
+    """Another way to sign in: what its button says, and the address that begins it (``Pro Santé Connect``)."""
+
+    label: str
+    path: str
+
+
+def _safe(path: str) -> str:
+    """Return a path of ours to go on to; anything else is the home page (no open redirect)."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+
+
+def _is_secure(visit: Visit) -> bool:
+    return visit.request.url.scheme == "https" or visit.site.public_url.startswith("https://")
+
+
+def let_in(visit: Visit, token: str, path: str) -> Response:
+    """Give the browser its session and send it on."""
+    answer = visit.go(_safe(path))
+    keep(visit, answer, token)
+    return answer
+
+
+def keep(visit: Visit, answer: Response, token: str) -> None:
+    """Set the session's cookie: no script reads it, no other site's page sends it, https only where there is any."""
+    secure = _is_secure(visit)
+    name = SECURE_COOKIE if secure else COOKIE
+    answer.set_cookie(name, token, httponly=True, samesite="strict", secure=secure, path="/")
+
+
+def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
+    """Return the pages of sign-in and sign-out.
+
+    Args:
+        clock: for the bounded rate of tries.
+        doors: other ways to sign in, whose routes are elsewhere.
+    """
+    pages = Pages(open_to_all=True)
+    tries = Rate(
+        clock,
+        rate=_TRIES_A_MINUTE / 60,
+        burst=_TRIES_A_MINUTE,
+        refusal="Trop d'essais de connexion depuis ce poste ; réessayez dans un instant.",
+    )
+
+    @pages.get("/")
+    async def home(visit: Visit) -> Response:
+        if visit.account is None:
+            return visit.go("/demo" if visit.site.demo else "/connexion")
+        return visit.go(visit.site.home_of(visit.caller.scope))
+
+    @pages.get("/connexion")
+    async def door(visit: Visit) -> Response:
+        onward = _safe(visit.request.query_params.get("suite", "/"))
+        return visit.show("door.html", onward=onward, doors=doors, error=None, login="")
+
+    @pages.post("/connexion")
+    async def sign_in(visit: Visit) -> Response:
+        form = (await visit.form()).only("login", "password", "suite")
+        onward, login = _safe(form.text("suite", "/")), form.text("login")
+        try:
+            client = visit.request.client
+            tries.spend("" if client is None else client.host)
+            # spaces belong to a password: it is taken as it was typed
+            password = (form.several("password") or [""])[-1]
+            token = await visit.wire.accounts.sign_in(login, password)
+        except SasError as error:
+            if visit.is_part:
+                return visit.show("part_error.html", error.status, {"HX-Retarget": "#door-error"}, error=error)
+            return visit.show("door.html", error.status, onward=onward, doors=doors, error=error, login=login)
+        if not visit.is_part:
+            return let_in(visit, token, onward)
+        # the window over a page that stays: it goes on with the new session's secret
+        answer = Response(None, 204, {"HX-Trigger": f'{{"sas-signed-in": "{csrf_of(token)}"}}'})
+        keep(visit, answer, token)
+        return answer
+
+    @pages.post("/deconnexion")
+    async def sign_out(visit: Visit) -> Response:
+        if visit.token is not None:
+            await visit.wire.accounts.sign_out(visit.token)
+        answer = visit.go("/connexion")
+        for name in (COOKIE, SECURE_COOKIE):
+            answer.delete_cookie(name, path="/", secure=name == SECURE_COOKIE, httponly=True, samesite="strict")
+        # what the browser kept of the pages goes with the session (shared desks)
+        answer.headers["Clear-Site-Data"] = '"cache", "storage"'
+        return answer
+
+    return pages

@@ -1,0 +1,168 @@
+"""The pages as routes of the app: one registry of workplaces, each call with its session, errors told as pages."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from sas_matcher.api.auth import caller_of
+from sas_matcher.console import words
+from sas_matcher.console.static_files import serve_static, static_url
+from sas_matcher.console.visit import AUTO, Visit, csrf_of, same_origin, session_token
+from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, SasError
+from sas_matcher.domain.vocabulary import Scope
+
+Handler = Callable[[Visit], Awaitable[Response]]
+
+
+class Entry(NamedTuple):
+    """An entry of the navigation, shown to those of a scope."""
+
+    path: str
+    title: str
+
+
+@dataclass
+class Pages:
+    """The pages of one workplace: handlers by address, and who may open them.
+
+    Attributes:
+        scopes: whose pages they are; none: anybody who is signed in. ``open_to_all``: nobody needs to be.
+        entries: what the navigation shows of them.
+    """
+
+    scopes: tuple[Scope, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    open_to_all: bool = False
+    handlers: list[tuple[str, str, Handler]] = field(default_factory=list)
+
+    def get(self, path: str) -> Callable[[Handler], Handler]:
+        """Serve a page, or a part of one."""
+        return partial(self._add, "GET", path)
+
+    def post(self, path: str) -> Callable[[Handler], Handler]:
+        """Serve an action; its form has proved that it is ours."""
+        return partial(self._add, "POST", path)
+
+    def _add(self, method: str, path: str, handler: Handler) -> Handler:
+        self.handlers.append((method, path, handler))
+        return handler
+
+
+def _environment() -> Environment:
+    # autoescape everywhere: nothing that somebody typed is ever markup
+    env = Environment(
+        loader=PackageLoader("sas_matcher.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    env.globals |= {"static": static_url, "words": words}
+    env.filters |= {name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until")}
+    return env
+
+
+class Site:
+    """All pages of the service.
+
+    Args:
+        workplaces: their pages.
+        public_url: address of this service as others know it; empty: as the call names it.
+        uuid: makes Idempotency-Keys for forms.
+        demo: title of the demonstration that this is; empty: none.
+    """
+
+    HOME: Final = "/"
+
+    def __init__(self, workplaces: Sequence[Pages], public_url: str, uuid: Callable[[], str], demo: str = "") -> None:
+        self.workplaces = workplaces
+        self.public_url = public_url
+        self.demo = demo
+        self._env = _environment()
+        self._env.globals |= {"once": uuid, "demo": demo}
+
+    def render(self, template: str, **values: Any) -> str:
+        """Return a template, filled."""
+        return self._env.get_template(template).render(**values)
+
+    def entries_for(self, scope: Scope) -> list[Entry]:
+        """Return the navigation of a scope, in the order of the workplaces."""
+        return [e for pages in self.workplaces for e in pages.entries if not pages.scopes or scope in pages.scopes]
+
+    def home_of(self, scope: Scope) -> str:
+        """Return where people of a scope begin."""
+        return next((entry.path for entry in self.entries_for(scope)), "/compte")
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of all pages and files."""
+        found: list[BaseRoute] = [Route("/static/{name:path}", serve_static, methods=["GET"])]
+        for pages in self.workplaces:
+            for method, path, handler in pages.handlers:
+                found.append(Route(path, partial(self._serve, pages, handler), methods=[method]))
+        return found
+
+    async def _serve(self, pages: Pages, handler: Handler, request: Request) -> Response:
+        """Serve one call: session, rights, proof of origin; what is refused is told as a page."""
+        visit = Visit(self, request)
+        try:
+            await self._let_in(pages, visit)
+            return await handler(visit)
+        except NotAuthenticatedError as ended:
+            return self._to_the_door(visit, ended)
+        except SasError as error:
+            return self.tell(visit, error)
+
+    async def _let_in(self, pages: Pages, visit: Visit) -> None:
+        request = visit.request
+        token = session_token(request)
+        if token is not None:
+            try:
+                present = AUTO not in request.headers
+                visit.account = await visit.wire.accounts.account_of(token, present=present)
+                visit.token = token
+            except NotAuthenticatedError:
+                if not pages.open_to_all:
+                    raise
+        if not pages.open_to_all:
+            if visit.account is None:
+                raise NotAuthenticatedError("Connectez-vous pour voir cette page.")
+            if pages.scopes and caller_of(visit.account.key).scope not in pages.scopes:
+                raise NotAllowedError("Cette page n'est pas ouverte à votre rôle.")
+            visit.wire.gate.spend(visit.account.key.id)
+        if request.method == "POST":
+            await self._prove(visit)
+
+    async def _prove(self, visit: Visit) -> None:
+        """Make sure that an action comes from a page of ours (CSRF): origin, and the session's secret in the form."""
+        refused = "Cette action ne vient pas d'une page de ce service ; rechargez la page."
+        if not same_origin(visit.request, self.public_url):
+            raise NotAllowedError(refused)
+        if visit.token is not None:
+            sent = visit.request.headers.get("x-csrf") or (await visit.form()).text("csrf")
+            if sent != csrf_of(visit.token):
+                raise NotAllowedError(refused)
+
+    def _to_the_door(self, visit: Visit, ended: NotAuthenticatedError) -> Response:
+        request = visit.request
+        if visit.is_part or request.method == "POST":
+            # the page stays as it is, with what was typed: a window lets people in again (see base.js)
+            return visit.show("part_error.html", 401, error=ended)
+        from_elsewhere = request.headers.get("sec-fetch-site") == "cross-site" and session_token(request) is None
+        if from_elsewhere and "again" not in request.query_params:
+            # a link from elsewhere comes without the cookie (SameSite=Strict): the same address, asked by ourselves
+            return visit.show("again.html", path=f"{request.url.path}?again=1")
+        return visit.go(f"/connexion?suite={request.url.path}" if request.url.path != "/" else "/connexion")
+
+    def tell(self, visit: Visit, error: SasError) -> Response:
+        """Answer an error: as a page, or as a notice where a part was asked for."""
+        headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
+        if visit.is_part:
+            return visit.show("part_error.html", error.status, headers, error=error)
+        return visit.show("error.html", error.status, headers, error=error)

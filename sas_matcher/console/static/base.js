@@ -1,0 +1,114 @@
+// What every page needs: the session's secret on each call, notices, the live feed, the window of an ended session.
+"use strict";
+(() => {
+  const body = document.body;
+  let csrf = document.querySelector('meta[name="csrf"]').content;
+  const notice = document.getElementById("notice");
+  const again = document.getElementById("again");
+
+  // -- calls ------------------------------------------------------------------------------------------------------
+  body.addEventListener("htmx:configRequest", (event) => {
+    event.detail.headers["x-csrf"] = csrf;
+    const why = event.detail.triggeringEvent;
+    // what the page asks by itself keeps no session alive
+    if (why && why.type.startsWith("sas-")) event.detail.headers["x-auto"] = "1";
+  });
+  body.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr } = event.detail;
+    // an error goes where notices are, unless its answer says otherwise; what was on the page stays
+    if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Retarget")) {
+      event.detail.target = notice;
+      event.detail.swapOverride = "innerHTML";
+    }
+  });
+  body.addEventListener("htmx:responseError", (event) => {
+    if (event.detail.xhr.status === 401 && !event.detail.pathInfo.requestPath.startsWith("/connexion")) ended();
+  });
+  body.addEventListener("htmx:sendError", () => tell("Le service ne répond pas. Rien n'est perdu : réessayez.", "bad"));
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    const why = event.detail.requestConfig.triggeringEvent;
+    if (!why || !why.type.startsWith("sas-")) notice.replaceChildren();
+  });
+
+  function tell(text, kind = "") {
+    const line = document.createElement("p");
+    line.className = `note ${kind}`;
+    line.textContent = text;
+    notice.replaceChildren(line);
+  }
+
+  // -- the window of an ended session -----------------------------------------------------------------------------
+  function ended() {
+    if (!again || again.open) return;
+    again.showModal();
+    document.getElementById("again-password").focus();
+  }
+  body.addEventListener("sas-signed-in", (event) => {
+    csrf = event.detail.value;
+    for (const field of document.querySelectorAll('input[name="csrf"]')) field.value = csrf;
+    document.getElementById("again-password").value = "";
+    document.getElementById("door-error").replaceChildren();
+    again.close();
+    tell("Vous êtes de nouveau connecté.", "good");
+    listen();
+  });
+
+  document.addEventListener("submit", (event) => {
+    const asked = event.submitter && event.submitter.dataset.confirm;
+    if (asked && !window.confirm(asked)) event.preventDefault();
+  });
+
+  // -- the live feed ----------------------------------------------------------------------------------------------
+  // Every event of the service is an event of the body: "sas-request" (with its document), "sas-booking", …; parts of
+  // a page ask for themselves again when they hear it (hx-trigger="sas-request from:body, sas-refresh from:body").
+  // After a cut all of them hear "sas-refresh": the ledger knows what happened meanwhile.
+  const PAUSES = [200, 500, 1000, 2000, 5000];
+  const sign = document.getElementById("live");
+  let socket = null, failures = 0, was = false, silent = 0, timer = 0;
+  function show(on) {
+    if (!sign) return;
+    const text = on ? "En direct" : "Hors ligne";
+    if (sign.dataset.state === (on ? "on" : "off")) return;
+    sign.dataset.state = on ? "on" : "off";
+    sign.textContent = text;
+  }
+  function say(name, detail = {}) {
+    body.dispatchEvent(new CustomEvent(name, { detail, bubbles: true }));
+  }
+  function quiet() {
+    clearTimeout(silent);
+    // the service pings every 20 s: after three of them nobody is there
+    silent = setTimeout(() => socket && socket.close(), 60000);
+  }
+  function listen() {
+    if (!body.dataset.live || socket) return;
+    clearTimeout(timer);
+    const mine = socket = new WebSocket(body.dataset.live.replace(/^/, location.origin.replace(/^http/, "ws")));
+    mine.onmessage = ({ data }) => {
+      quiet();
+      const message = JSON.parse(data);
+      if (message.type === "ping") mine.send('{"type":"pong"}');
+      else if (message.type === "welcome") {
+        failures = 0;
+        show(true);
+        if (was) say("sas-refresh");
+        was = true;
+      } else if (message.type === "gap") say("sas-refresh");
+      else if (message.type === "event") {
+        say(`sas-${message.event.split(".")[0]}`, { name: message.event, id: message.aggregate, data: message.data });
+      }
+    };
+    mine.onclose = ({ code }) => {
+      if (socket === mine) socket = null;
+      clearTimeout(silent);
+      show(false);
+      if (code === 4401) return ended();
+      timer = setTimeout(listen, PAUSES[Math.min(failures++, PAUSES.length - 1)]);
+    };
+  }
+  window.addEventListener("online", () => { failures = 0; if (socket) socket.close(); else listen(); });
+  window.addEventListener("offline", () => { if (socket) socket.close(); show(false); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !socket) { failures = 0; listen(); } });
+  window.sas = { tell, say };
+  listen();
+})();

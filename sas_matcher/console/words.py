@@ -1,0 +1,140 @@
+"""The field's words as pages say them, and how hours, delays and distances are written in French."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SPECIALTIES, Role
+
+ROLES: Final[dict[str, str]] = {
+    Role.REGULATOR: "Médecin régulateur",
+    Role.OSNP: "Opérateur de soins non programmés (OSNP)",
+    Role.ARM: "Assistant de régulation médicale (ARM)",
+    Role.IOA: "Infirmier organisateur de l'accueil (IOA)",
+    Role.PROFESSIONAL: "Professionnel",
+    Role.DELEGATE: "Délégué, secrétariat",
+    Role.MANAGER: "Responsable de structure",
+    Role.CPTS: "Coordination de CPTS",
+    Role.ARS: "ARS",
+    Role.GESTIONNAIRE: "Gestionnaire de centres",
+    Role.ADMIN: "Administration",
+}
+STATUSES: Final[dict[str, str]] = {
+    "waiting": "En attente",
+    "promised": "Promise",
+    "held": "Place gardée",
+    "firm": "Confirmée",
+    "lapsed": "Garde terminée",
+    "unserved": "Sans place",
+    "cancelled": "Annulée",
+    "fulfilled": "Venu",
+    "noshow": "Pas venu",
+}
+MODES: Final[dict[str, str]] = {"cabinet": "Au cabinet", "tele": "Téléconsultation", "visite": "À domicile"}
+SOURCES: Final[dict[str, str]] = {
+    "liberal": "Libéral",
+    "cds": "Centre de santé",
+    "msp": "Maison de santé",
+    "cpts": "CPTS",
+    "sos": "SOS Médecins",
+}
+DELAYS: Final[dict[str, str]] = {
+    "ASAP": "Dès que possible (1 h au plus)",
+    "30M": "30 minutes",
+    "45M": "45 minutes",
+    "1H": "1 heure",
+    "2H": "2 heures",
+    "4H": "4 heures",
+    "8H": "8 heures",
+    "12H": "12 heures",
+    "24H": "24 heures",
+    "48H": "48 heures",
+}
+NEEDS: Final[dict[str, str]] = {
+    "enfant": "Enfant",
+    "nourrisson": "Nourrisson",
+    "pmr": "Accès PMR",
+    "secteur1": "Secteur 1",
+    "tiers_payant": "Tiers payant",
+    "ecg": "ECG",
+    "suture": "Suture",
+    "radio": "Radiographie",
+    "echo": "Échographie",
+    "biologie": "Biologie",
+    "vaccination": "Vaccination",
+    "platre": "Plâtre",
+    "lsf": "Langue des signes",
+    "anglais": "Anglais",
+    "allemand": "Allemand",
+    "arabe": "Arabe",
+    "creole": "Créole",
+    "espagnol": "Espagnol",
+    "italien": "Italien",
+    "mandarin": "Mandarin",
+    "portugais": "Portugais",
+    "russe": "Russe",
+    "shimaore": "Shimaoré",
+    "turc": "Turc",
+    "ukrainien": "Ukrainien",
+}
+AGES: Final[dict[str, str]] = {
+    "nourrisson": "Nourrisson",
+    "enfant": "Enfant",
+    "adulte": "Adulte",
+    "senior": "Personne âgée",
+}
+PARIS: Final = ZoneInfo("Europe/Paris")
+_DAYS: Final = ("lun.", "mar.", "mer.", "jeu.", "ven.", "sam.", "dim.")
+
+
+def _instant(value: str | datetime) -> datetime:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def hour(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
+    """Return an hour of the day: ``14 h 05``."""
+    return f"{_instant(value).astimezone(zone):%-H h %M}"
+
+
+def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
+    """Return a day and hour as one says them: ``aujourd'hui 14 h 05``, ``demain 9 h 00``, ``jeu. 3/12 9 h 00``."""
+    local, today = _instant(value).astimezone(zone), now.astimezone(zone).date()
+    days = (local.date() - today).days
+    named = {-1: "hier", 0: "aujourd'hui", 1: "demain"}
+    day = named.get(days) or f"{_DAYS[local.weekday()]} {local.day}/{local.month}"
+    return f"{day} {hour(local, zone)}"
+
+
+def span(minutes: float) -> str:
+    """Return a length of time: ``moins d'une minute``, ``25 min``, ``3 h 05``, ``2 j 4 h``."""
+    whole = round(minutes)
+    if whole < 1:
+        return "moins d'une minute"
+    if whole < 60:
+        return f"{whole} min"
+    if whole < 48 * 60:
+        return f"{whole // 60} h {whole % 60:02d}" if whole % 60 else f"{whole // 60} h"
+    return f"{whole // 1440} j {whole % 1440 // 60} h"
+
+
+def minutes_until(value: str | datetime, now: datetime) -> float:
+    """Return minutes from now to an instant, negative when it has passed."""
+    return (_instant(value) - now).total_seconds() / 60
+
+
+def km(value: float) -> str:
+    """Return a distance: ``0,8 km``, ``12 km``."""
+    return f"{value:.1f} km".replace(".", ",") if value < 10 else f"{value:.0f} km"
+
+
+def profession(code: str | None, specialty: str | None = None) -> str:
+    """Return the name of a profession, or of its specialty."""
+    if specialty and specialty in SPECIALTIES:
+        return SPECIALTIES[specialty][0]
+    names: dict[Any, str] = dict(PROFESSION_LABELS)
+    return names.get(code, code or "")
+
+
+def utc(value: str | datetime) -> str:
+    """Return an instant for scripts: ISO 8601 in UTC, to the millisecond."""
+    return _instant(value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,33 @@
+"""All workplaces, in the order of the navigation: to add one, write its module and name its ``Pages`` here."""
+
+from collections.abc import Callable, Sequence
+
+from starlette.routing import BaseRoute
+
+from sas_matcher.console import account_pages
+from sas_matcher.console.demo_pages import demo_pages
+from sas_matcher.console.doors import Door, door_pages
+from sas_matcher.console.live import live_route
+from sas_matcher.console.site import Site
+from sas_matcher.ports import Clock
+
+
+def console_routes(
+    public_url: str, clock: Clock, uuid: Callable[[], str], demo: str, doors: Sequence[Door] = ()
+) -> list[BaseRoute]:
+    """Return the routes of the pages, their files and their websocket.
+
+    Args:
+        public_url: see ``Site``.
+        clock: the time.
+        uuid: see ``Site``.
+        demo: see ``Site``.
+        doors: other ways to sign in (see ``doors``).
+    """
+    workplaces = [
+        account_pages.administration,
+        account_pages.own,
+        door_pages(clock, doors),
+        *([demo_pages()] if demo else []),
+    ]
+    return [*Site(workplaces, public_url, uuid, demo).routes(), live_route(public_url)]

@@ -1,0 +1,169 @@
+"""Accounts and sessions: who is let in, for how long, and what a form must prove."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from sas_matcher.bootstrap import accounts_of
+from sas_matcher.console.visit import COOKIE, csrf_of
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthenticatedError, TooManyError
+from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
+from sas_matcher.services.keys import KeyWish
+from tests.api.running import Running
+
+PASSWORD = "une phrase assez longue"
+OSNP = KeyWish(Role.OSNP, "Camille Fictive", ("*",))
+ADMIN = KeyWish(Role.ADMIN, "Administration fictive")
+
+
+@pytest.fixture
+def accounts(service: Running) -> Accounts:
+    return accounts_of(service.stores.ledger, service.stores.clock, service.stores.ids)
+
+
+def browser(service: Running, token: str | None = None, **headers: str) -> httpx.AsyncClient:
+    """A client that says what browsers say of a form on our own page."""
+    return httpx.AsyncClient(
+        base_url=service.url,
+        cookies={COOKIE: token} if token else None,
+        headers={"Origin": service.url, **headers},
+        trust_env=False,
+    )
+
+
+async def test_a_session_ends_by_itself(service: Running, accounts: Accounts) -> None:
+    await accounts.add("ends", PASSWORD, OSNP)
+    token = await accounts.sign_in("ENDS ", PASSWORD)
+    assert (await accounts.account_of(token)).key.name == "Camille Fictive"
+    ahead = service.clock.ahead
+    try:
+        service.clock.ahead = ahead + IDLE - timedelta(minutes=2)
+        await accounts.account_of(token, present=False)
+        service.clock.ahead = ahead + IDLE + timedelta(minutes=2)
+        with pytest.raises(NotAuthenticatedError):
+            # what the page asked by itself meanwhile kept nothing alive
+            await accounts.account_of(token)
+        second = await accounts.open("ends")
+        for _ in range(4):
+            service.clock.ahead += timedelta(hours=2, minutes=59)
+            await accounts.account_of(second)
+        service.clock.ahead += LONGEST - timedelta(hours=11, minutes=55)
+        with pytest.raises(NotAuthenticatedError):
+            await accounts.account_of(second)
+    finally:
+        service.clock.ahead = ahead
+
+
+async def test_a_closed_account_and_a_new_password_end_sessions(accounts: Accounts) -> None:
+    await accounts.add("closed", PASSWORD, OSNP)
+    token = await accounts.open("closed")
+    await accounts.change_password("closed", PASSWORD + " encore")
+    with pytest.raises(NotAuthenticatedError):
+        await accounts.account_of(token)
+    token = await accounts.sign_in("closed", PASSWORD + " encore")
+    await accounts.close("closed")
+    with pytest.raises(NotAuthenticatedError):
+        await accounts.account_of(token)
+    with pytest.raises(NotAuthenticatedError):
+        await accounts.sign_in("closed", PASSWORD + " encore")
+
+
+async def test_wrong_passwords_make_the_right_one_wait(service: Running, accounts: Accounts) -> None:
+    await accounts.add("guessed", PASSWORD, OSNP)
+    for _ in range(FREE_TRIES):
+        with pytest.raises(NotAuthenticatedError):
+            await accounts.sign_in("guessed", "une autre phrase")
+    with pytest.raises(TooManyError):
+        await accounts.sign_in("guessed", PASSWORD)
+    service.clock.ahead += timedelta(seconds=3)
+    await accounts.sign_in("guessed", PASSWORD)
+
+
+async def test_logins_and_passwords_that_cannot_be(accounts: Accounts) -> None:
+    for login, password in (("A b", PASSWORD), ("court", "trop court"), ("x", PASSWORD)):
+        with pytest.raises(InvalidInputError):
+            await accounts.add(login, password, OSNP)
+    await accounts.add("twice", None, OSNP)
+    with pytest.raises(ConflictError):
+        await accounts.add("twice", None, OSNP)
+    with pytest.raises(NotAuthenticatedError):
+        await accounts.sign_in("twice", "")
+
+
+async def test_another_door_lets_in_whom_it_knows(accounts: Accounts) -> None:
+    await accounts.add("psc", None, OSNP, subject="https://issuer.example 899700000001")
+    token = await accounts.sign_in_as("https://issuer.example 899700000001")
+    assert (await accounts.account_of(token)).login == "psc"
+    with pytest.raises(NotAuthenticatedError):
+        await accounts.sign_in_as("https://issuer.example 899700000002")
+
+
+async def test_actions_must_come_from_our_own_pages(service: Running, accounts: Accounts) -> None:
+    await accounts.add("forger", None, ADMIN)
+    await accounts.add("victim", None, OSNP)
+    token = await accounts.open("forger")
+    form = {"login": "victim", "csrf": csrf_of(token)}
+
+    async def close(origin: dict[str, str], sent: dict[str, str]) -> int:
+        async with httpx.AsyncClient(base_url=service.url, cookies={COOKIE: token}, trust_env=False) as http:
+            return (await http.post("/comptes/fermer", data=sent, headers=origin)).status_code
+
+    assert await close({"Origin": "https://elsewhere.example"}, form) == 403
+    assert await close({"Origin": "null"}, form) == 403
+    assert await close({}, form) == 403
+    assert await close({"Origin": service.url}, {"login": "victim"}) == 403
+    assert await close({"Origin": service.url}, form | {"csrf": csrf_of("another")}) == 403
+    assert await close({"Origin": service.url}, form) == 303
+
+
+async def test_pages_are_for_their_roles_and_say_so(service: Running, accounts: Accounts) -> None:
+    await accounts.add("role-osnp", None, OSNP)
+    async with browser(service, await accounts.open("role-osnp")) as http:
+        answer = await http.get("/comptes")
+        assert answer.status_code == 403 and "pas ouverte à votre rôle" in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "script-src 'self'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
+        part = await http.get("/comptes", headers={"HX-Request": "true"})
+        assert part.status_code == 403 and "<html" not in part.text
+    async with browser(service) as http:
+        assert (await http.get("/comptes")).headers["location"] == "/connexion?suite=/comptes"
+        assert (await http.get("/comptes", headers={"HX-Request": "true"})).status_code == 401
+        # a link from elsewhere comes without the strict cookie: the page asks for itself once more
+        again = await http.get("/comptes", headers={"Sec-Fetch-Site": "cross-site"})
+        assert again.status_code == 200 and 'content="0;url=/comptes?again=1"' in again.text
+
+
+async def test_sign_in_never_sends_anybody_elsewhere(service: Running, accounts: Accounts) -> None:
+    await accounts.add("onward", PASSWORD, ADMIN)
+    for suite, wanted in (("//elsewhere.example", "/"), ("/\\elsewhere.example", "/"), ("/compte", "/compte")):
+        async with browser(service) as http:
+            answer = await http.post("/connexion", data={"login": "onward", "password": PASSWORD, "suite": suite})
+            assert answer.headers["location"] == wanted
+
+
+async def test_the_feed_listens_to_our_own_pages_only(service: Running, accounts: Accounts) -> None:
+    await accounts.add("listener", None, OSNP)
+    token = await accounts.open("listener")
+    url = service.url.replace("http", "ws") + "/flux"
+
+    async def first(cookie: str, origin: str) -> Any:
+        async with connect(url, additional_headers={"Cookie": f"{COOKIE}={cookie}"}, origin=origin, proxy=None) as ws:  # type: ignore[arg-type]
+            try:
+                return await ws.recv()
+            finally:
+                await ws.wait_closed() if ws.close_code else None
+
+    assert '"welcome"' in await first(token, service.url)
+    with pytest.raises(Exception, match="403"):
+        await first(token, "https://elsewhere.example")
+    with pytest.raises(Exception, match="4401"):
+        await first("nobody", service.url)
+
+
+async def test_the_demonstrations_door_is_closed_elsewhere(service: Running) -> None:
+    async with browser(service) as http:
+        assert (await http.post("/demo", data={"login": "demo-admin"})).status_code == 404

@@ -1,0 +1,122 @@
+"""People at their pages: accounts, signed-in browser pages, the check of accessibility."""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.async_api import Browser, BrowserContext, Page
+
+from adapters.geo.gazetteer import Commune
+from sas_matcher.bootstrap import accounts_of
+from sas_matcher.console.visit import COOKIE
+from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services.accounts import Accounts
+from sas_matcher.services.keys import KeyWish
+from tests.api.running import Running
+
+WIDE: Final = {"width": 1366, "height": 768}
+"""The commonest screen of an old office PC."""
+NARROW: Final = {"width": 320, "height": 640}
+RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice")
+_numbers = itertools.count(1)
+
+
+@cache
+def _axe() -> str:
+    return (Path(__file__).parent / "vendor/axe.min.js").read_text(encoding="utf-8")
+
+
+async def violations(page: Page) -> list[str]:
+    """Return what axe-core finds wrong (WCAG 2.1 AA and best practice), one line each; empty is what we want."""
+    # evaluated, not added as a script: the pages' policy forbids that, and stays in force
+    await page.evaluate(f"window.axe || ({{}}).constructor && (() => {{ {_axe()} }})()")
+    found: list[dict[str, Any]] = await page.evaluate(
+        "async (tags) => (await axe.run({runOnly: {type: 'tag', values: tags}})).violations", list(RULES)
+    )
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for rule in found for node in rule["nodes"]
+    ]
+
+
+@dataclass
+class Person:
+    """Somebody with an account and a browser of their own."""
+
+    browsing: "Browsing"
+    login: str
+    key_id: str
+    token: str
+    context: BrowserContext
+
+    async def open(self, path: str) -> Page:
+        """Open a page in a new tab; what its scripts or its policy complain of is an error of the test."""
+        page = await self.context.new_page()
+        page.on("pageerror", lambda error: self.browsing.complaints.append(str(error)))
+        page.on("console", self._heard)
+        await page.goto(self.browsing.service.url + path)
+        return page
+
+    def _heard(self, message: Any) -> None:
+        # a refused call is logged by the browser itself: what the test makes of it is the test's
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.browsing.complaints.append(message.text)
+
+
+@dataclass
+class Browsing:
+    """A service with pages, and a browser."""
+
+    service: Running
+    browser: Browser
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def accounts(self) -> Accounts:
+        """The service's accounts."""
+        stores = self.service.stores
+        return accounts_of(stores.ledger, stores.clock, stores.ids)
+
+    async def account(self, role: str, password: str | None = None, **rights: Any) -> str:
+        """Create an account; returns its login. ``rights`` as of ``KeyWish``; a regulator's default is everywhere."""
+        login = f"{role}-{next(_numbers)}"
+        if not rights and role in ("osnp", "regulator", "ars", "cpts", "gestionnaire"):
+            rights = {"territories": ("*",)}
+        wish = KeyWish(Role(role), rights.pop("name", f"Compte {login}"), **rights)
+        await self.accounts.add(login, password, wish)
+        return login
+
+    @asynccontextmanager
+    async def person(
+        self, role: str, *, viewport: Any = WIDE, scheme: Any = "light", **rights: Any
+    ) -> AsyncIterator[Person]:
+        """Somebody new, signed in, for the length of a block."""
+        login = await self.account(role, **rights)
+        async with self.signed_in(login, viewport=viewport, scheme=scheme) as person:
+            yield person
+        assert not self.complaints, self.complaints
+
+    @asynccontextmanager
+    async def signed_in(self, login: str, *, viewport: Any = WIDE, scheme: Any = "light") -> AsyncIterator[Person]:
+        """The holder of an account in a browser of their own."""
+        context = await self.browser.new_context(
+            viewport=viewport, color_scheme=scheme, locale="fr-FR", timezone_id="Europe/Paris"
+        )
+        try:
+            token = await self.accounts.open(login)
+            await context.add_cookies(
+                [{"name": COOKIE, "value": token, "url": self.service.url, "sameSite": "Strict", "httpOnly": True}]
+            )
+            account = await self.accounts.account_of(token)
+            yield Person(self, login, account.key.id, token, context)
+        finally:
+            await context.close()
+
+    def spot(self, code: str) -> Commune:
+        """Return a commune by its code."""
+        commune = self.service.geography.by_code(code)
+        assert commune is not None
+        return commune

@@ -1,0 +1,131 @@
+"""Pictures of every page with invented data, for the README and the guides: ``python -m tests.browser.shots``.
+
+Each page is an entry of ``SHOTS``: whose it is, its address, and what to do on it before the picture is taken.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from playwright.async_api import Page, async_playwright
+
+from adapters.embedded import start_postgres, start_valkey
+from adapters.postgres.migrate import migrate
+from sas_matcher.demo.plan import busiest_centre, places_of, schedule, world_of
+from sas_matcher.demo.world import World
+from tests.api.conftest import settings_for
+from tests.api.running import run_service
+from tests.browser.conftest import CHROMIUM
+from tests.browser.desk import NARROW, WIDE, Browsing
+
+TERRITORY: Final = "69"
+SOURCE: Final = "demo-images"
+
+
+async def nothing(_page: Page) -> None:
+    """Leave the page as it opens."""
+
+
+class Shot(NamedTuple):
+    """One picture.
+
+    Attributes:
+        name: of the file.
+        role: of the account that opens the page; ``centre`` is the manager of the centre with most professionals.
+        path: address of the page.
+        prepare: what is done on it before.
+        viewport: of the browser.
+        scheme: ``light`` or ``dark``.
+    """
+
+    name: str
+    role: str
+    path: str
+    prepare: Callable[[Page], Awaitable[None]] = nothing
+    viewport: dict[str, int] = WIDE
+    scheme: Any = "light"
+
+
+SHOTS: Final = (
+    Shot("connexion", "", "/connexion"),
+    Shot("demo", "", "/demo"),
+    Shot("comptes", "admin", "/comptes"),
+    Shot("compte-mobile", "admin", "/compte", viewport=NARROW, scheme="dark"),
+)
+
+
+@contextlib.asynccontextmanager
+async def _world(folder: Path) -> AsyncIterator[tuple[Browsing, World]]:
+    """A service with the places of an invented département, and a browser."""
+    postgres, valkey = (
+        start_postgres(folder / "postgres", durable=False),
+        start_valkey(folder / "valkey", durable=False),
+    )
+    try:
+        await migrate(postgres.url)
+        settings = settings_for(postgres.url, valkey.url, demo="SAS du département 69", territories=(TERRITORY,))
+        async with run_service(settings) as service, async_playwright() as driver:
+            geography = service.geography
+            world = world_of(SOURCE, geography.communes_of(TERRITORY), geography.territories)
+            practice = await service.key("manager", professionals=("*",), source=SOURCE)
+            now = datetime.now(UTC)
+            slots = [
+                slot
+                for day in schedule(now.astimezone(ZoneInfo("Europe/Paris")), 3).days
+                for slot in places_of(world, SOURCE, day, now)
+                if datetime.fromisoformat(slot["start"]) > now
+            ]
+            for first in range(0, len(slots), 2_000):
+                await practice.publish(*slots[first : first + 2_000])
+            browser = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            yield Browsing(service, browser), world
+            await browser.close()
+    finally:
+        valkey.stop()
+        postgres.stop()
+
+
+async def take(out: Path, only: str) -> None:
+    """Take all pictures, or those whose name begins so."""
+    folder = Path(tempfile.mkdtemp(prefix="sas-shots-"))
+    os.chmod(folder, 0o755)
+    try:
+        async with _world(folder) as (browsing, world):
+            centre = busiest_centre(world)
+            rights: dict[str, dict[str, Any]] = {
+                "centre": {"structures": (centre.finess,), "source": SOURCE, "name": centre.name},
+                "osnp": {"territories": (TERRITORY,), "name": "Camille Fictive (OSNP)"},
+                "ars": {"territories": (TERRITORY,), "name": "Pilotage fictif"},
+                "admin": {"name": "Administration fictive"},
+            }
+            for shot in [shot for shot in SHOTS if shot.name.startswith(only)]:
+                role = "manager" if shot.role == "centre" else shot.role or "admin"
+                login = await browsing.account(role, **dict(rights.get(shot.role, rights["admin"])))
+                async with browsing.signed_in(login, viewport=shot.viewport, scheme=shot.scheme) as somebody:
+                    if not shot.role:
+                        await somebody.context.clear_cookies()
+                    page = await somebody.open(shot.path)
+                    await shot.prepare(page)
+                    await page.screenshot(path=out / f"{shot.name}.png", full_page=True, animations="disabled")
+                    print(out / f"{shot.name}.png")  # noqa: T201
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/img/console"))
+    parser.add_argument("--only", default="", help="names that begin so")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    asyncio.run(take(chosen.out, chosen.only))

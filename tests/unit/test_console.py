@@ -1,0 +1,110 @@
+"""What the pages keep to without a browser: vendored files, words, passwords, tries."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from starlette.requests import Request
+
+from sas_matcher.console import words
+from sas_matcher.console.demo_pages import is_of_this_machine
+from sas_matcher.domain.vocabulary import AgeBand, Delay, Mode, Offer, Role, SourceKind
+from sas_matcher.ports import KeyRecord
+from sas_matcher.services.accounts import FREE_TRIES, Account, suggest_password, wait_before_try
+from sas_matcher.services.passwords import hash_password, is_password
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 11, 26, 22, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("folder", ["sas_matcher/console/static/vendor", "tests/browser/vendor"])
+def test_what_is_shipped_of_others_is_what_the_manifest_says(folder: str) -> None:
+    entries = json.loads((ROOT / folder / "MANIFEST.json").read_text(encoding="utf-8"))
+    files = {path.name for path in (ROOT / folder).iterdir()} - {"MANIFEST.json"}
+    assert files == {entry["file"] for entry in entries}
+    locked = json.loads((ROOT / "deploy/vendor/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for entry in entries:
+        assert hashlib.sha256((ROOT / folder / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+        assert locked[f"node_modules/{entry['package']}"]["version"] == entry["version"]
+        assert entry["licence"]
+
+
+def test_the_lock_names_no_registry() -> None:
+    locked = json.loads((ROOT / "deploy/vendor/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert all("resolved" not in package for package in locked.values())
+    assert all("integrity" in package for name, package in locked.items() if name)
+
+
+@pytest.mark.parametrize(
+    ("peer", "host", "let_in"),
+    [
+        ("127.0.0.1", "127.0.0.1:8069", True),
+        ("::1", "localhost:8069", True),
+        ("192.0.2.7", "127.0.0.1:8069", False),
+        # a name of somebody else that points at this machine
+        ("127.0.0.1", "rebound.example:8069", False),
+    ],
+)
+def test_a_demonstration_lets_in_only_this_machine(peer: str, host: str, let_in: bool) -> None:
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "path": "/demo",
+        "query_string": b"",
+        "headers": [(b"host", host.encode())],
+        "client": (peer, 1),
+        "server": ("127.0.0.1", 8069),
+    }
+    assert is_of_this_machine(Request(scope)) is let_in
+
+
+def test_pages_have_a_word_for_every_code() -> None:
+    assert set(words.NEEDS) == set(Offer)
+    assert set(words.MODES) == set(Mode)
+    assert set(words.SOURCES) == set(SourceKind)
+    assert set(words.AGES) == set(AgeBand)
+    assert set(words.ROLES) == set(Role) - {Role.FHIR}
+    assert set(words.DELAYS) == set(Delay) - {Delay.DEL0}
+
+
+def test_hours_are_those_of_the_territory() -> None:
+    # 23 h 30 in Paris, the next day in La Réunion
+    assert words.when(NOW + timedelta(minutes=15), NOW) == "aujourd'hui 23 h 45"
+    assert words.when(NOW + timedelta(hours=1), NOW) == "demain 0 h 30"
+    assert words.when(NOW, NOW, ZoneInfo("Indian/Reunion")) == "aujourd'hui 2 h 30"
+    assert words.when(NOW + timedelta(days=5), NOW) == "mar. 1/12 23 h 30"
+    assert [words.span(minutes) for minutes in (0.2, 25, 60, 185, 3120)] == [
+        "moins d'une minute",
+        "25 min",
+        "1 h",
+        "3 h 05",
+        "2 j 4 h",
+    ]
+
+
+def test_passwords_are_kept_as_salted_records() -> None:
+    record = hash_password("une phrase assez longue", b"s" * 16)
+    assert "phrase" not in record and record != hash_password("une phrase assez longue", b"t" * 16)
+    assert is_password("une phrase assez longue", record)
+    assert not is_password("une phrase assez longue ", record)
+
+
+def test_wrong_passwords_slow_down_the_next_try() -> None:
+    key = KeyRecord("k", b"", "n", "osnp", ("69",), (), (), "k", None, None)
+
+    def waits(failures: int) -> float:
+        return wait_before_try(Account("a", key, None, failures, NOW), NOW).total_seconds()
+
+    assert waits(FREE_TRIES - 1) == 0
+    assert [waits(FREE_TRIES + more) for more in range(3)] == [2, 4, 8]
+    assert waits(FREE_TRIES + 1_000) == 900
+    assert wait_before_try(Account("a", key, None, 7, NOW - timedelta(seconds=9)), NOW) < timedelta()
+
+
+def test_suggested_passwords_are_read_out_easily_and_differ() -> None:
+    first, second = suggest_password("a"), suggest_password("b")
+    assert first != second and len(first) == 23
+    assert not set(first) & set("ilo01")
