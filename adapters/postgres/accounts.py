@@ -61,9 +61,9 @@ class PostgresAccounts:
         """Revoke an account's key and end its sessions; False when it is closed already."""
         return bool(await self._run("close_account", login, now))
 
-    async def open_session(self, token_hash: bytes, login: str, now: datetime, ends_at: datetime) -> None:
-        """Write a session; those that have ended are dropped."""
-        await self._run("open_session", token_hash, login, now, ends_at)
+    async def open_session(self, token_hash: bytes, login: str, now: datetime, ends_at: datetime) -> bool:
+        """Write a session, and drop those that have ended; False when there is no such account."""
+        return bool(await self._run("open_session", token_hash, login, now, ends_at))
 
     async def session(self, token_hash: bytes) -> Session | None:
         """Return a session with its account."""

@@ -48,7 +48,8 @@ where a.login = $1 and k.id = a.key_id and k.revoked_at is null returning k.id
 
 -- name: open_session
 with old as (delete from session where ends_at <= $3)
-insert into session (token_hash, login, opened_at, seen_at, ends_at) values ($1, $2, $3, $3, $4)
+insert into session (token_hash, login, opened_at, seen_at, ends_at)
+select $1, login, $3, $3, $4 from account where login = $2 returning login
 
 -- name: session
 -- A session with its account and key.

@@ -183,9 +183,3 @@ async def readyz(request: Request) -> Response:
 async def metrics() -> Response:
     """Return the metrics; let only your monitoring reach this address."""
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> Response:
-    """Say what this is and where the rest is."""
-    return json({"service": "sas_matcher", "version": __version__, "openapi": "/openapi.json", "ready": "/readyz"})

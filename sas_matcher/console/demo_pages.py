@@ -9,7 +9,7 @@ from starlette.responses import Response
 from sas_matcher.console.doors import let_in
 from sas_matcher.console.site import Pages
 from sas_matcher.console.visit import Visit
-from sas_matcher.domain.errors import NotAllowedError, NotFoundError
+from sas_matcher.domain.errors import NotAllowedError, NotFoundError, UnavailableError
 
 _HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -55,6 +55,10 @@ def demo_pages() -> Pages:
         login = (await visit.form()).only("login").text("login")
         if login not in {part.login for part in PARTS}:
             raise NotFoundError("La démonstration ne connaît pas ce rôle.")
-        return let_in(visit, await visit.wire.accounts.open(login), "/")
+        try:
+            token = await visit.wire.accounts.open(login)
+        except NotFoundError as early:
+            raise UnavailableError("La démonstration démarre encore ; réessayez dans un instant.") from early
+        return let_in(visit, token, "/")
 
     return pages

@@ -54,6 +54,14 @@ class Pages:
         return handler
 
 
+class PageRoute(Route):
+    """A page's route, which says whose it is."""
+
+    def __init__(self, path: str, method: str, serve: Callable[[Request], Awaitable[Response]], pages: Pages) -> None:
+        super().__init__(path, serve, methods=[method])
+        self.pages = pages
+
+
 def _environment() -> Environment:
     # autoescape everywhere: nothing that somebody typed is ever markup
     env = Environment(
@@ -105,7 +113,7 @@ class Site:
         found: list[BaseRoute] = [Route("/static/{name:path}", serve_static, methods=["GET"])]
         for pages in self.workplaces:
             for method, path, handler in pages.handlers:
-                found.append(Route(path, partial(self._serve, pages, handler), methods=[method]))
+                found.append(PageRoute(path, method, partial(self._serve, pages, handler), pages))
         return found
 
     async def _serve(self, pages: Pages, handler: Handler, request: Request) -> Response:

@@ -100,8 +100,8 @@ class AccountStore(Protocol):
         """Revoke an account's key and end its sessions; False when it is closed already."""
         ...
 
-    async def open_session(self, token_hash: bytes, login: str, now: datetime, ends_at: datetime) -> None:
-        """Write a session."""
+    async def open_session(self, token_hash: bytes, login: str, now: datetime, ends_at: datetime) -> bool:
+        """Write a session; False when there is no such account."""
         ...
 
     async def session(self, token_hash: bytes) -> Session | None:
@@ -176,9 +176,14 @@ class Accounts:
         return await self.open(account.login)
 
     async def open(self, login: str) -> str:
-        """Open a session for somebody who has proved who they are; returns its token."""
+        """Open a session for somebody who has proved who they are; returns its token.
+
+        Raises:
+            NotFoundError: no such account.
+        """
         token, now = self._secrets.secret(), self._clock.now()
-        await self._store.open_session(_hash(token), login, now, now + LONGEST)
+        if not await self._store.open_session(_hash(token), login, now, now + LONGEST):
+            raise NotFoundError(f"Le compte « {login} » n'existe pas.")
         return token
 
     async def account_of(self, token: str, *, present: bool = True) -> Account:

@@ -1,5 +1,6 @@
 """Accounts and sessions: who is let in, for how long, and what a form must prove."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -7,10 +8,13 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from sas_matcher import bootstrap
 from sas_matcher.bootstrap import accounts_of
+from sas_matcher.config import Settings
+from sas_matcher.console.site import PageRoute
 from sas_matcher.console.visit import COOKIE, csrf_of
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthenticatedError, TooManyError
-from sas_matcher.domain.vocabulary import Role
+from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
 from sas_matcher.services.keys import KeyWish
 from tests.api.running import Running
@@ -135,6 +139,38 @@ async def test_pages_are_for_their_roles_and_say_so(service: Running, accounts: 
         # a link from elsewhere comes without the strict cookie: the page asks for itself once more
         again = await http.get("/comptes", headers={"Sec-Fetch-Site": "cross-site"})
         assert again.status_code == 200 and 'content="0;url=/comptes?again=1"' in again.text
+
+
+def _pages() -> list[PageRoute]:
+    app = bootstrap.api(Settings(demo="SAS des tests"))
+    return [route for route in app.routes if isinstance(route, PageRoute)]
+
+
+async def test_every_page_is_for_those_it_names(service: Running, accounts: Accounts) -> None:
+    wishes = {
+        Scope.REGULATOR: OSNP,
+        Scope.PRACTICE: KeyWish(Role.MANAGER, "Cabinet fictif", (), (), ("*",)),
+        Scope.COORDINATOR: KeyWish(Role.ARS, "Pilotage fictif", ("*",)),
+        Scope.ADMIN: ADMIN,
+    }
+    tokens = {}
+    for scope, wish in wishes.items():
+        await accounts.add(f"walk-{scope}", None, wish)
+        tokens[scope] = await accounts.open(f"walk-{scope}")
+    for route in _pages():
+        (method,) = set(route.methods or ()) - {"HEAD"}
+        path = re.sub(r"\{\w+\}", "00000000-0000-7000-8000-000000000000", route.path)
+        if route.pages.open_to_all:
+            continue
+        async with browser(service) as http:
+            refused = await http.request(method, path)
+            assert (refused.status_code, refused.headers.get("location", "")[:10]) in ((303, "/connexion"), (401, ""))
+            assert (await http.request(method, path, headers={"HX-Request": "true"})).status_code == 401
+        for scope, token in tokens.items():
+            async with browser(service, token) as http:
+                # a form without the session's secret goes no farther than that, whoever sends it
+                status = (await http.request(method, path)).status_code
+                assert (status == 403) is (method == "POST" or scope not in (route.pages.scopes or wishes)), path
 
 
 async def test_sign_in_never_sends_anybody_elsewhere(service: Running, accounts: Accounts) -> None:
