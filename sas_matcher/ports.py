@@ -210,7 +210,7 @@ class Ledger(Protocol):
     async def change_booking(
         self, action: str, now: datetime, booking_id: str, arguments: Sequence[Any], once: Idempotency
     ) -> Outcome:
-        """Refuse a booking or say what became of it."""
+        """Accept, refuse, cancel or move a booking, or say what became of it."""
         ...
 
     async def request_document(self, request_id: str, key_id: str | None) -> str | None:
@@ -260,6 +260,14 @@ class Ledger(Protocol):
 
     async def slot_record(self, slot_id: int) -> Any | None:
         """Return one slot."""
+        ...
+
+    async def count_plage(self, now: datetime, slot_id: int, arrived: int, over: bool, once: Idempotency) -> Outcome:
+        """Say how many patients of a plage have come (``over``: the others did not); may be corrected.
+
+        Words: counted, too_early, too_many (more than are expected), not_found. The document is
+        {slot_id, capacity, taken, arrived, missed}.
+        """
         ...
 
     async def put_limit(self, now: datetime, limit: PracticeLimit) -> str:
@@ -350,6 +358,14 @@ class Ledger(Protocol):
 
     async def close_unserved(self, now: datetime) -> int:
         """Close requests past their deadline."""
+        ...
+
+    async def settle_acceptance(self, now: datetime) -> int:
+        """Settle acceptances past their deadline: silence accepts (tacit), or the request waits again (explicit)."""
+        ...
+
+    async def hand_back(self, now: datetime) -> int:
+        """Give back what is unused at the hour its practice set; who has a seat, or is promised it, keeps it."""
         ...
 
     async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:

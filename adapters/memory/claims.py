@@ -112,7 +112,7 @@ def _stay(tables: Tables, now: datetime, claims: Sequence[Claim], batch: _Batch)
         if claim.kind == ClaimKind.TELL and booked_elsewhere(slot):
             tables.hold(booking, tables.hold_end(now, request))
         elif claim.kind == ClaimKind.TELL:
-            booking.state, booking.firm_at = "firm", now
+            tables.make_firm(booking, now)
             batch.firm.append(booking)
         request.decision = claim.decision
         request.told_by = earliest(request.told_by, claim.hold_until)
@@ -196,6 +196,7 @@ def _fits(now: datetime, request: Request, slot: Slot) -> bool:
     return (
         slot.status == "open"
         and slot.for_request in (None, request.id)
+        and slot.handed_back is None
         and now < slot.starts <= request.deadline
         and slot.profession == request.profession
         and slot.mode in request.modes
@@ -222,9 +223,11 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
             slot_version=slot.version,
             held_at=now,
             hold_until=until,
-            firm_at=now if claim.kind == ClaimKind.TELL and not there else None,
+            acceptance=slot.acceptance,
         )
         tables.insert(booking)
+        if booking.state == "firm":
+            tables.make_firm(booking, now)
         request.decision = claim.decision
         request.moves += request.id in batch.movers
         if claim.kind == ClaimKind.PROMISE:

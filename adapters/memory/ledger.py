@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from adapters.memory import requests, slots
+from adapters.memory import practice, requests, slots
 from adapters.memory.claims import claim_seats
 from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
@@ -47,6 +47,9 @@ _REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
 _BOOKING_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
     "refuse": slots.refuse_booking,
     "outcome": slots.set_outcome,
+    "accept": practice.accept_booking,
+    "cancel": practice.cancel_booking,
+    "move": practice.move_booking,
 }
 _QUESTION_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
     "accept_question": accept_question,
@@ -219,6 +222,16 @@ class MemoryLedger:
         requests.close_unserved(self.tables, now, 500)
         return len(self.publish())
 
+    async def settle_acceptance(self, now: datetime) -> int:
+        """Settle acceptances whose deadline has passed; returns the number of announcements."""
+        practice.settle_acceptance(self.tables, now, 500)
+        return len(self.publish())
+
+    async def hand_back(self, now: datetime) -> int:
+        """Give unused places back whose hour for it has come; returns the number of announcements."""
+        practice.hand_back(self.tables, now, 500)
+        return len(self.publish())
+
     async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
         """Take or renew leases; returns the fence of each territory that this holder has."""
         now = self._clock.now()
@@ -376,6 +389,10 @@ class MemoryLedger:
             )
             for limit in limits.rows.values()
         ]
+
+    async def count_plage(self, now: datetime, slot_id: int, arrived: int, over: bool, once: Idempotency) -> Outcome:
+        """Say how many patients of a plage have come, once for an Idempotency-Key; words as in the port."""
+        return self.change_once(practice.count_plage, now, (slot_id, arrived, over), once)
 
     async def slot_record(self, slot_id: int) -> Any | None:
         """Return record, seats left, start, end (epoch seconds) and status of a slot."""

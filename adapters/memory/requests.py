@@ -112,9 +112,8 @@ def confirm_hold(tables: Tables, now: datetime, key_id: str, request_id: str, bo
     elif booking.hold_until is not None and booking.hold_until <= now:
         word = "hold_ended"
     else:
-        booking.state, booking.firm_at = "firm", now
+        tables.make_firm(booking, now)
         booking.version += 1
-        tables.holds.pop(booking.id, None)
         request.promise_behind = False
         tables.set_status(request, "firm")
         tables.announce_requests(now, [request])
@@ -157,6 +156,8 @@ def release_booking(
     request = tables.requests[booking.request_id]
     tables.end(booking, now, state, reason)
     request.broken += state == "displaced"
+    if state in ("refused", "withdrawn"):
+        request.refused_for, request.refused_at = reason, now
     lost = request.status == "promised" or request.promise_behind
     request.lost_to_practice += lost and state in ("refused", "withdrawn")
     if status == "waiting":
@@ -280,6 +281,7 @@ def take_place(
             slot_version=slot.version,
             held_at=now,
             hold_until=hold_until,
+            acceptance=slot.acceptance,
         )
     )
     request.decision = decision
@@ -292,7 +294,7 @@ def take_place(
 def _can_take(tables: Tables, now: datetime, request: Request, slot: Slot, kept: Booking | None) -> bool:
     """Tell whether the slot has a seat for the request once it has given back the one it has."""
     ours = slot.for_request in (None, request.id)
-    if slot.status != "open" or not ours or not now < slot.starts <= request.deadline:
+    if slot.status != "open" or slot.handed_back is not None or not ours or not now < slot.starts <= request.deadline:
         return False
     taken = [b for b in tables.seats.get(slot.id, {}).values() if b is not kept]
     return len(taken) < slot.capacity and not tables.blocked(slot, but=() if kept is None else (kept.id,))

@@ -40,6 +40,11 @@ class Slot:
     version: int
     status: str = "open"
     for_request: str | None = None
+    acceptance: str | None = None
+    accept_min: int | None = None
+    back_at: datetime | None = None
+    handed_back: int | None = None
+    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -77,6 +82,8 @@ class Request:
     broken: int = 0
     lost_to_practice: int = 0
     promise_behind: bool = False
+    refused_for: str | None = None
+    refused_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -98,6 +105,9 @@ class Booking:
     ended_at: datetime | None = None
     end_reason: str | None = None
     version: int = 1
+    acceptance: str | None = None
+    accept_until: datetime | None = None
+    accepted_at: datetime | None = None
 
 
 def booked_elsewhere(slot: Slot) -> bool:
@@ -117,7 +127,7 @@ _OF_THE_LEDGER: Final = frozenset(
     {
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
-        *("promise_behind", "for_request"),
+        *("promise_behind", "for_request", "handed_back", "refused", "refused_for", "refused_at"),
     }
 )
 SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)
@@ -125,7 +135,7 @@ REQUEST_COLUMNS: Final = tuple(f.name for f in fields(Request) if f.name not in 
 _NULLABLE: Final = frozenset(
     {
         *("professional", "professional_name", "structure", "structure_name", "label", "phone", "specialty"),
-        *("age_band", "mt", "case_ref"),
+        *("age_band", "mt", "case_ref", "acceptance", "accept_min", "back_at"),
     }
 )
 

@@ -1,6 +1,6 @@
 """The practice's side in the twin: what ``004_slots.sql`` says, function by function."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,6 +9,8 @@ from adapters.memory.rows import BEHIND_PROMISES, SLOT_COLUMNS, Booking, Slot, t
 from adapters.memory.tables import Tables
 
 MOST_CAPACITY: Final = 200
+# Why a practice refused that its other hours would not change (``refuses_patient`` in SQL).
+REFUSES_PATIENT: Final = frozenset({"outside_competence", "too_far", "not_accepted"})
 # What the patient was told: time, place and person of a booked slot cannot change.
 _TOLD: Final = ("territory", "professional", "structure", "lat", "lon", "starts", "ends", "mode", "profession")
 # ``landmass`` follows from the coordinates, ``valid_at`` is judged apart
@@ -37,12 +39,15 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
             if slot.valid_at < values["valid_at"]:
                 slot.checked_at, slot.valid_at = now, values["valid_at"]
         elif outcome == "updated":
+            # other words leave handed back what is; another hour, or another rule, begins anew
+            if (slot.status, slot.starts, slot.back_at) != ("open", values["starts"], values["back_at"]):
+                slot.handed_back = None
             for column, value in values.items():
                 # as in the ledger: the landmass stays what it was first found to be
                 if column != "landmass":
                     setattr(slot, column, value)
             slot.checked_at = slot.changed_at = now
-            slot.status, slot.version = "open", tables.change()
+            slot.status, slot.version, slot.refused = "open", tables.change(), False
         if outcome in ("created", "updated"):
             tables.file(slot)
             changed.append(slot)
@@ -93,10 +98,13 @@ def _judged(tables: Tables, slot: Slot | None, values: Mapping[str, Any]) -> str
     return "booked" if told and tables.seats.get(slot.id) else "updated"
 
 
-def _refuse_bookings(tables: Tables, now: datetime, bookings: Sequence[Booking], state: str, reason: str) -> None:
+def refuse_bookings(tables: Tables, now: datetime, bookings: Sequence[Booking], state: str, reason: str) -> None:
     """End bookings by the practice's act; requests still in time wait again and never get these slots back."""
     for booking in sorted(bookings, key=lambda b: b.id):
-        release_booking(tables, now, booking, state, reason, "waiting", [f"s{booking.slot_id}"])
+        exclude = [f"s{booking.slot_id}"]
+        if reason in REFUSES_PATIENT and booking.professional is not None:
+            exclude.append(f"p{booking.professional}")
+        release_booking(tables, now, booking, state, reason, "waiting", exclude)
         tables.announce_requests(now, [tables.requests[booking.request_id]], "request.reopened")
 
 
@@ -134,7 +142,7 @@ def withdraw_slots(
     ]
     for slot in gone:
         tables.withdraw(now, slot)
-    _refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)
+    refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)
     tables.announce_gone(now, gone)
     done = {slot.external_id for slot in gone}
     return [
@@ -154,13 +162,20 @@ def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, 
     elif booking.state not in ("held", "firm") or booking.ended_at is not None:
         word = "conflict"
     else:
-        _refuse_bookings(tables, now, [booking], "refused", reason)
-        slot = tables.slots[booking.slot_id]
-        if not keep and slot.status == "open":
-            tables.withdraw(now, slot)
-            tables.announce_gone(now, [slot])
+        refuse_bookings(tables, now, [booking], "refused", reason)
+        if not keep:
+            take_off(tables, now, [tables.slots[booking.slot_id]])
         word = "refused"
     return word, tables.booking_json(booking)
+
+
+def take_off(tables: Tables, now: datetime, slots: Iterable[Slot]) -> None:
+    """Take slots off the market because their practice refused somebody there."""
+    gone = [slot for slot in slots if slot.status == "open"]
+    for slot in gone:
+        tables.withdraw(now, slot)
+        slot.refused = True
+    tables.announce_gone(now, gone)
 
 
 def set_outcome(tables: Tables, now: datetime, booking_id: str, state: str) -> Answer:

@@ -6,7 +6,7 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -19,6 +19,7 @@ from sas_matcher.ports import Announcement
 
 PAGE: Final = 200  # places a message (``announce_places``)
 _TO_DECIDE: Final = frozenset({"waiting", "promised"})  # what is the matcher's
+_EPOCH: Final = datetime(2020, 1, 1, tzinfo=UTC)  # of the versions of news about places handed back
 _TOLD_TO_MATCHER: Final = _TO_DECIDE | {"cancelled", "unserved"}
 
 
@@ -46,6 +47,9 @@ class Tables:
         self.seats: dict[int, dict[int, Booking]] = {}
         self.busy: dict[str, dict[str, Booking]] = {}
         self.holds: dict[str, Booking] = {}
+        # those whose practice has yet to accept, and slots with an hour for handing back
+        self.to_accept: dict[str, Booking] = {}
+        self.to_hand_back: dict[int, Slot] = {}
         self.limits = LimitTable(self.slots, self.seats, self.requests)
         self.waiting: dict[str, Request] = {}
         self.promised: dict[str, Request] = {}
@@ -78,6 +82,9 @@ class Tables:
         """Put a slot where it is found, after any change of its columns."""
         self.slots[slot.id] = slot
         self.slot_of[slot.source, slot.external_id] = slot
+        self.to_hand_back.pop(slot.id, None)
+        if slot.back_at is not None and slot.handed_back is None and slot.status == "open":
+            self.to_hand_back[slot.id] = slot
         if self.day_log:
             return
         for slots in self._individual.values():
@@ -99,7 +106,21 @@ class Tables:
         if slot.status != "open" or slot.for_request is not None or self.blocked(slot):
             return 0
         left = slot.capacity - len(self.seats.get(slot.id, ()))
-        return min(0, left) if self.limits.closed and self.limits.is_closed(slot) else left
+        closed = slot.handed_back is not None or (self.limits.closed and self.limits.is_closed(slot))
+        return min(0, left) if closed else left
+
+    def tell_handed_back(self, now: datetime, slots: Iterable[Slot]) -> None:
+        """Tell practices which seats are theirs again, beyond those that they were told of."""
+        for slot in sorted(slots, key=lambda slot: slot.id):
+            told, slot.handed_back = slot.handed_back, None
+            unused = self.left(slot)
+            slot.handed_back = told
+            if told is None or slot.status != "open" or slot.starts <= now or unused <= told:
+                continue
+            slot.handed_back = unused
+            about = (f"slot:{slot.id}", int((now - _EPOCH).total_seconds()), "", documents.audience(slot))
+            data = documents.handed_back(slot, unused - told)
+            self.say(now, slot.territory, "events", "places.handed_back", data, *about)
 
     def with_siblings(self, slots: Iterable[Slot]) -> dict[int, Slot]:
         """Return the slots and the open individual slots of the same professionals that overlap them, by id."""
@@ -171,19 +192,45 @@ class Tables:
         booking.version += 1
         del self.seats[booking.slot_id][booking.seat]
         self.holds.pop(booking.id, None)
+        self.to_accept.pop(booking.id, None)
         if booking.during is not None:
             del self.busy[booking.professional or ""][booking.id]
+
+    def reseat(self, booking: Booking, slot: Slot, seat: int) -> None:
+        """Give an active booking a free seat of another slot, and its own back."""
+        del self.seats[booking.slot_id][booking.seat]
+        if booking.during is not None:
+            del self.busy[booking.professional or ""][booking.id]
+        booking.slot_id, booking.seat, booking.slot_version = slot.id, seat, slot.version
+        booking.territory, booking.professional, booking.during = slot.territory, slot.professional, self.during(slot)
+        self.seats.setdefault(slot.id, {})[seat] = booking
+        if booking.during is not None:
+            self.busy.setdefault(booking.professional or "", {})[booking.id] = booking
 
     def withdraw(self, now: datetime, slot: Slot) -> None:
         """Take an open slot off the market."""
         slot.status, slot.changed_at, slot.valid_at = "withdrawn", now, max(slot.valid_at, now)
         slot.version = self.change()
+        self.to_hand_back.pop(slot.id, None)
         self.file(slot)
 
     def hold(self, booking: Booking, until: datetime) -> None:
         """Turn the seat behind a promise into a hold."""
         booking.state, booking.hold_until = "held", until
         self.holds[booking.id] = booking
+
+    def make_firm(self, booking: Booking, now: datetime) -> None:
+        """Turn a booking firm; where its practice accepts, say until when."""
+        booking.state, booking.firm_at = "firm", now
+        self.holds.pop(booking.id, None)
+        slot = self.slots[booking.slot_id]
+        if booking.acceptance is None or slot.accept_min is None:
+            booking.acceptance = None
+            return
+        # half of the time that is left is for finding another place, and for the way there
+        span = min(timedelta(minutes=slot.accept_min), (slot.starts - now) / 2)
+        booking.accept_until = now + max(timedelta(), span)
+        self.to_accept[booking.id] = booking
 
     def hold_end(self, now: datetime, request: Request) -> datetime:
         """Return until when the territory of a request holds a place."""
@@ -231,6 +278,7 @@ class Tables:
         """Announce the seats left of some slots and of their siblings, and of the limits over them."""
         about = list(slots)
         self.announce_limits(now, about)
+        self.tell_handed_back(now, {slot.id: slot for slot in about if slot.handed_back is not None}.values())
         self._tell_states(now, self.with_siblings(about).values())
 
     def _tell_states(self, now: datetime, slots: Iterable[Slot]) -> None:
@@ -302,11 +350,11 @@ class Tables:
         self.say(now, territory, "events", "settings.changed", data, *about)
         self.say(now, territory, "requests", "settings", "{}", *about[:3], ())
 
-    def announce_booking(self, now: datetime, b: Booking) -> None:
-        """Announce what a booking became to the practice."""
+    def announce_booking(self, now: datetime, b: Booking, kind: str | None = None) -> None:
+        """Announce what a booking became to the practice; ``kind`` names the event, by default its state does."""
         slot = self.slots[b.slot_id]
         about = (b.id, b.version, "", documents.audience(slot))
-        self.say(now, slot.territory, "events", f"booking.{b.state}", self.booking_json(b), *about)
+        self.say(now, slot.territory, "events", kind or f"booking.{b.state}", self.booking_json(b), *about)
 
 
 def _by_territory(slots: Iterable[Slot]) -> Iterator[tuple[str, list[Slot]]]:

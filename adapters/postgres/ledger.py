@@ -37,6 +37,9 @@ _REQUEST_ACTIONS: Final = {
 _BOOKING_ACTIONS: Final = {
     "refuse": "select * from refuse_booking($1, $2, $3, $4)",
     "outcome": "select * from set_outcome($1, $2, $3)",
+    "accept": "select * from accept_booking($1, $2)",
+    "cancel": "select * from cancel_booking($1, $2, $3, $4)",
+    "move": "select * from move_booking($1, $2, $3)",
     "accept_question": "select * from accept_question($1, $2, $3, $4, $5, $6, $7)",
     "refuse_question": "select * from refuse_question($1, $2, $3)",
 }
@@ -374,6 +377,14 @@ class PostgresLedger:
         """Close requests whose deadline passed; returns the number of announcements."""
         return await self._announced("select * from close_unserved($1, 500)", now)
 
+    async def settle_acceptance(self, now: datetime) -> int:
+        """Settle acceptances whose deadline has passed; returns the number of announcements."""
+        return await self._announced("select * from settle_acceptance($1, 500)", now)
+
+    async def hand_back(self, now: datetime) -> int:
+        """Give unused places back whose hour for it has come; returns the number of announcements."""
+        return await self._announced("select * from hand_back($1, 500)", now)
+
     async def take_leases(self, holder: str, territories: Sequence[str], seconds: float) -> dict[str, int]:
         """Take or renew leases; returns the fence of each territory that this holder has."""
         return {
@@ -471,6 +482,10 @@ class PostgresLedger:
     async def limits(self, now: datetime) -> list[tuple[str, str]]:
         """Return all limits with what is left: see the port."""
         return [tuple(row.values()) for row in await self._rows("limits", now)]
+
+    async def count_plage(self, now: datetime, slot_id: int, arrived: int, over: bool, once: Idempotency) -> Outcome:
+        """Say how many patients of a plage have come, once for an Idempotency-Key; words as in the port."""
+        return await self._once("select * from count_plage($1, $2, $3, $4)", now, (slot_id, arrived, over), once)
 
     async def slot_record(self, slot_id: int) -> Any | None:
         """Return record, seats left, start, end (epoch seconds) and status of a slot."""

@@ -67,7 +67,8 @@ with taken as (
 )
 select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
     case when blocked.id is not null then 0
-        else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null then 0 end) end, s.capacity,
+        else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null or s.handed_back is not null then 0 end)
+        end, s.capacity,
     s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
     s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id

@@ -49,10 +49,12 @@ class Keeper:
             await asyncio.sleep(seconds)
 
     async def tidy(self) -> None:
-        """Lapse holds, close requests past their deadline, publish what was left behind."""
+        """Settle what time decides (holds, deadlines, acceptances, places handed back), publish leftovers."""
         now = self._clock.now()
         await self._ledger.lapse_holds(now)
         await self._ledger.close_unserved(now)
+        await self._ledger.settle_acceptance(now)
+        await self._ledger.hand_back(now)
         while await self._relay.sweep():
             pass
 

@@ -94,10 +94,20 @@ create table slot (
     version           bigint not null,
     -- offered en sus for this request alone: nobody else is given it
     for_request       uuid,
+    -- whether its practice accepts each booking, how many minutes it has for it, and what silence means
+    acceptance        text check (acceptance in ('tacit', 'explicit')),
+    accept_min        int check (accept_min between 1 and 1440),
+    -- from when on what is unused is the practice's again, and how many seats that were told so (null: not yet)
+    back_at           timestamptz,
+    handed_back       int,
+    -- withdrawn because its practice refused a patient in it: the agenda it was cut from does not offer it again
+    refused           boolean not null default false,
+    check ((acceptance is null) = (accept_min is null)),
     check (ends > starts),
     constraint slot_of_source unique (source, external_id)
 );
 create index slot_live on slot (territory, starts) where status = 'open';
+create index slot_due_back on slot (back_at) where status = 'open' and back_at is not null and handed_back is null;
 create index slot_place on slot (profession, lat) where status = 'open';
 create index slot_of_professional on slot (professional, starts) where status = 'open' and capacity = 1;
 create index plage_of_professional on slot (professional, starts) where status = 'open' and capacity > 1;
@@ -142,6 +152,9 @@ create table request (
     lost_to_practice int not null default 0,
     -- a place chosen by hand is held in its stead: the promise returns when that hold runs out
     promise_behind boolean not null default false,
+    -- why a practice last gave a place of it back, and when
+    refused_for text,
+    refused_at  timestamptz,
     check (status <> 'promised' or (promised_at is not null and told_by is not null and booking_id is not null))
 );
 create index request_open on request (deadline) where status in ('waiting', 'promised');
@@ -167,6 +180,10 @@ create table booking (
     ended_at     timestamptz,
     end_reason   text,
     version      int not null default 1,
+    -- of a firm one whose practice accepts: what silence until accept_until means; since when it is accepted
+    acceptance   text,
+    accept_until timestamptz,
+    accepted_at  timestamptz,
     -- exactly these five occupy a seat
     check ((ended_at is null) = (state in ('promised', 'held', 'firm', 'fulfilled', 'noshow')))
 );
@@ -177,6 +194,7 @@ create unique index booking_one_request on booking (request_id) where ended_at i
 -- Nobody is booked at two individual times that overlap.
 alter table booking add constraint booking_no_overlap
     exclude using gist (professional with =, during with &&) where (ended_at is null and during is not null);
+create index booking_to_accept on booking (accept_until) where state = 'firm' and accept_until is not null and accepted_at is null;
 create index booking_due on booking (hold_until) where state = 'held' and ended_at is null;
 
 create table idempotency (

@@ -12,6 +12,7 @@ create function place_left(s slot) returns int language sql stable as $$
               and b.during && tstzrange(s.starts, s.ends)) then 0
         else least(
             s.capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null),
+            case when s.handed_back is not null then 0 end,
             case when exists (select from limit_closed) and is_closed(s) then 0 end)
     end
 $$;
@@ -25,7 +26,14 @@ create function place_json(s slot) returns json language sql immutable as $$
         'lat', s.lat, 'lon', s.lon, 'landmass', s.landmass, 'insee', s.insee, 'label', s.label, 'phone', s.phone,
         'start', s.starts, 'end', s.ends, 'capacity', s.capacity, 'mode', s.mode, 'booking_kind', s.booking_kind,
         'profession', s.profession, 'specialty', s.specialty, 'offers', s.offers, 'visibility', s.visibility,
+        'acceptance', s.acceptance, 'accept_min', s.accept_min, 'back_at', s.back_at,
         'valid_at', s.valid_at, 'checked_at', s.checked_at, 'version', s.version)
+$$;
+
+-- Where the acceptance of a booking stands: null where there is none to give.
+create function acceptance_json(b booking) returns json language sql immutable as $$
+    select case when b.acceptance is not null then json_build_object(
+        'kind', b.acceptance, 'until', b.accept_until, 'accepted_at', b.accepted_at) end
 $$;
 
 -- What its regulator sees of a request.
@@ -39,11 +47,14 @@ create function request_json(r request) returns json language sql stable as $$
         'booking', (select json_build_object(
                 'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
                 'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at,
+                'acceptance', acceptance_json(b),
                 'link', (select l.url from editor_link l where l.slot_id = b.slot_id))
             from booking b where b.id = r.booking_id),
         'promise', case when r.promised_at is not null then json_build_object(
             'since', r.promised_at, 'seen_before', r.deadline, 'told_by', r.told_by, 'moves', r.moves,
             'broken', r.broken, 'lost_to_practice', r.lost_to_practice) end,
+        'refusal', case when r.refused_for is not null then json_build_object(
+            'reason', r.refused_for, 'at', r.refused_at) end,
         'excluded', r.excluded, 'decision', r.decision)
 $$;
 
@@ -52,7 +63,9 @@ create function booking_json(b booking) returns json language sql stable as $$
     select json_build_object(
         'booking_id', b.id, 'state', b.state, 'version', b.version, 'end_reason', b.end_reason,
         'slot_id', s.id, 'source', s.source, 'external_id', s.external_id, 'territory', s.territory,
-        'professional', s.professional, 'structure', s.structure, 'start', s.starts, 'end', s.ends, 'mode', s.mode,
+        'professional', s.professional, 'professional_name', s.professional_name, 'structure', s.structure,
+        'structure_name', s.structure_name, 'label', s.label, 'start', s.starts, 'end', s.ends, 'mode', s.mode,
+        'booking_kind', s.booking_kind, 'capacity', s.capacity, 'acceptance', acceptance_json(b),
         'profession', s.profession, 'needs', r.needs, 'age_band', r.age_band, 'tier', r.tier,
         'own_patient', r.mt is not null and r.mt = s.professional,
         'held_at', b.held_at, 'firm_at', b.firm_at, 'ended_at', b.ended_at)
@@ -89,10 +102,11 @@ create function tell_regulators(p_now timestamptz, p_requests uuid[], p_type tex
     returning *
 $$;
 
--- Announce what a booking became to the practice.
-create function announce_bookings(p_now timestamptz, p_bookings uuid[]) returns setof outbox language sql as $$
+-- Announce what a booking became to the practice; p_type names the event, by default its state does.
+create function announce_bookings(p_now timestamptz, p_bookings uuid[], p_type text default null)
+returns setof outbox language sql as $$
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, s.territory, 'events', 'booking.' || b.state, b.id::text, b.version, '', slot_audience(s),
+    select p_now, s.territory, 'events', coalesce(p_type, 'booking.' || b.state), b.id::text, b.version, '', slot_audience(s),
            booking_json(b)::text
     from booking b join slot s on s.id = b.slot_id
     where b.id = any(p_bookings) order by b.id
@@ -166,11 +180,39 @@ begin
     returning *;
 end $$;
 
+-- Tell practices which seats are theirs again, beyond those that they were told of. The caller holds the locks.
+create function tell_handed_back(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+declare s slot; told int; unused int;
+begin
+    for s in select * from slot where id = any(p_slots) and handed_back is not null and status = 'open' and starts > p_now
+             order by id loop
+        told := s.handed_back;
+        s.handed_back := null;
+        unused := place_left(s);
+        continue when unused <= told;
+        update slot set handed_back = unused where id = s.id;
+        return query insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+            values (p_now, s.territory, 'events', 'places.handed_back', 'slot:' || s.id,
+                -- grows with time, also over a slot that is published anew: seconds of this decade fit an integer
+                extract(epoch from p_now - timestamptz '2020-01-01Z')::int, '', slot_audience(s),
+                json_build_object('slot_id', s.id, 'source', s.source, 'external_id', s.external_id,
+                    'territory', s.territory, 'professional', s.professional,
+                    'professional_name', s.professional_name, 'structure', s.structure,
+                    'structure_name', s.structure_name, 'label', s.label, 'start', s.starts, 'end', s.ends,
+                    'mode', s.mode, 'profession', s.profession, 'booking_kind', s.booking_kind,
+                    'capacity', s.capacity, 'seats', unused - told)::text)
+            returning *;
+    end loop;
+end $$;
+
 -- Announce the seats left of some slots and of their siblings. The caller holds their locks since before it changed
 -- anything: else two changes at once would each count without the other, and the mirror would keep a wrong number.
 create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
 begin
     return query select * from announce_limits(p_now, p_slots);
+    if exists (select from slot where id = any(p_slots) and handed_back is not null) then
+        return query select * from tell_handed_back(p_now, p_slots);
+    end if;
     return query with states as (
         select s.territory, s.id, place_left(s) as seats_left, nextval('change_seq') as version
         from with_siblings(p_slots) w join slot s on s.id = w.id

@@ -169,7 +169,7 @@ begin
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
     ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version, told_state(s.source) as told,
+        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version, told_state(s.source) as told, s.acceptance,
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
@@ -179,10 +179,10 @@ begin
         join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
             and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
             and not r.excluded && array['s' || s.id, 'p' || s.professional]
-            and coalesce(s.for_request = r.id, true)
+            and coalesce(s.for_request = r.id, true) and s.handed_back is null
     ), taken as (
         insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
-            hold_until, firm_at)
+            hold_until, firm_at, acceptance)
         select booking_id, request_id, slot_id,
                (select g from generate_series(0, capacity - 1) g
                 where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
@@ -190,7 +190,7 @@ begin
                territory, professional, during,
                case kind when 'hold' then 'held' when 'tell' then told else 'promised' end, slot_version, p_now,
                case when kind = 'hold' then hold_until when kind = 'tell' and told = 'held' then hold_end(p_now, request_id) end,
-               case when kind = 'tell' and told = 'firm' then p_now end
+               case when kind = 'tell' and told = 'firm' then p_now end, acceptance
         from ranked where taken + rank <= capacity and n <> all(over_limit)
         order by n
         on conflict do nothing
@@ -404,6 +404,8 @@ begin
         version = version + 1, booking_id = null, excluded = excluded || p_exclude, promise_behind = false,
         told_by = case when p_status = 'waiting' then null else told_by end,
         broken = broken + (p_state = 'displaced')::int,
+        refused_for = case when p_state in ('refused', 'withdrawn') then p_reason else refused_for end,
+        refused_at = case when p_state in ('refused', 'withdrawn') then p_now else refused_at end,
         lost_to_practice = lost_to_practice
             + (p_state in ('refused', 'withdrawn') and (status = 'promised' or promise_behind))::int
     where id = b.request_id;
@@ -522,16 +524,16 @@ begin
             where id = r.booking_id and ended_at is null and (slot_id <> p_slot or state = 'promised') returning * into kept;
             freed := kept.slot_id;
             insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version,
-                held_at, hold_until)
+                held_at, hold_until, acceptance)
             select p_booking, p_request, s.id,
                    (select g from generate_series(0, s.capacity - 1) g
                     where not exists (select from booking b where b.slot_id = s.id and b.seat = g and b.ended_at is null)
                     order by g limit 1),
                    s.territory, s.professional,
                    case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
-                   'held', s.version, p_now, p_hold_until
+                   'held', s.version, p_now, p_hold_until, s.acceptance
             where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
-              and coalesce(s.for_request = r.id, true)
+              and coalesce(s.for_request = r.id, true) and s.handed_back is null
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;

@@ -41,10 +41,11 @@ begin
             external_id text, territory text, professional text, professional_name text, structure text,
             structure_name text, source_kind text, lat double precision, lon double precision, landmass smallint,
             insee text, label text, phone text, starts timestamptz, ends timestamptz, capacity int, mode text,
-            booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz))
+            booking_kind text, profession text, specialty text, offers text[], visibility text, valid_at timestamptz,
+            acceptance text, accept_min int, back_at timestamptz))
             with ordinality as d(external_id, territory, professional, professional_name, structure, structure_name,
                 source_kind, lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind,
-                profession, specialty, offers, visibility, valid_at, n)
+                profession, specialty, offers, visibility, valid_at, acceptance, accept_min, back_at, n)
     ), known as (
         select s.* from slot s join unnest(known_ids) k(id) on k.id = s.id
     ), judged as (
@@ -54,10 +55,11 @@ begin
             when k.status = 'open' and i.territory <> k.territory then 'other_territory'
             when k.status = 'open' and (i.territory, i.professional, i.professional_name, i.structure, i.structure_name,
                     i.source_kind, i.lat, i.lon, i.insee, i.label, i.phone, i.starts, i.ends, i.capacity, i.mode,
-                    i.booking_kind, i.profession, i.specialty, i.offers, i.visibility)
+                    i.booking_kind, i.profession, i.specialty, i.offers, i.visibility, i.acceptance, i.accept_min, i.back_at)
                 is not distinct from (k.territory, k.professional, k.professional_name, k.structure, k.structure_name,
                     k.source_kind, k.lat, k.lon, k.insee, k.label, k.phone, k.starts, k.ends, k.capacity, k.mode,
-                    k.booking_kind, k.profession, k.specialty, k.offers, k.visibility) then 'unchanged'
+                    k.booking_kind, k.profession, k.specialty, k.offers, k.visibility, k.acceptance, k.accept_min, k.back_at)
+                then 'unchanged'
             when (i.territory, i.professional, i.structure, i.lat, i.lon, i.starts, i.ends, i.mode, i.profession, i.capacity = 1)
                 is distinct from (k.territory, k.professional, k.structure, k.lat, k.lon, k.starts, k.ends, k.mode,
                     k.profession, k.capacity = 1)
@@ -70,10 +72,10 @@ begin
     ), created as (
         insert into slot (source, external_id, territory, professional, professional_name, structure, structure_name,
             source_kind, lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession,
-            specialty, offers, visibility, valid_at, checked_at, changed_at, version)
+            specialty, offers, visibility, valid_at, acceptance, accept_min, back_at, checked_at, changed_at, version)
         select p_source, external_id, territory, professional, professional_name, structure, structure_name, source_kind,
             lat, lon, landmass, insee, label, phone, starts, ends, capacity, mode, booking_kind, profession, specialty,
-            offers, visibility, valid_at, p_now, p_now, nextval('change_seq')
+            offers, visibility, valid_at, acceptance, accept_min, back_at, p_now, p_now, nextval('change_seq')
         from judged where outcome = 'created' order by external_id
         on conflict (source, external_id) do nothing
         returning id, external_id
@@ -84,7 +86,12 @@ begin
             lon = j.lon, landmass = j.landmass, insee = j.insee, label = j.label, phone = j.phone, starts = j.starts,
             ends = j.ends, capacity = j.capacity, mode = j.mode, booking_kind = j.booking_kind,
             profession = j.profession, specialty = j.specialty, offers = j.offers, visibility = j.visibility,
-            valid_at = j.valid_at, checked_at = p_now, changed_at = p_now, version = nextval('change_seq'), status = 'open'
+            acceptance = j.acceptance, accept_min = j.accept_min, back_at = j.back_at,
+            -- other words leave handed back what is; another hour, or another rule, begins anew
+            handed_back = case when s.status = 'open' and (s.starts, s.back_at) is not distinct from (j.starts, j.back_at)
+                then s.handed_back end,
+            valid_at = j.valid_at, checked_at = p_now, changed_at = p_now, version = nextval('change_seq'), status = 'open',
+            refused = false
         from judged j where s.id = j.known_id and j.outcome = 'updated'
         returning s.id
     )
@@ -122,6 +129,11 @@ create function announce_places(p_now timestamptz, p_slots bigint[]) returns set
     returning *
 $$;
 
+-- Why a practice refused that its other hours would not change: its professional is not proposed to this patient again.
+create function refuses_patient(p_reason text) returns boolean language sql immutable as $$
+    select p_reason in ('outside_competence', 'too_far', 'not_accepted')
+$$;
+
 -- End the bookings on some slots by the practice's act; requests still in time wait again and never get these back.
 create function refuse_bookings(p_now timestamptz, p_bookings uuid[], p_state text, p_reason text)
 returns setof outbox language plpgsql as $$
@@ -129,9 +141,10 @@ declare b record;
 begin
     perform from request r where r.id in (select request_id from booking where id = any(p_bookings)) order by r.id for update;
     perform lock_places(array(select slot_id from booking where id = any(p_bookings)));
-    for b in select k.id, k.request_id, k.slot_id from booking k
+    for b in select k.id, k.request_id, k.slot_id, k.professional from booking k
              where k.id = any(p_bookings) and k.state in ('promised', 'held', 'firm') and k.ended_at is null order by k.id loop
-        return query select * from release_booking(p_now, b.id, p_state, p_reason, 'waiting', array['s' || b.slot_id]);
+        return query select * from release_booking(p_now, b.id, p_state, p_reason, 'waiting', array_remove(
+            array['s' || b.slot_id, case when refuses_patient(p_reason) then 'p' || b.professional end], null));
         return query select * from announce_requests(p_now, array[b.request_id], 'request.reopened');
     end loop;
 end $$;
@@ -188,7 +201,7 @@ end $$;
 create function refuse_booking(p_now timestamptz, p_booking uuid, p_reason text, p_keep boolean,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
-declare b booking; s slot;
+declare b booking;
 begin
     perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
     select * from booking where id = p_booking into b;
@@ -199,16 +212,23 @@ begin
     else
         published := (select array_agg(o) from refuse_bookings(p_now, array[p_booking], 'refused', p_reason) o);
         if not p_keep then
-            update slot set status = 'withdrawn', changed_at = p_now, valid_at = greatest(valid_at, p_now),
-                version = nextval('change_seq')
-            where id = b.slot_id and status = 'open' returning * into s;
-            if found then
-                published := published || (select array_agg(o) from announce_gone(p_now, array[s.id]) o);
-            end if;
+            published := published || coalesce((select array_agg(o) from take_off(p_now, array[b.slot_id]) o), '{}');
         end if;
         outcome := 'refused';
     end if;
     select booking_json(k) from booking k where k.id = p_booking into document;
+end $$;
+
+-- Take slots off the market because their practice refused somebody there.
+create function take_off(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
+declare gone bigint[];
+begin
+    with done as (
+        update slot set status = 'withdrawn', refused = true, changed_at = p_now, valid_at = greatest(valid_at, p_now),
+            version = nextval('change_seq')
+        where id = any(p_slots) and status = 'open' returning id
+    ) select array_agg(id) from done into gone;
+    return query select * from announce_gone(p_now, gone);
 end $$;
 
 -- The practice says whether the patient came. Allowed from the start of the slot; may be corrected.

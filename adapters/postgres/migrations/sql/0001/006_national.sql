@@ -51,7 +51,9 @@ begin
     insert into appointment_message (booking_id, number, status, territory, key_id, professional, sos, starts, ends,
         booked_at, state)
     select new.id, (select count(*) + 1 from appointment_message m where m.booking_id = new.id),
-        case when told = 'booked' and s.professional is null then 'pending' else told end,
+        -- pending: nobody is named, or the practice has yet to accept
+        case when told = 'booked' and (s.professional is null or (new.acceptance = 'explicit' and new.accepted_at is null))
+            then 'pending' else told end,
         s.territory, r.key_id, s.professional, s.source_kind = 'sos', s.starts, s.ends, new.firm_at,
         case when s.professional is null and s.source_kind <> 'sos' then 'impossible' else 'waiting' end
     -- a place that another editor published is booked there: that editor tells it
@@ -62,8 +64,10 @@ end $$;
 -- The conditions cost nothing to the many changes that are no news to the platform (holds, promises).
 create trigger booking_firm_at_once after insert on booking for each row when (new.firm_at is not null)
     execute function queue_appointment();
-create trigger booking_changed after update of state on booking for each row
-    when (new.firm_at is not null and new.state is distinct from old.state) execute function queue_appointment();
+create trigger booking_changed after update of state, slot_id, accepted_at on booking for each row
+    when (new.firm_at is not null and (new.state, new.slot_id) is distinct from (old.state, old.slot_id)
+          or new.acceptance = 'explicit' and new.accepted_at is distinct from old.accepted_at)
+    execute function queue_appointment();
 
 -- Take the oldest message of each booking that is due, and nobody's: it is the caller's until p_until.
 create function claim_messages(p_now timestamptz, p_until timestamptz, p_limit int) returns setof appointment_message

@@ -98,6 +98,10 @@ begin
     -- the version that is locked above is the newest, whatever clock wrote the one before
     update slot s set valid_at = p_now from agenda_slot k
     where k.source = p_source and k.name = p_name and k.starts > p_now and s.id = k.slot_id and s.valid_at > p_now;
+    -- an hour in which the practice refused a patient is not offered again by the same week
+    p_rows := (select coalesce(json_agg(d), '[]') from json_array_elements(p_rows) d where not exists (
+        select from slot s where s.source = p_source and s.external_id = d ->> 'external_id'
+            and s.refused and s.status = 'withdrawn'));
     select u.verdicts, u.published from upsert_slots(p_now, p_source, p_rows) u into told, more;
     published := published || coalesce(more, '{}');
     insert into agenda_slot (slot_id, source, name, starts)
