@@ -48,6 +48,7 @@ from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.agenda_feed import AgendaFeeds
 from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.asking import Asking
+from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.keys import KeyWish, binding_problem, new_key
@@ -225,6 +226,7 @@ def api(settings: Settings) -> "FastAPI":
                 tickets=tickets,
                 hub=hub,
                 publishing=publishing,
+                bookings=Bookings(stores.ledger, stores.clock),
                 read_csv=read_csv,
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),

@@ -250,8 +250,11 @@ class Ledger(Protocol):
         owners: tuple[Sequence[str], Sequence[str]] | None,
         after: int,
         limit: int,
-    ) -> list[tuple[str, int, str]]:
-        """Return what a source has published."""
+    ) -> list[tuple[str, int, str, dict[str, Any]]]:
+        """Return what a source has published: record, seats left, status, and counts.
+
+        Counts: ``taken`` for sure, ``arrived``, ``missed``, ``handed_back`` (None: not yet).
+        """
         ...
 
     async def offers(self, *args: Any) -> list[tuple[str, int]]:

@@ -313,8 +313,8 @@ class MemoryLedger:
         owners: tuple[Sequence[str], Sequence[str]] | None,
         after: int,
         limit: int,
-    ) -> list[tuple[str, int, str]]:
-        """Return (record, seats left, status) of what a source published, a page at a time."""
+    ) -> list[tuple[str, int, str, dict[str, Any]]]:
+        """Return (record, seats left, status, counts) of what a source published, a page at a time."""
         found = [
             s
             for s in self.tables.slots.values()
@@ -323,7 +323,11 @@ class MemoryLedger:
             and s.id > after
             and (owners is None or s.professional in owners[0] or s.structure in owners[1])
         ]
-        return [(place_json(s), max(0, self.tables.left(s)), s.status) for s in found[:limit]]
+        return [(place_json(s), max(0, self.tables.left(s)), s.status, self._counts(s)) for s in found[:limit]]
+
+    def _counts(self, slot: Slot) -> dict[str, Any]:
+        counts = zip(("taken", "arrived", "missed"), practice.slot_counts(self.tables, slot.id), strict=True)
+        return {**dict(counts), "handed_back": slot.handed_back}
 
     async def offers(self, *args: Any) -> list[tuple[str, int]]:
         """Return (record, seats left) of live places; arguments as in the query ``offers``."""

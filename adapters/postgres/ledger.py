@@ -452,11 +452,11 @@ class PostgresLedger:
         owners: tuple[Sequence[str], Sequence[str]] | None,
         after: int,
         limit: int,
-    ) -> list[tuple[str, int, str]]:
-        """Return (record, seats left, status) of what a source published, a page at a time."""
+    ) -> list[tuple[str, int, str, dict[str, Any]]]:
+        """Return (record, seats left, status, counts) of what a source published, a page at a time."""
         professionals, structures = owners or (None, None)
         rows = await self._rows("slots_of_source", source, *window, professionals, structures, after, limit)
-        return [(row["record"], row["left"], row["status"]) for row in rows]
+        return [(row["record"], row["left"], row["status"], orjson.loads(row["counts"])) for row in rows]
 
     async def offers(self, *args: Any) -> list[tuple[str, int]]:
         """Return (record, seats left) of live places; arguments as in the query ``offers``."""

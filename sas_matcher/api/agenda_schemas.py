@@ -6,7 +6,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from sas_matcher.api.schemas import (
+    ACCEPTANCE,
+    AcceptMinutes,
     ExternalId,
+    HandBackMinutes,
     Instant,
     LocationIn,
     ProfessionalIn,
@@ -17,7 +20,7 @@ from sas_matcher.api.schemas import (
     wrong,
 )
 from sas_matcher.domain.agenda import LONGEST_RANGE, QUICK
-from sas_matcher.domain.vocabulary import BookingKind, Mode, Offer, Profession, SourceKind, Visibility
+from sas_matcher.domain.vocabulary import Acceptance, BookingKind, Mode, Offer, Profession, SourceKind, Visibility
 from sas_matcher.recurrence import parse_rule
 
 MOST_HOURS: Final = 300  # a centre of 30 professionals with ten ranges a week each
@@ -88,6 +91,11 @@ class HoursIn(Strict):
     )
     visibility: Visibility | None = Field(default=None, description="Sinon celle de l'agenda")
     info: Text | None = Field(default=None, description="Pour le régulateur ; sinon celle de l'agenda")
+    acceptance: Literal["none", "tacit", "explicit"] | None = Field(
+        default=None, description="Sinon celle de l'agenda ; none : chaque réservation vaut sans réponse"
+    )
+    accept_min: AcceptMinutes | None = None
+    hand_back_min: HandBackMinutes | None = Field(default=None, description="Sinon celui de l'agenda ; 0 : jamais")
     open: Annotated[bool, Field(description="false : gardée sans être proposée")] = True
 
     @model_validator(mode="after")
@@ -189,6 +197,9 @@ class AgendaIn(Strict):
     info: Text | None = Field(
         default=None, description="Texte libre pour le régulateur, montré avec le lieu ; aucune identité de patient"
     )
+    acceptance: Annotated[Acceptance, Field(description=ACCEPTANCE)] | None = None
+    accept_min: AcceptMinutes | None = None
+    hand_back_min: HandBackMinutes | None = None
     hours: Annotated[list[HoursIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     closures: Annotated[list[ClosureIn], Field(max_length=MOST_HOURS)] = Field(default_factory=list)
     feed: FeedIn | None = Field(default=None, description="Calendrier ou manifeste repris toutes les dix minutes")
@@ -198,6 +209,8 @@ class AgendaIn(Strict):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "AgendaIn":
+        if self.accept_min is not None and self.acceptance is None:
+            raise wrong("accept_min", "accept_min va avec acceptance (tacit ou explicit)")
         names = [hours.id for hours in self.hours]
         if reserved := next((name for name in names if name.startswith(QUICK)), None):
             raise wrong("reserved", f"{reserved} : « {QUICK} » est réservé aux ajouts rapides ; choisissez un autre id")

@@ -8,7 +8,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from sas_matcher import __version__
-from sas_matcher.api import agenda, asking, national, openapi, practice, problems, regulator, service, territory
+from sas_matcher.api import (
+    agenda,
+    asking,
+    bookings,
+    national,
+    openapi,
+    practice,
+    problems,
+    regulator,
+    service,
+    territory,
+)
 from sas_matcher.api.edge import Edge
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
@@ -55,7 +66,7 @@ def create_app(
     )
     problems.install(app)
     openapi.install(app)
-    routers = (regulator, practice, agenda, territory, asking, service, national)
+    routers = (regulator, practice, bookings, agenda, territory, asking, service, national)
     for router in (module.router for module in routers):
         app.include_router(router)
     app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))

@@ -1,4 +1,4 @@
-"""Routes of the practices: publish, withdraw, see and answer bookings."""
+"""Routes of the practices: publish and withdraw slots, set limits."""
 
 import asyncio
 from collections import Counter
@@ -9,16 +9,14 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, OutcomeIn, RefuseIn, SlotsIn, WithdrawIn
-from sas_matcher.api.wire import caller, json, name_of, once, raw, uuid_of, wire
-from sas_matcher.domain.errors import InvalidInputError, NotFoundError, TooLargeError
+from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, SlotsIn, WithdrawIn
+from sas_matcher.api.wire import caller, json, name_of, raw, wire
+from sas_matcher.domain.errors import InvalidInputError, TooLargeError
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.services.regulate import accepted
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 _STEP: Final = 250  # slots validated between two breaths of the event loop: about 5 ms
@@ -91,11 +89,17 @@ async def publish(request: Request) -> Response:
     openapi_extra=takes(query=WindowQuery),
 )
 async def slots(request: Request) -> Response:
-    """Return the caller's slots that start in a window, with the seats left."""
+    """Return the caller's slots that start in a window, with the seats left.
+
+    `counts`: seats taken for sure, patients arrived and missed, seats handed back to the practice.
+    """
     who = await caller(request, Scope.PRACTICE)
     query = parse_query(WindowQuery, request)
     rows = await wire(request).publishing.published(who.publisher, (query.from_, query.to), query.after, query.limit)
-    found = [{**orjson.loads(record), "left": left, "status": status} for record, left, status in rows]
+    found = [
+        {**orjson.loads(record), "left": left, "status": status, "counts": counts}
+        for record, left, status, counts in rows
+    ]
     after = found[-1]["slot_id"] if len(found) == query.limit else None
     return json({"slots": found, "next_after": after})
 
@@ -113,84 +117,6 @@ async def withdraw(request: Request) -> Response:
     window = (asked.from_, asked.to) if asked.from_ is not None and asked.to is not None else None
     results = await wire(request).publishing.withdraw(who.publisher, asked.external_ids, window, asked.reason)
     return json({"counts": _counts(results), "results": results})
-
-
-@router.get(
-    "/bookings",
-    summary="Bookings on my slots",
-    responses=problems(401, 403, 422, 429, 503),
-    openapi_extra=takes(query=WindowQuery),
-)
-async def bookings(request: Request) -> Response:
-    """Return the bookings of slots that start in a window."""
-    who = await caller(request, Scope.PRACTICE)
-    query = parse_query(WindowQuery, request)
-    source = who.source if "*" in who.professionals else None
-    found = await wire(request).ledger.bookings_of_practice(
-        source, sorted(who.professionals), sorted(who.structures), (query.from_, query.to), query.limit
-    )
-    return raw('{"bookings":[' + ",".join(found) + "]}")
-
-
-async def _own(request: Request, who: Caller, booking_id: str) -> str:
-    """Return the document of a booking of this practice.
-
-    Raises:
-        NotFoundError: unknown, someone else's, or still a hold (which the regulator may yet decline).
-    """
-    found = await wire(request).ledger.booking_document(uuid_of(booking_id, "booking_id"))
-    if found is None or not who.owns(found["source"], found["professional"], found["structure"]):
-        raise NotFoundError("Réservation introuvable pour cette clé.")
-    document: str = found["document"]
-    if orjson.loads(document)["firm_at"] is None:
-        raise NotFoundError("Réservation introuvable pour cette clé.")
-    return document
-
-
-@router.get("/bookings/{booking_id}", summary="One booking", responses=problems(401, 403, 404, 422, 429, 503))
-async def booking(request: Request, booking_id: str) -> Response:
-    """Return a booking on one of the caller's slots."""
-    who = await caller(request, Scope.PRACTICE)
-    return raw(await _own(request, who, booking_id))
-
-
-@router.post(
-    "/bookings/{booking_id}/refuse",
-    summary="Refuse a booking",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
-    openapi_extra=takes(RefuseIn, once=True),
-)
-async def refuse(request: Request, booking_id: str) -> Response:
-    """Refuse a booking: its request is matched again at once; the slot is withdrawn unless ``keep_slot``."""
-    who = await caller(request, Scope.PRACTICE)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(RefuseIn, body or b"{}")
-    await _own(request, who, booking_id)
-    services = wire(request)
-    arguments = [asked.reason, asked.keep_slot]
-    outcome = await services.ledger.change_booking("refuse", services.clock.now(), booking_id, arguments, idempotency)
-    return raw(accepted(outcome))
-
-
-@router.post(
-    "/bookings/{booking_id}/outcome",
-    summary="Say whether the patient came",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
-    openapi_extra=takes(OutcomeIn, once=True),
-)
-async def outcome(request: Request, booking_id: str) -> Response:
-    """Record fulfilled or noshow, from the start of the slot on; may be corrected."""
-    who = await caller(request, Scope.PRACTICE)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(OutcomeIn, body)
-    await _own(request, who, booking_id)
-    services = wire(request)
-    done = await services.ledger.change_booking(
-        "outcome", services.clock.now(), booking_id, [asked.outcome], idempotency
-    )
-    return raw(accepted(done))
 
 
 @router.get("/limits", summary="My limits", responses=problems(401, 403, 429, 503))

@@ -31,6 +31,7 @@ from sas_matcher.domain.policy import (
 from sas_matcher.domain.vocabulary import (
     SPECIALTIES,
     VITAL_PRIORITIES,
+    Acceptance,
     AgeBand,
     BookingKind,
     Delay,
@@ -38,6 +39,7 @@ from sas_matcher.domain.vocabulary import (
     Offer,
     Priority,
     Profession,
+    RefusalReason,
     SourceKind,
     Visibility,
 )
@@ -111,6 +113,16 @@ Phone = Annotated[str, StringConstraints(max_length=24, pattern=r"^\+?[0-9][0-9 
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
 SlotId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+ACCEPTANCE: Final = (
+    "Le cabinet accepte chaque réservation : sans réponse, tacit l'accepte, explicit la replace ailleurs"
+)
+AcceptMinutes = Annotated[
+    int, Field(ge=1, le=1440, description="Minutes pour accepter (15 par défaut) ; la moitié du temps restant au plus")
+]
+HandBackMinutes = Annotated[
+    int,
+    Field(ge=0, le=2880, description="Minutes avant le début où ce qui est libre est rendu au cabinet ; 0 : jamais"),
+]
 
 
 class Strict(BaseModel):
@@ -181,7 +193,16 @@ class SlotIn(Strict):
     specialty: Specialty | None = None
     offers: Annotated[list[Offer], Field(max_length=25)] = Field(default_factory=list)
     visibility: Visibility = Visibility.SNP
+    acceptance: Annotated[Acceptance, Field(description=ACCEPTANCE)] | None = None
+    accept_min: AcceptMinutes | None = None
+    hand_back_min: HandBackMinutes | None = None
     valid_at: Instant | None = None
+
+    @model_validator(mode="after")
+    def _accepted(self) -> "SlotIn":
+        if self.accept_min is not None and self.acceptance is None:
+            raise wrong("accept_min", "accept_min va avec acceptance (tacit ou explicit)")
+        return self
 
 
 class SlotsIn(Strict):
@@ -315,8 +336,27 @@ class LimitIn(Strict):
 class RefuseIn(Strict):
     """The practice refuses a booking; ``keep_slot`` leaves the place open for others."""
 
-    reason: Reason = "practice"
+    reason: RefusalReason = RefusalReason.PRACTICE
     keep_slot: bool = False
+
+
+class CallOffIn(Strict):
+    """The patient told the practice that he does not come; ``keep_slot`` false takes the place off as well."""
+
+    keep_slot: bool = True
+
+
+class MoveIn(Strict):
+    """Where the practice moves a patient to: another open slot of its own."""
+
+    slot_id: SlotId
+
+
+class ArrivedIn(Strict):
+    """How many patients of a plage have come so far; ``over``: the others did not."""
+
+    arrived: Annotated[int, Field(ge=0, le=200)]
+    over: bool = False
 
 
 class OutcomeIn(Strict):

@@ -18,6 +18,7 @@ from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, Unavai
 from sas_matcher.domain.vocabulary import (
     DELAY_SPAN,
     PROFESSION_LABELS,
+    REFUSAL_LABELS,
     SPECIALTIES,
     Mode,
     Offer,
@@ -92,6 +93,7 @@ async def vocabulary(request: Request) -> Response:
             "modes": list(Mode),
             "offers": list(Offer),
             "visibilities": list(Visibility),
+            "refusals": {str(code): label for code, label in REFUSAL_LABELS.items()},
         }
     )
 

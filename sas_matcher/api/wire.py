@@ -18,6 +18,7 @@ from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
+from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.national import NationalView
@@ -29,6 +30,7 @@ from sas_matcher.services.steer import Steering
 JSON: Final = "application/json"
 _KEY = re.compile(r"[\x21-\x7e]{8,128}")
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -46,6 +48,7 @@ class Wire:
     tickets: Tickets
     hub: Hub
     publishing: Publishing
+    bookings: Bookings
     limiting: Limiting
     agendas: Agendas
     read_csv: Callable[[bytes], Import]
@@ -94,6 +97,7 @@ def uuid_of(text: str, field: str) -> str:
     return text
 
 
+<<<<<<< HEAD
 def name_of(text: str, field: str = "name") -> str:
     """Check a practice's own name for something, from the path.
 
@@ -103,6 +107,17 @@ def name_of(text: str, field: str = "name") -> str:
     if _NAME.fullmatch(text) is None:
         raise InvalidInputError.of(field, "1 à 40 caractères parmi a-z, 0-9, - et _")
     return text
+=======
+def slot_of(text: str) -> int:
+    """Check a slot's number from the path.
+
+    Raises:
+        InvalidInputError: not a number that a slot may have.
+    """
+    if _NUMBER.fullmatch(text) is None:
+        raise InvalidInputError.of("slot_id", "n'est pas le numéro d'un créneau")
+    return int(text)
+>>>>>>> bf3760e (Bookings of practices through HTTP: accept, cancel, move, count; agendas say acceptance and places handed back)
 
 
 def raw(document: str | bytes, status: int = 200) -> Response:

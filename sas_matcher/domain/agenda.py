@@ -136,6 +136,9 @@ def one_day(
         "offers": None,
         "visibility": None,
         "info": None,
+        "acceptance": None,
+        "accept_min": None,
+        "hand_back_min": None,
         "open": True,
     }
 

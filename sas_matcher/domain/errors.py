@@ -12,6 +12,7 @@ SasError
 │   ├── SlotFullError      409  slot_full            no seat left, withdrawn or started
 │   ├── CrisisNotAllowedError 409 crisis_not_allowed the territory has no leave to break promises
 │   ├── TooLateError       409  too_late             somebody else has accepted, or the request is closed
+│   ├── AcceptEndedError   409  accept_ended         the deadline to accept a booking is over
 │   ├── LimitReachedError  409  limit_reached        the practice takes no more such patients that day
 │   └── IdempotencyError   409  idempotency_reused   same key, another body
 ├── TooLargeError          413  too_large            body or list over the limit
@@ -116,6 +117,13 @@ class TooLateError(ConflictError):
 
     code = "too_late"
     title = "La réponse vient trop tard"
+
+
+class AcceptEndedError(ConflictError):
+    """A booking was accepted after its deadline: its patient is being given another place."""
+
+    code = "accept_ended"
+    title = "Le délai pour accepter est passé"
 
 
 class LimitReachedError(ConflictError):

@@ -224,6 +224,32 @@ class Offer(StrEnum):
     UKRAINIEN = "ukrainien"
 
 
+class RefusalReason(StrEnum):
+    """Why a practice refuses a patient whom it was given (ours: no national list names such reasons)."""
+
+    PRACTICE = "practice"
+    OVERBOOKED = "overbooked"
+    ABSENT = "absent"
+    OUTSIDE_COMPETENCE = "outside_competence"
+    TOO_FAR = "too_far"
+
+
+REFUSAL_LABELS: Final[dict[RefusalReason, str]] = {
+    RefusalReason.PRACTICE: "Sans précision",
+    RefusalReason.OVERBOOKED: "Heure déjà prise",
+    RefusalReason.ABSENT: "Professionnel absent",
+    RefusalReason.OUTSIDE_COMPETENCE: "Hors compétence ou équipement",
+    RefusalReason.TOO_FAR: "Visite trop éloignée",
+}
+
+
+class Acceptance(StrEnum):
+    """What a practice's silence means until the deadline to accept a booking."""
+
+    TACIT = "tacit"
+    EXPLICIT = "explicit"
+
+
 class Role(StrEnum):
     """Who holds an API key; the role decides the scope."""
 

@@ -177,6 +177,8 @@ class AgendaShow:
         for piece in pieces:
             own = hours.get(piece.hours, {})
             offers, visibility = own.get("offers"), own.get("visibility")
+            acceptance = own.get("acceptance") or document["acceptance"]
+            back = own.get("hand_back_min")
             told = document["location"]["label"], own.get("info") or document["info"]
             slots.append(
                 {
@@ -191,6 +193,9 @@ class AgendaShow:
                     "booking_kind": own.get("booking_kind", "routine"),
                     "offers": document["offers"] if offers is None else offers,
                     "visibility": visibility or document["visibility"],
+                    "acceptance": None if acceptance == "none" else acceptance,
+                    "accept_min": own.get("accept_min") or document["accept_min"],
+                    "hand_back_min": document["hand_back_min"] if back is None else back,
                 }
             )
         try:

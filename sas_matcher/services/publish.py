@@ -17,6 +17,7 @@ from sas_matcher.ports import Clock, Geography, Ledger
 
 HORIZON: Final = timedelta(days=92)  # agendas open a quarter ahead; further is a typing error
 LONGEST: Final = timedelta(hours=24)  # the index of overlapping slots relies on it
+ACCEPT_MIN: Final = 15  # minutes to accept where a practice names none (ours: a consultation's length)
 OF_AGENDAS: Final = "agenda/"  # how the external ids of slots begin that the service itself cuts out of an agenda
 ASTRAY_KM: Final = 60.0  # the largest commune of France (Maripasoula) apart, none reaches 40 km from its town hall
 
@@ -108,8 +109,8 @@ class Publishing:
 
     async def published(
         self, publisher: Publisher, window: tuple[datetime, datetime], after: int, limit: int
-    ) -> list[tuple[str, int, str]]:
-        """Return (record, seats left, status) of what this publisher has published."""
+    ) -> list[tuple[str, int, str, dict[str, Any]]]:
+        """Return (record, seats left, status, counts) of what this publisher has published."""
         return await self._ledger.slots_of_source(publisher.source, window, publisher.owners, after, limit)
 
     def _wrong(self, slot: Mapping[str, Any], now: datetime, publisher: Publisher) -> Iterable[tuple[str, str]]:
@@ -141,6 +142,9 @@ class Publishing:
             "booking_kind": slot["booking_kind"],
             "visibility": slot["visibility"],
             "valid_at": slot.get("valid_at") or now,
+            "acceptance": slot.get("acceptance"),
+            "accept_min": slot.get("accept_min") or ACCEPT_MIN if slot.get("acceptance") else None,
+            "back_at": slot["start"] - timedelta(minutes=back) if (back := slot.get("hand_back_min")) else None,
             # of another editor's places
             "link": slot.get("link"),
         }

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from sas_matcher.domain.errors import (
+    AcceptEndedError,
     ConflictError,
     HoldEndedError,
     InvalidInputError,
@@ -42,6 +43,12 @@ _REFUSALS: Final = {
         "Choisissez une autre place ; la vôtre est gardée s'il y en avait une.",
     ),
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
+    "accept_ended": (AcceptEndedError, "Le délai pour accepter est passé : une autre place est cherchée au patient."),
+    "begun": (ConflictError, "Le rendez-vous a commencé : dites si le patient est venu (outcome)."),
+    "late_for_patient": (
+        ConflictError,
+        "Cette heure est après l'échéance de la demande : choisissez-en une plus tôt ; le patient garde sa place.",
+    ),
     "too_early": (ConflictError, "Le créneau n'a pas encore commencé."),
     "too_late": (
         TooLateError,

@@ -13,8 +13,8 @@ from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import NOW, SOURCE, Desk, minutes, new_id, slot_row
 
-EXPLICIT = {"acceptance": "explicit", "accept_min": 15}
-TACIT = {"acceptance": "tacit", "accept_min": 15}
+EXPLICIT: dict[str, Any] = {"acceptance": "explicit", "accept_min": 15}
+TACIT: dict[str, Any] = {"acceptance": "tacit", "accept_min": 15}
 
 
 def back(before: float, **columns: Any) -> dict[str, Any]:

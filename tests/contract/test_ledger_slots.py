@@ -205,10 +205,10 @@ async def test_a_practice_lists_what_it_published_by_pages(desk: Desk) -> None:
     window = (NOW, NOW + timedelta(days=1))
     first = await desk.ledger.slots_of_source(SOURCE, window, None, 0, 5)
     rest = await desk.ledger.slots_of_source(SOURCE, window, None, ids[4], 5)
-    assert [orjson.loads(record)["slot_id"] for record, _, _ in first + rest] == ids
-    assert [(left, status) for _, left, status in first][3] == (0, "withdrawn")
+    assert [orjson.loads(record)["slot_id"] for record, *_ in first + rest] == ids
+    assert [(left, status) for _, left, status, _ in first][3] == (0, "withdrawn")
     mine = await desk.ledger.slots_of_source(SOURCE, window, (["803"], []), 0, 5)
-    assert [orjson.loads(record)["external_id"] for record, _, _ in mine] == ["03"]
+    assert [orjson.loads(record)["external_id"] for record, *_ in mine] == ["03"]
 
 
 async def test_ten_thousand_slots_in_one_call(desk: Desk, recorder: Recorder) -> None:
