@@ -97,7 +97,6 @@ def uuid_of(text: str, field: str) -> str:
     return text
 
 
-<<<<<<< HEAD
 def name_of(text: str, field: str = "name") -> str:
     """Check a practice's own name for something, from the path.
 
@@ -107,7 +106,8 @@ def name_of(text: str, field: str = "name") -> str:
     if _NAME.fullmatch(text) is None:
         raise InvalidInputError.of(field, "1 à 40 caractères parmi a-z, 0-9, - et _")
     return text
-=======
+
+
 def slot_of(text: str) -> int:
     """Check a slot's number from the path.
 
@@ -117,7 +117,6 @@ def slot_of(text: str) -> int:
     if _NUMBER.fullmatch(text) is None:
         raise InvalidInputError.of("slot_id", "n'est pas le numéro d'un créneau")
     return int(text)
->>>>>>> bf3760e (Bookings of practices through HTTP: accept, cancel, move, count; agendas say acceptance and places handed back)
 
 
 def raw(document: str | bytes, status: int = 200) -> Response:
