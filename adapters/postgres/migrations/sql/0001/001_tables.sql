@@ -25,6 +25,8 @@ create table territory_setting (
     territory     text primary key,
     hold_seconds  int not null default 180 check (hold_seconds between 15 and 1800),
     mt_rule       text not null default 'bonus' check (mt_rule in ('bonus', 'first')),
+    -- where he goes first: minutes that he has to answer before another place is taken; 0: he is not asked
+    mt_ask_min    int not null default 3 check (mt_ask_min between 0 and 15),
     -- by tier, when a place becomes firm
     policy        jsonb not null default '{"T0": "firm", "T1": "firm", "T2": "firm", "T3": "firm"}' check (
         policy ?& array['T0', 'T1', 'T2', 'T3'] and policy - array['T0', 'T1', 'T2', 'T3'] = '{}'
@@ -134,6 +136,11 @@ create table request (
     needs       text[] not null,
     age_band    text,
     mt          text,
+    -- whether the patient has a médecin traitant, whoever that is
+    has_mt      text not null default 'unknown' check (has_mt in ('yes', 'no', 'unknown')),
+    -- where the médecin traitant goes first: what came of that, and until when nothing else is taken (see ask_mt)
+    mt_said     text check (mt_said in ('place', 'too_short', 'not_askable', 'asked', 'refused')),
+    mt_until    timestamptz,
     priority    text not null,
     on_phone    boolean not null,
     case_ref    text,

@@ -42,7 +42,9 @@ create function request_json(r request) returns json language sql stable as $$
         'request_id', r.id, 'territory', r.territory, 'status', r.status, 'version', r.version, 'tier', r.tier,
         'delay', r.delay, 'created_at', r.created_at, 'deadline', r.deadline, 'profession', r.profession,
         'specialty', r.specialty, 'modes', r.modes, 'radius_km', r.radius_km, 'needs', r.needs,
-        'age_band', r.age_band, 'mt', r.mt, 'priority', r.priority, 'on_phone', r.on_phone, 'case_ref', r.case_ref,
+        'age_band', r.age_band, 'mt', r.mt, 'has_mt', r.has_mt,
+        'mt_first', case when r.mt_said is not null then json_build_object('said', r.mt_said, 'until', r.mt_until) end,
+        'priority', r.priority, 'on_phone', r.on_phone, 'case_ref', r.case_ref,
         'lat', r.lat, 'lon', r.lon, 'insee', r.insee,
         'booking', (select json_build_object(
                 'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,

@@ -5,14 +5,15 @@
 -- verdicts: [{"n": position, "outcome": "created" | "replayed" | "reused", "request_id": …}].
 create function create_requests(p_now timestamptz, p_rows json, out verdicts json, out published outbox[])
 language plpgsql as $$
+declare fresh uuid[]; asked outbox[];
 begin
     with incoming as (
         select n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
         lateral json_to_record(e.doc) as d(
             id uuid, key_id text, idem_key text, body_hash text, territory text, lat double precision,
             lon double precision, insee text, profession text, specialty text, modes text[], tier text, delay text,
-            deadline timestamptz, radius_km double precision, needs text[], age_band text, mt text, priority text,
-            on_phone boolean, case_ref text, created_at timestamptz)
+            deadline timestamptz, radius_km double precision, needs text[], age_band text, mt text, has_mt text,
+            priority text, on_phone boolean, case_ref text, created_at timestamptz)
     ), claimed as (
         insert into idempotency (key_id, key, body_hash, request_id, created_at)
         select key_id, idem_key, decode(body_hash, 'hex'), id, p_now from incoming
@@ -20,21 +21,32 @@ begin
         returning key_id, key, request_id
     ), created as (
         insert into request (id, key_id, territory, lat, lon, insee, profession, specialty, modes, tier, delay,
-            created_at, deadline, radius_km, needs, age_band, mt, priority, on_phone, case_ref)
+            created_at, deadline, radius_km, needs, age_band, mt, has_mt, priority, on_phone, case_ref)
         select i.id, i.key_id, i.territory, i.lat, i.lon, i.insee, i.profession, i.specialty, i.modes, i.tier, i.delay,
-            i.created_at, i.deadline, i.radius_km, i.needs, i.age_band, i.mt, i.priority, i.on_phone, i.case_ref
+            i.created_at, i.deadline, i.radius_km, i.needs, i.age_band, i.mt,
+            coalesce(i.has_mt, case when i.mt is not null then 'yes' else 'unknown' end), i.priority, i.on_phone, i.case_ref
         from incoming i join claimed c on c.request_id = i.id
-        returning *
-    ), announced as (
-        insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-        select p_now, r.territory, 'requests', 'open', r.id::text, 1, r.key_id, '{}', request_json(r)::text
-        from created r order by r.id
-        returning outbox.*
+        returning id
     )
-    select (select array_agg(a::outbox order by a.id) from announced a),
+    select (select array_agg(id) from created),
            (select json_agg(json_build_object('n', i.n - 1, 'id', i.id, 'created', c.request_id is not null))
               from incoming i left join claimed c on c.request_id = i.id)
-    into published, verdicts;
+    into fresh, verdicts;
+    if exists (select from territory_setting where mt_rule = 'first') then
+        -- whoever counts the questions of a day comes one after the other, in the order of `advance_asking`
+        perform from overflow where removed_at is null and professional in (select mt from request where id = any(fresh))
+        order by id for update;
+        asked := (select array_agg(o) from request r cross join lateral ask_mt(p_now, r.id) o
+            where r.id = any(fresh) and r.mt is not null);
+    end if;
+    with announced as (
+        insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+        select p_now, r.territory, 'requests', 'open', r.id::text, 1, r.key_id, '{}', request_json(r)::text
+        from request r where r.id = any(fresh) order by r.id
+        returning *
+    )
+    select array_agg(a::outbox order by a.id) from announced a into published;
+    published := published || coalesce(asked, '{}');
 end $$;
 
 -- What a replayed Idempotency-Key stands for.

@@ -2,7 +2,8 @@
 
 create function setting_json(s territory_setting) returns json language sql immutable as $$
     select json_build_object(
-        'territory', s.territory, 'hold_seconds', s.hold_seconds, 'mt_rule', s.mt_rule, 'policy', s.policy,
+        'territory', s.territory, 'hold_seconds', s.hold_seconds, 'mt_rule', s.mt_rule, 'mt_ask_min', s.mt_ask_min,
+        'policy', s.policy,
         'crisis_allowed', s.crisis_allowed, 'crisis', s.crisis, 'ageing_pct_per_h', s.ageing_pct_per_h,
         'fair_load_min', s.fair_load_min, 'radius_pct', s.radius_pct, 'urgent_reserve_pct', s.urgent_reserve_pct,
         'tele_bonus_min', s.tele_bonus_min, 'borrow', s.borrow, 'borrow_km', s.borrow_km,
@@ -42,7 +43,8 @@ begin
     end if;
     after.version := before.version + 1;
     after.changed_at := p_now;
-    update territory_setting set hold_seconds = after.hold_seconds, mt_rule = after.mt_rule, policy = after.policy,
+    update territory_setting set hold_seconds = after.hold_seconds, mt_rule = after.mt_rule,
+        mt_ask_min = after.mt_ask_min, policy = after.policy,
         crisis_allowed = after.crisis_allowed, crisis = after.crisis, ageing_pct_per_h = after.ageing_pct_per_h,
         fair_load_min = after.fair_load_min, radius_pct = after.radius_pct,
         urgent_reserve_pct = after.urgent_reserve_pct, tele_bonus_min = after.tele_bonus_min, borrow = after.borrow,

@@ -279,6 +279,10 @@ begin
                 || (select array_agg(k) from announce_states(p_now, array[place]) k)
                 || (select array_agg(k) from announce_questions(p_now, array[q.id]) k)
                 || coalesce((select array_agg(k) from close_questions(p_now, r.id, 'other_accepted') k), '{}');
+            if r.mt_until > p_now then
+                -- the matcher still keeps it for the answer of the médecin traitant
+                published := published || (select array_agg(k) from tell_matcher(p_now, r.id, 'closed') k);
+            end if;
             outcome := 'accepted';
         exception
             when sqlstate 'SAS02' then outcome := 'slot_full'; published := '{}';
@@ -322,6 +326,12 @@ begin
             and not exists (select from question k where k.request_id = q.request_id and k.state = 'asked');
         outcome := 'refused';
         published := (select array_agg(o) from announce_questions(p_now, array[q.id]) o);
+        -- the médecin traitant, before anybody else: others are looked for at once
+        update request set mt_said = 'refused', mt_until = p_now, version = version + 1
+        where id = q.request_id and status = 'waiting' and mt_said = 'asked' and mt_until > p_now;
+        if found then
+            published := published || (select array_agg(o) from tell_matcher(p_now, q.request_id, 'open') o);
+        end if;
     end if;
     select question_json(k) from question k where k.id = p_question into document;
 end $$;
