@@ -407,6 +407,12 @@ class Ledger(Protocol):
         """Return the changes of a territory's setting, newest first, from below a version on."""
         ...
 
+    async def mt_counts(
+        self, territory: str, window: tuple[datetime, datetime], communes: Sequence[str] | None
+    ) -> list[tuple[str, int, int, int]]:
+        """Count requests made in a window by commune: patients with, without, and perhaps with a médecin traitant."""
+        ...
+
     async def overview(self, territories: Sequence[str], since: datetime, now: datetime) -> list[dict[str, Any]]:
         """Return counts of requests and places."""
         ...

@@ -14,7 +14,20 @@ _PLACE: Final = (
 )
 _REQUEST: Final = (
     *("territory", "status", "version", "tier", "delay", "created_at", "deadline", "profession", "specialty", "modes"),
-    *("radius_km", "needs", "age_band", "mt", "priority", "on_phone", "case_ref", "lat", "lon", "insee", "excluded"),
+    *(
+        "radius_km",
+        "needs",
+        "age_band",
+        "mt",
+        "has_mt",
+        "priority",
+        "on_phone",
+        "case_ref",
+        "lat",
+        "lon",
+        "insee",
+        "excluded",
+    ),
 )
 _OF_SLOT: Final = (
     *(
@@ -57,6 +70,7 @@ def request_json(request: Request, booking: Booking | None) -> str:
     """Return what its regulator sees of a request that has this booking."""
     document = _named(request, _REQUEST)
     document["request_id"] = request.id
+    document["mt_first"] = request.mt_said and {"said": request.mt_said, "until": request.mt_until}
     document["booking"] = booking and {
         "booking_id": booking.id,
         "slot_id": booking.slot_id,

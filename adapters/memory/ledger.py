@@ -16,7 +16,7 @@ from adapters.memory import practice, requests, slots
 from adapters.memory.claims import claim_seats
 from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
-from adapters.memory.questions import AskingTables, accept_question, refuse_question
+from adapters.memory.questions import AskingTables, accept_question, ask_mt, refuse_question
 from adapters.memory.requests import Answer
 from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
@@ -122,7 +122,7 @@ class MemoryLedger:
             return Outcome("replayed", known.request_id, replayed=True)
         if once.key_id not in self._keys:
             raise ValueError(f"Expected a known API key, got {once.key_id}.")
-        requests.create_request(self.tables, now, row, once)
+        requests.create_request(self.tables, now, row, once, partial(ask_mt, self.asking, now))
         self._once[once[:2]] = _Answered(once.body_hash, now, request_id=row["id"])
         self.publish()
         return Outcome("created", row["id"])
@@ -181,6 +181,17 @@ class MemoryLedger:
         """Return the columns of a request of this key."""
         request = self.tables.requests.get(request_id)
         return asdict(request) if request is not None and request.key_id == key_id else None
+
+    async def mt_counts(
+        self, territory: str, window: tuple[datetime, datetime], communes: Sequence[str] | None
+    ) -> list[tuple[str, int, int, int]]:
+        """Count requests by commune: patients with, without, and perhaps with a médecin traitant."""
+        counts: dict[str, Counter[str]] = {}
+        for r in self.tables.requests.values():
+            if r.territory == territory and window[0] <= r.created_at < window[1]:
+                counts.setdefault(r.insee, Counter())[r.has_mt] += 1
+        wanted = sorted(counts if communes is None else counts.keys() & set(communes))
+        return [(insee, *(counts[insee][word] for word in ("yes", "no", "unknown"))) for insee in wanted]
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
         """Return the documents of the requests that wait or are promised in some territories."""

@@ -1,9 +1,11 @@
 """En sus in the twin: what ``008_overflow.sql`` says, function by function."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -15,6 +17,7 @@ from adapters.memory.slots import upsert_slots, withdraw_slots
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports import Advance, Claim
+from sas_matcher.travel import haversine_km
 
 _BOX: Final = (1.36, 2.2)  # degrees: as far as a step may reach
 _SEASON: Final = timedelta(days=90)
@@ -210,6 +213,53 @@ def put_overflow(on: AskingTables, row: Mapping[str, Any]) -> Overflow:
     return overflow
 
 
+def ask_mt(on: AskingTables, now: datetime, request: Request) -> None:
+    """Say what the médecin traitant of a new request may give, and ask him where he may have one (``009_mt.sql``)."""
+    tables = on.tables
+    minutes = tables.settings[request.territory]["mt_ask_min"]
+    has_place = any(
+        slot.professional == request.mt
+        and slot.status == "open"
+        and now < slot.starts <= request.deadline
+        and slot.profession == request.profession
+        and slot.mode in request.modes
+        and set(request.needs) <= set(slot.offers)
+        and tables.left(slot) > 0
+        for slot in tables.slots.values()
+    )
+    if has_place:
+        request.mt_said = "place"
+    elif request.tier == "T0" or request.deadline - now < 10 * timedelta(minutes=minutes):
+        request.mt_said = "too_short"
+    else:
+        mine = [o for o in on.overflows.values() if minutes and o.row["professional"] == request.mt]
+        overflow = next((o for o in mine if _covers(o, now, request)), None)
+        if overflow is None or on.today(overflow, now) >= overflow.row["most_a_day"]:
+            request.mt_said = "not_askable"
+            return
+        request.mt_said, request.mt_until = "asked", now + timedelta(minutes=minutes)
+        km = round(float(haversine_km(request.lat, request.lon, overflow.row["lat"], overflow.row["lon"])))
+        number = UUID(hashlib.md5(f"mt:{request.id}".encode(), usedforsecurity=False).hexdigest())
+        question = Question(str(number), request.id, overflow.id, km, now, request.mt_until)
+        on.questions[question.id] = question
+        on.announce(now, [question])
+
+
+def _covers(overflow: Overflow, now: datetime, request: Request) -> bool:
+    """Tell whether a consent lets somebody be asked now for a request, wherever it is."""
+    row = overflow.row
+    local = now.astimezone(ZoneInfo(row["zone"]))
+    return (
+        not overflow.removed
+        and row["profession"] == request.profession
+        and request.specialty in (None, row["specialty"])
+        and not set(row["modes"]).isdisjoint(request.modes)
+        and set(request.needs) <= set(row["offers"])
+        and local.isoweekday() in row["days"]
+        and row["from_minute"] <= 60 * local.hour + local.minute < row["to_minute"]
+    )
+
+
 def advance_asking(on: AskingTables, now: datetime, move: Advance) -> str:
     """Take a step of the ladder: advanced, conflict or not_waiting."""
     request = on.tables.requests.get(move.request_id)
@@ -286,6 +336,8 @@ def accept_question(
             question.version += 1
             on.announce(now, [question])
             close_questions(on, now, request.id, "other_accepted")
+            if request.mt_until is not None and request.mt_until > now:
+                tables.tell_matcher(now, request, "closed")
             word = "accepted"
     return word, on.question_json(question)
 
@@ -328,12 +380,19 @@ def refuse_question(on: AskingTables, now: datetime, question_id: str, reason: s
     else:
         question.state, question.said, question.reason, question.answered_at = "refused", "no", reason, now
         question.version += 1
-        asking = on.askings[question.request_id]
+        asking = on.askings.get(question.request_id)
         nobody = all(q.state != "asked" for q in on.of_request(question.request_id))
-        if nobody and asking.next_at is not None and asking.next_at > now:
+        if nobody and asking is not None and asking.next_at is not None and asking.next_at > now:
             asking.next_at = now
             asking.version += 1
         on.announce(now, [question])
+        request = on.tables.requests[question.request_id]
+        first = request.mt_said == "asked" and request.mt_until is not None and request.mt_until > now
+        if first and request.status == "waiting":
+            # others are looked for at once
+            request.mt_said, request.mt_until = "refused", now
+            request.version += 1
+            on.tables.tell_matcher(now, request, "open")
         word = "refused"
     return word, on.question_json(question)
 

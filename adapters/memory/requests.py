@@ -3,19 +3,26 @@
 Each function is one transaction's work on the tables; what it announces is in their outbox.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, booked_elsewhere, taken_in
 from adapters.memory.tables import Tables
+from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.ports import Idempotency
 
 Answer = tuple[str, str | None]
 
 
-def create_request(tables: Tables, now: datetime, row: Mapping[str, Any], once: Idempotency) -> None:
-    """Take in one request.
+def create_request(
+    tables: Tables,
+    now: datetime,
+    row: Mapping[str, Any],
+    once: Idempotency,
+    ask_mt: Callable[[Request], None] = lambda _: None,
+) -> None:
+    """Take in one request; ``ask_mt`` is told of those whose médecin traitant goes first.
 
     Raises:
         ValueError: a column is missing, or the id exists.
@@ -23,9 +30,12 @@ def create_request(tables: Tables, now: datetime, row: Mapping[str, Any], once: 
     values = taken_in(row, REQUEST_COLUMNS)
     if row["id"] in tables.requests:
         raise ValueError(f"Expected a new request, got {row['id']} again.")
-    request = Request(id=row["id"], key_id=once.key_id, created_at=now, **values)
+    has_mt = row.get("has_mt") or ("unknown" if row["mt"] is None else "yes")
+    request = Request(id=row["id"], key_id=once.key_id, created_at=now, has_mt=has_mt, **values)
     tables.requests[request.id] = request
     tables.note_waiting(request)
+    if request.mt is not None and tables.settings.get(request.territory, DEFAULT_SETTING)["mt_rule"] == "first":
+        ask_mt(request)
     tables.announce_open(now, request)
 
 

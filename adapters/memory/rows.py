@@ -71,6 +71,9 @@ class Request:
     priority: str
     on_phone: bool
     case_ref: str | None
+    has_mt: str = "unknown"
+    mt_said: str | None = None
+    mt_until: datetime | None = None
     status: str = "waiting"
     version: int = 1
     excluded: list[str] = field(default_factory=list)
@@ -128,6 +131,7 @@ _OF_THE_LEDGER: Final = frozenset(
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
         *("promise_behind", "for_request", "handed_back", "refused", "refused_for", "refused_at"),
+        *("has_mt", "mt_said", "mt_until"),
     }
 )
 SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)

@@ -14,6 +14,7 @@ from sas_matcher.domain.policy import (
     MOST_AGEING_PCT_PER_H,
     MOST_FAIR_LOAD_MIN,
     MOST_KM,
+    MOST_MT_ASK_MIN,
     MOST_RADIUS_PCT,
     MOST_RESERVE_PCT,
     MOST_TELE_BONUS_MIN,
@@ -61,6 +62,7 @@ def _check(setting: Mapping[str, Any], before: Mapping[str, Any], why: str) -> N
         and set(setting["policy"].values()) <= set(LIVE_POLICIES)
         and 15 <= setting["hold_seconds"] <= 1800
         and setting["mt_rule"] in ("bonus", "first")
+        and 0 <= setting["mt_ask_min"] <= MOST_MT_ASK_MIN
         and 0 <= setting["ageing_pct_per_h"] <= MOST_AGEING_PCT_PER_H
         and 0 <= setting["fair_load_min"] <= MOST_FAIR_LOAD_MIN
         and 100 <= setting["radius_pct"] <= MOST_RADIUS_PCT

@@ -332,7 +332,11 @@ class Tables:
 
     def announce_open(self, now: datetime, request: Request) -> None:
         """Announce a new request: to the matcher only."""
-        self._say_request(now, request, "requests", "open", self.request_json(request))
+        self.tell_matcher(now, request, "open")
+
+    def tell_matcher(self, now: datetime, request: Request, kind: str) -> None:
+        """Tell only the matcher what became of a request: ``open`` or ``closed``."""
+        self._say_request(now, request, "requests", kind, "" if kind == "closed" else self.request_json(request))
 
     def tell_regulators(self, now: datetime, requests: Iterable[str], kind: str) -> None:
         """Announce to regulators only: what the matcher decided, it knows."""

@@ -342,6 +342,12 @@ class PostgresLedger:
         """Return when each request of a territory was made from an instant on, in order."""
         return [row["created_at"] for row in await self._rows("calls_since", since, territory)]
 
+    async def mt_counts(
+        self, territory: str, window: tuple[datetime, datetime], communes: Sequence[str] | None
+    ) -> list[tuple[str, int, int, int]]:
+        """Count requests by commune: patients with, without, and perhaps with a médecin traitant."""
+        return [tuple(row) for row in await self._rows("mt_counts", territory, *window, communes)]
+
     # -- the matcher ---------------------------------------------------------------------------------------------
 
     async def claim(

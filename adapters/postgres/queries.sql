@@ -172,6 +172,9 @@ union all
 select 'capacity', count(*) from (select from slot s join booking b on b.slot_id = s.id and b.ended_at is null
     group by s.id having count(*) > s.capacity and max(b.slot_version) = s.version) a
 
+-- name: mt_counts
+select insee, yes, no, unknown from mt_counts($1, $2, $3, $4)
+
 -- name: matched_territories
 -- Territories that some matcher decides for right now.
 select territory from lease where until > clock_timestamp()

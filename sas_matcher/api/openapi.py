@@ -143,6 +143,7 @@ _SETTING: Final = {
     "changed_at": {"type": ["string", "null"], "format": "date-time"},
     "hold_seconds": {"type": "integer"},
     "mt_rule": {"enum": ["bonus", "first"]},
+    "mt_ask_min": {"type": "integer", "description": "With first: minutes he has to answer before another place"},
     "policy": {**_BY_TIER, "description": "When a place becomes firm, by tier"},
     "crisis_allowed": {"type": "boolean", "description": "A crisis may be declared here"},
     "crisis": {"type": "boolean", "description": "A crisis is declared: auto displaces promises of lower tiers"},

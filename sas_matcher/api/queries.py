@@ -1,5 +1,6 @@
 """Queries of URLs, as pydantic models: text as it comes, so not strict; unknown names are refused."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -56,6 +57,22 @@ class WindowQuery(BaseModel):
     to: Instant
     after: Annotated[int, Field(ge=0, le=2**62)] = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class CountQuery(BaseModel):
+    """What is counted: a window, at most a year, and communes; all of the territory's when none is named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_: Annotated[Instant, Field(alias="from")]
+    to: Instant
+    communes: Annotated[list[Insee], Field(max_length=500)] | None = None
+
+    @model_validator(mode="after")
+    def _window(self) -> "CountQuery":
+        if not timedelta(0) < self.to - self.from_ <= timedelta(days=366):
+            raise wrong("to", "doit être après from, d'un an au plus")
+        return self
 
 
 class RequestsQuery(BaseModel):

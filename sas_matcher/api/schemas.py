@@ -24,6 +24,7 @@ from sas_matcher.domain.policy import (
     MOST_AGEING_PCT_PER_H,
     MOST_FAIR_LOAD_MIN,
     MOST_KM,
+    MOST_MT_ASK_MIN,
     MOST_RADIUS_PCT,
     MOST_RESERVE_PCT,
     MOST_TELE_BONUS_MIN,
@@ -256,6 +257,9 @@ class RequestIn(Strict):
     needs: Annotated[list[Offer], Field(max_length=10)] = Field(default_factory=list)
     age_band: AgeBand | None = None
     mt: Rpps | None = None
+    has_mt: Literal["yes", "no", "unknown"] | None = Field(
+        default=None, description="Le patient a-t-il un médecin traitant, quel qu'il soit ; compté pour la CPTS"
+    )
     priority: Annotated[Priority, Field(strict=False), BeforeValidator(_priority)] = Priority.P2
     on_phone: bool = True
     case_ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")] | None = Field(
@@ -270,6 +274,8 @@ class RequestIn(Strict):
             raise wrong("where", "indiquez insee (commune) ou lat et lon")
         if self.profession is None and self.specialty is None:
             raise wrong("profession", "indiquez profession ou specialty")
+        if self.mt is not None and self.has_mt not in (None, "yes"):
+            raise wrong("has_mt", "has_mt vaut « yes » quand mt est donné ; retirez l'un des deux")
         return self
 
 
@@ -394,6 +400,9 @@ class SettingIn(Strict):
 
     hold_seconds: Annotated[int, Field(ge=15, le=1800, description="Durée d'une réservation provisoire")] | None = None
     mt_rule: Literal["bonus", "first"] | None = None
+    mt_ask_min: Annotated[int, Field(ge=0, le=MOST_MT_ASK_MIN)] | None = Field(
+        default=None, description="Avec first : minutes laissées au médecin traitant sollicité avant toute autre place"
+    )
     policy: PolicyIn | None = None
     crisis_allowed: bool | None = Field(default=None, description="La crise peut être déclarée (ARS, administration)")
     crisis: bool | None = Field(default=None, description="La crise est déclarée")

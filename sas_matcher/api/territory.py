@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import SettingChangesQuery
+from sas_matcher.api.queries import CountQuery, SettingChangesQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import SettingIn
 from sas_matcher.api.wire import caller, json, once, wire
@@ -71,6 +71,23 @@ async def change_settings(request: Request, code: str) -> Response:
     named = once(request, who, body)
     change = SettingChange(code, changes, wanted.why, wanted.version)
     return json(await wire(request).steering.change(change, named))
+
+
+@router.get(
+    "/v1/territories/{code}/mt",
+    tags=["pilotage"],
+    summary="Patients with and without a médecin traitant",
+    responses=problems(401, 403, 404, 422, 429, 503),
+    openapi_extra=takes(query=CountQuery),
+)
+async def with_mt(request: Request, code: str) -> Response:
+    """Count the patients of a window who have a médecin traitant, have none, or of whom it is not known; no identity.
+
+    By commune of the patient; communes with fewer than five requests are counted together.
+    """
+    await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
+    query = parse_query(CountQuery, request)
+    return json(await wire(request).steering.with_mt(code, (query.from_, query.to), query.communes))
 
 
 @router.get(

@@ -275,6 +275,10 @@ def request(
     ] = None,
     age: Annotated[str | None, typer.Option(metavar="ÂGE", help="nourrisson, enfant, adulte ou senior.")] = None,
     mt: Annotated[str | None, typer.Option(metavar="RPPS", help="Médecin traitant.")] = None,
+    has_mt: Annotated[
+        Literal["yes", "no", "unknown"] | None,
+        typer.Option(metavar="yes|no|unknown", help="A-t-il un médecin traitant ? Compté pour la CPTS."),
+    ] = None,
     priority: Annotated[
         str, typer.Option(metavar="CODE", help="P2, P3, NR, R3 ou R4 ; le vital n'a rien à faire ici.")
     ] = "P2",
@@ -299,6 +303,7 @@ def request(
         "needs": need or None,
         "age_band": age,
         "mt": mt,
+        "has_mt": has_mt,
         "priority": priority.upper(),
     }
     ask = None if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()) else _yes

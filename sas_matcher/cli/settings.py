@@ -12,6 +12,7 @@ from sas_matcher.domain.policy import (
     LIVE_POLICIES,
     MOST_AGEING_PCT_PER_H,
     MOST_FAIR_LOAD_MIN,
+    MOST_MT_ASK_MIN,
     MOST_RADIUS_PCT,
     MOST_RESERVE_PCT,
     MOST_TELE_BONUS_MIN,
@@ -62,6 +63,15 @@ def settings_set(
         Literal["bonus", "first"] | None,
         typer.Option(metavar="RÈGLE", help="Médecin traitant : bonus de distance, ou first (d'abord lui)."),
     ] = None,
+    mt_ask: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST_MT_ASK_MIN,
+            metavar="MINUTES",
+            help="Avec first : temps laissé au médecin traitant sollicité.",
+        ),
+    ] = None,
     ageing: Annotated[
         float | None,
         typer.Option(
@@ -109,6 +119,7 @@ def settings_set(
         "crisis_allowed": crisis_allowed and crisis_allowed == "on",
         "hold_seconds": hold,
         "mt_rule": mt,
+        "mt_ask_min": mt_ask,
         "ageing_pct_per_h": ageing,
         "fair_load_min": fair,
         "radius_pct": radius,

@@ -103,6 +103,8 @@ def request_lines(request: Request) -> Iterator[str]:
     if place.site.phone:
         yield f"  Téléphone   {place.site.phone}"
     yield f"  Pourquoi    {decision.sentence}"
+    if decision.mt:
+        yield f"  MT          {decision.mt}"
     if request.booking and request.booking.hold_until:
         # on the clock of the place, as its start is: this machine may keep another
         until = request.booking.hold_until.astimezone(_zone_of(request))
@@ -177,7 +179,8 @@ def setting_lines(setting: Setting) -> Iterator[str]:
     leave = "permise" if setting.crisis_allowed else "non permise"
     yield f"  Crise          {leave}, {'déclarée' if setting.crisis else 'non déclarée'}"
     yield f"  Garde          {setting.hold_seconds} s"
-    rule = {"bonus": "bonus de distance", "first": "d'abord lui"}.get(setting.mt_rule, setting.mt_rule)
+    first = f"d'abord lui ; sollicité, il a {setting.mt_ask_min} min pour répondre"
+    rule = {"bonus": "bonus de distance", "first": first}.get(setting.mt_rule, setting.mt_rule)
     yield f"  Méd. traitant  {rule}"
     yield f"  Vieillissement {_number(setting.ageing_pct_per_h)} % de la valeur du palier par heure d'attente"
     yield f"  Répartition    {_number(setting.fair_load_min)} min par patient déjà pris chez le même professionnel"

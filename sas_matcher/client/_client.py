@@ -300,6 +300,17 @@ class SasClient(AgendaCalls, AskingCalls):
         """Return what a territory sets; any key of that territory may ask."""
         return Setting.of(await self._http.call("GET", f"/v1/territories/{territory}/settings"))
 
+    async def with_mt(
+        self, territory: str, start: datetime, end: datetime, communes: Sequence[str] = ()
+    ) -> Mapping[str, Any]:
+        """Count the patients who have a médecin traitant, have none, or of whom it is not known, by commune.
+
+        For who steers the territory; all communes when none is named; those with fewer than five requests together.
+        """
+        query = {"from": start.isoformat(), "to": end.isoformat(), "communes": ",".join(communes) or None}
+        counted: Mapping[str, Any] = await self._http.call("GET", f"/v1/territories/{territory}/mt", query=query)
+        return counted
+
     async def change_setting(
         self,
         territory: str,

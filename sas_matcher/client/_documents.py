@@ -138,6 +138,7 @@ class Decision:
     """What the matcher decided and why: ``place``, or ``none``; a promise has neither, its place may still move.
 
     ``price_min``: what the place is worth to those still expected, in minutes; ``None`` where nothing is forecast.
+    ``mt``: what came of the médecin traitant, where the territory puts him first, as a sentence.
     """
 
     place: Place | None
@@ -150,6 +151,7 @@ class Decision:
     batch_size: int
     gap_min: float | None
     price_min: float | None
+    mt: str | None
     raw: Json
 
     @classmethod
@@ -166,6 +168,7 @@ class Decision:
             document["batch_size"],
             document["gap_min"],
             document.get("price_min"),
+            (document.get("mt") or {}).get("sentence"),
             document,
         )
 

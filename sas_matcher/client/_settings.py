@@ -18,6 +18,7 @@ class Setting:
         crisis: A crisis is declared.
         hold_seconds: How long a hold lasts.
         mt_rule: The médecin traitant's place is worth a ``bonus``, or goes ``first``.
+        mt_ask_min: Minutes that he has to answer, where he goes first, before another place is taken.
         ageing_pct_per_h: What a request gains for each hour that it waits, in percent of its tier's value.
         fair_load_min: Minutes that each patient of a professional adds to the cost of his places.
         radius_pct: Percent of the radius asked for.
@@ -34,6 +35,7 @@ class Setting:
     crisis: bool
     hold_seconds: int
     mt_rule: str
+    mt_ask_min: int
     ageing_pct_per_h: float
     fair_load_min: float
     radius_pct: int
@@ -56,6 +58,7 @@ class Setting:
             document["crisis"],
             document["hold_seconds"],
             document["mt_rule"],
+            document["mt_ask_min"],
             document["ageing_pct_per_h"],
             document["fair_load_min"],
             document["radius_pct"],

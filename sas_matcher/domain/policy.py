@@ -32,6 +32,11 @@ LIVE_POLICIES: Final = (Policy.FIRM, Policy.PROMISE, Policy.CRISIS, Policy.AUTO)
 
 DEFAULT_HOLD_S: Final = 180
 
+# Minutes that a médecin traitant has to answer before another place is taken: a try by phone takes three (facts of the
+# field, a guess). A quarter of an hour is more than anybody stays on the line or by the phone (ours).
+DEFAULT_MT_ASK_MIN: Final = 3
+MOST_MT_ASK_MIN: Final = 15
+
 # Tiers are worth twice the next lower one, and nobody waits longer than 48 h (T3): 2 % an hour are 96 % at the most, so
 # that an aged request never outweighs a fresh one of a higher tier.
 MOST_AGEING_PCT_PER_H: Final = 2.0
@@ -50,6 +55,7 @@ MOST_TELE_BONUS_MIN: Final = 60.0
 DEFAULT_SETTING: Final[Mapping[str, Any]] = {
     "hold_seconds": DEFAULT_HOLD_S,
     "mt_rule": "bonus",
+    "mt_ask_min": DEFAULT_MT_ASK_MIN,
     "policy": {str(tier): str(Policy.FIRM) for tier in Tier},
     "crisis_allowed": False,
     "crisis": False,
@@ -66,7 +72,8 @@ DEFAULT_SETTING: Final[Mapping[str, Any]] = {
 """The setting of a territory that has changed nothing (table ``territory_setting``).
 
 ``hold_seconds``: how long a hold lasts. ``mt_rule``: the médecin traitant's place is worth a ``bonus``, or goes
-``first``. ``policy``: by tier. ``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
+``first``; ``mt_ask_min``: how long he is waited for then, where he may have a place. ``policy``: by tier.
+``crisis_allowed``, ``crisis``: whether a crisis may be, and is, declared.
 ``ageing_pct_per_h``: by how much of its tier's value a request counts more for each hour that it waits.
 ``fair_load_min``: minutes that each patient whom a professional already has adds to the cost of his places.
 ``radius_pct``: percent of the radius asked for, ``MOST_KM`` at the most. ``urgent_reserve_pct``: share of the places

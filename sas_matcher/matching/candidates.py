@@ -51,6 +51,9 @@ class OpenRequest:
     child: bool = False
     # the radius that was asked for, where its territory widens it
     asked_km: float | None = None
+    # where the médecin traitant goes first: what came of it (see ``explain.MT_TEXT``), and until when he is waited for
+    mt_said: str | None = None
+    mt_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

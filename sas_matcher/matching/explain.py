@@ -47,6 +47,15 @@ NONE_TEXT: Final = {
     # live only: what a tension or a crisis keeps (``sharing``)
     "KEPT_FOR_URGENT": "les places qui restent ({kept}) sont gardées pour plus urgent jusqu'à une heure avant",
 }
+MT_TEXT: Final = {
+    "place": "le médecin traitant avait une place libre à l'appel : elle passe d'abord",
+    "refused": "le médecin traitant, sollicité d'abord, a répondu non",
+    "silent": "le médecin traitant, sollicité d'abord, n'a pas répondu dans son délai",
+    "too_short": "le délai est trop court pour solliciter d'abord le médecin traitant",
+    "not_askable": "le médecin traitant n'a ni place libre, ni accord pour être sollicité maintenant",
+    "not_waited": "le médecin traitant est sollicité, mais aucune autre place n'aurait attendu sa réponse",
+}
+"""What came of the médecin traitant, where he goes first, by ``OpenRequest.mt_said``."""
 OTHERS_TEXT: Final = "les places possibles vont à d'autres patients, plus urgents ou sans autre choix"
 PEERS_TEXT: Final = {
     "fcfs-nearest": "les places possibles sont allées à qui a appelé avant",

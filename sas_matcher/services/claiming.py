@@ -11,6 +11,7 @@ from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick, picked
 from sas_matcher.matching.explain import (
+    MT_TEXT,
     PlaceGoneError,
     explain,
     explain_displaced,
@@ -113,6 +114,8 @@ class Scribe:
         until: datetime | None,
         document: dict[str, Any],
     ) -> Claim:
+        if request.mt_said is not None:
+            document = {**document, "mt": {"said": request.mt_said, "sentence": MT_TEXT[request.mt_said]}}
         return Claim(
             request_id=request.id,
             slot_id=slot_id,

@@ -9,6 +9,7 @@ deciding goes on with what is known.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime, time, tzinfo
 from functools import partial
 from typing import Any, Final, Protocol
@@ -103,7 +104,17 @@ def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
         promised=document["booking"]["slot_id"] if document["status"] == RequestStatus.PROMISED else None,
         was_promised=document["promise"] is not None,
         child=is_child(document["age_band"], document["needs"]),
+        **_mt_first(document.get("mt_first")),
     )
+
+
+def _mt_first(told: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what came of the médecin traitant, as ``OpenRequest`` has it."""
+    if told is None:
+        return {}
+    until = told["until"] and datetime.fromisoformat(told["until"]).timestamp()
+    # once his time is over he counts as having said nothing, until he says it
+    return {"mt_said": "silent" if told["said"] == "asked" else told["said"], "mt_until": until}
 
 
 class Matcher:
@@ -315,7 +326,8 @@ class Matcher:
                 await self._renew()
                 await self.refresh()
                 self._tidy()
-                if self._desks.has_work(self._clock.now().timestamp()):
+                now = self._clock.now().timestamp()
+                if self._desks.has_work(now) or self._open.due() <= now:
                     self._work.set()  # the clock was put forward while it waited for a plan to be due
                 if self._watch:
                     self._watch.state(len(self.market), len(self._open))
@@ -488,7 +500,21 @@ class Matcher:
         self._open.drop(request_id)
         if document["status"] not in (RequestStatus.WAITING, RequestStatus.PROMISED):
             return  # it has its seat; only what waits asks for one, and what is promised may move
-        self._open.add(open_request(document, self._landmass_of(document["insee"])))
+        request = open_request(document, self._landmass_of(document["insee"]))
+        now = self._clock.now().timestamp()
+        if request.mt_until is None or request.mt_until <= now:
+            self._open.add(request)
+        elif self._can_wait(request, now):
+            self._open.wait_for_mt(request)
+        else:
+            self._open.add(replace(request, mt_said="not_waited", mt_until=None))
+
+    def _can_wait(self, request: OpenRequest, now: float) -> bool:
+        """Whether a request may wait for its médecin traitant: of the places there are, one can be had afterwards."""
+        terms = self._rules.terms(request.territory)
+        found = find_candidates(self.market, self._rules.reaching(request), now, terms)
+        until = now if request.mt_until is None else request.mt_until
+        return len(found) == 0 or bool((found.start - 60 * found.travel_min >= until).any())
 
     def _forget(self, request_id: str) -> None:
         """A request is closed."""
@@ -515,7 +541,7 @@ class Matcher:
 
     def due(self) -> float:
         """When the matcher wants to decide next though nothing happens: epoch seconds, infinite for never."""
-        return self._desks.due()
+        return min(self._desks.due(), self._open.due())
 
     async def _decide_forever(self) -> None:
         while True:
@@ -541,6 +567,7 @@ class Matcher:
     def _next_batch(self) -> list[OpenRequest]:
         """Take the open requests that can still be served."""
         now = self._clock.now().timestamp()
+        self._open.stop_waiting(now)
         for late in [r.id for r in self._open.new.values() if r.deadline <= now]:
             self._forget(late)
         return self._open.next_batch(self._fences, self._desks)

@@ -24,6 +24,7 @@ class OpenRequests:
         batch: the batch being decided, without those that were closed or changed meanwhile.
         waiting: those that found no place; a change of places that may help brings them back.
         at_desk: those that a desk decides: they wait there, or are promised.
+        for_mt: those whose médecin traitant has been asked and has time to answer.
         told: those that know that there is no place now.
     """
 
@@ -33,20 +34,21 @@ class OpenRequests:
         self.batch: dict[str, OpenRequest] = {}
         self.waiting: dict[str, OpenRequest] = {}
         self.at_desk: dict[str, OpenRequest] = {}
+        self.for_mt: dict[str, OpenRequest] = {}
         self.told: set[str] = set()
         self._losses: dict[str, int] = {}
         self._freed: list[Spot] = []  # places freed while a batch is decided
 
     def __len__(self) -> int:
-        return len(self.new) + len(self.waiting) + len(self.at_desk)
+        return len(self.new) + len(self.waiting) + len(self.at_desk) + len(self.for_mt)
 
     def __iter__(self) -> Iterator[OpenRequest]:
         """All but those of the batch."""
-        return iter([*self.new.values(), *self.waiting.values(), *self.at_desk.values()])
+        return iter([*self.new.values(), *self.waiting.values(), *self.at_desk.values(), *self.for_mt.values()])
 
     def version(self, request_id: str) -> int:
         """The version that is known of a request, 0 for none."""
-        places = (self.new, self.waiting, self.batch, self.at_desk)
+        places = (self.new, self.waiting, self.batch, self.at_desk, self.for_mt)
         return next((request.version for place in places if (request := place.get(request_id)) is not None), 0)
 
     def add(self, request: OpenRequest) -> None:
@@ -54,16 +56,30 @@ class OpenRequests:
         self.new[request.id] = request
         self._work.set()
 
+    def wait_for_mt(self, request: OpenRequest) -> None:
+        """A request waits for its médecin traitant's answer until ``mt_until``; nothing else is decided for it."""
+        self.for_mt[request.id] = request
+        self._work.set()  # whoever sleeps until the next instant that is due has to know of this one
+
+    def stop_waiting(self, now: float) -> None:
+        """Let those whose médecin traitant had his time be decided."""
+        for request in [r for r in self.for_mt.values() if r.mt_until is None or r.mt_until <= now]:
+            self.add(self.for_mt.pop(request.id))
+
+    def due(self) -> float:
+        """When the next one stops waiting for its médecin traitant; infinite for none."""
+        return min((r.mt_until for r in self.for_mt.values() if r.mt_until is not None), default=float("inf"))
+
     def drop(self, request_id: str) -> None:
         """What is known of a request is out of date."""
-        for place in (self.new, self.waiting, self.batch, self.at_desk):
+        for place in (self.new, self.waiting, self.batch, self.at_desk, self.for_mt):
             place.pop(request_id, None)
         self.told.discard(request_id)
         self._losses.pop(request_id, None)
 
     def clear(self) -> None:
         """Forget all but the batch being decided."""
-        for place in (self.new, self.waiting, self.at_desk):
+        for place in (self.new, self.waiting, self.at_desk, self.for_mt):
             place.clear()
 
     def move_to_new(self, place: dict[str, OpenRequest], territory: str) -> None:
@@ -91,8 +107,8 @@ class OpenRequests:
 
     def take(self, request_ids: Iterable[str]) -> list[OpenRequest]:
         """Take these, wherever they wait."""
-        found = (self.new.pop(name, None) or self.waiting.pop(name, None) for name in request_ids)
-        return [request for request in found if request is not None]
+        places = (self.new, self.waiting, self.for_mt)
+        return [place.pop(name) for name in request_ids for place in places if name in place]
 
     def begin(self, batch: Sequence[OpenRequest]) -> None:
         """These are being decided."""

@@ -132,6 +132,7 @@ class Regulating:
             "needs": sorted(set(wish["needs"])),
             "age_band": wish["age_band"],
             "mt": wish["mt"],
+            "has_mt": wish["has_mt"] or ("unknown" if wish["mt"] is None else "yes"),
             "priority": wish["priority"],
             "on_phone": wish["on_phone"],
             "case_ref": wish["case_ref"],

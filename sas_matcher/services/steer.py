@@ -1,13 +1,17 @@
 """What those who steer a territory do: read, change and review what it sets."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 import orjson
 
 from sas_matcher.domain.errors import ConflictError, CrisisNotAllowedError
 from sas_matcher.domain.policy import DEFAULT_SETTING, effective
 from sas_matcher.ports import Clock, Idempotency, Ledger, SettingChange
+
+FEWEST: Final = 5
+"""Requests below which a commune is not shown by itself (ours: least cells of health statistics are 5 to 11)."""
 
 
 class Steering:
@@ -45,6 +49,29 @@ class Steering:
     async def changes(self, territory: str, before: int | None, limit: int) -> list[dict[str, Any]]:
         """Return a page of the changes of a territory's setting, newest first."""
         return [orjson.loads(change) for change in await self._ledger.setting_changes(territory, before, limit)]
+
+    async def with_mt(
+        self, territory: str, window: tuple[datetime, datetime], communes: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """Count patients with, without, and perhaps with a médecin traitant, among the requests made in a window.
+
+        A commune with fewer than ``FEWEST`` requests is counted in ``others`` only: nobody is to be found by counting.
+        """
+        counted = await self._ledger.mt_counts(territory, window, communes)
+        shown = [row for row in counted if sum(row[1:]) >= FEWEST]
+        others = [row for row in counted if sum(row[1:]) < FEWEST]
+        return {
+            "territory": territory,
+            "from": window[0].isoformat(),
+            "to": window[1].isoformat(),
+            "all": _summed(counted),
+            "communes": [{"insee": row[0], **_summed([row])} for row in shown],
+            "others": {"communes": len(others), **_summed(others)},
+        }
+
+
+def _summed(rows: Sequence[tuple[str, int, int, int]]) -> dict[str, int]:
+    return {word: sum(row[at] for row in rows) for at, word in enumerate(("yes", "no", "unknown"), 1)}
 
 
 def _shown(setting: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,69 @@ async def test_the_first_yes_gets_the_patient_and_the_other_is_told(
         await hears_one.event("booking.firm", professional=one.rpps)
 
 
+@pytest.fixture
+async def mt_first(scene: Scene, service: Running) -> AsyncIterator[Caller]:
+    """Whoever steers the territory, where the médecin traitant goes first for the length of a test."""
+    steering = await service.key("cpts", territories=(scene.spot.territory,))
+    path = f"/v1/territories/{scene.spot.territory}/settings"
+    answer = await steering.patch(path, {"mt_rule": "first", "mt_ask_min": 15, "why": "essai"})
+    assert answer.status_code == 200, answer.text
+    yield steering
+    await steering.patch(path, {"mt_rule": "bonus", "mt_ask_min": 3, "why": "fin"})
+
+
+async def test_the_medecin_traitant_is_asked_before_another_place_is_taken(
+    scene: Scene, mt_first: Caller, doctors: list[Doctor]
+) -> None:
+    mine, _ = doctors
+    await scene.practice.publish(scene.slot(90))
+    wish = scene.wish(mt=mine.rpps, delay="4H")
+    answer, second = await asyncio.gather(scene.regulator.post("/v1/requests", wish), scene.regulator.ask(scene.wish()))
+    assert answer.status_code == 202
+    first = answer.json()
+    assert (first["status"], first["decision"], first["mt_first"]["said"]) == ("waiting", None, "asked")
+    assert second["status"] == "held"  # whoever has no médecin traitant to ask does not wait
+    question = await mine.question()
+    assert question["own_patient"]
+    await mine.caller.post(f"/v1/questions/{question['question_id']}/refuse", {})
+    assert (await scene.regulator.act("cancel", second["request_id"]))["status"] == "cancelled"
+    held = await scene.regulator.until(first["request_id"], lambda request: request["status"] == "held")
+    assert held["decision"]["mt"]["said"] == "refused" and held["mt_first"]["said"] == "refused"
+    # his yes is the patient's place, though another is free
+    await scene.regulator.act("cancel", first["request_id"])
+    third = (await scene.regulator.post("/v1/requests", wish)).json()
+    yes = await mine.accept(await mine.question())
+    assert yes.status_code == 200, yes.text
+    held = await scene.regulator.until(third["request_id"], lambda request: request["status"] == "held")
+    assert held["decision"]["reasons"] == ["EN_SUS"]
+    # nothing waits for him where the delay is short, and the decision says so
+    soon = await scene.regulator.ask(scene.wish(mt=mine.rpps, delay="1H"))
+    assert soon["decision"]["mt"] == {
+        "said": "too_short",
+        "sentence": "le délai est trop court pour solliciter d'abord le médecin traitant",
+    }
+
+
+async def test_patients_without_a_medecin_traitant_are_counted_for_who_steers(
+    scene: Scene, mt_first: Caller, service: Running
+) -> None:
+    for has_mt in ("no", "no", "no", "yes", None):
+        await scene.regulator.ask(scene.wish(**({} if has_mt is None else {"has_mt": has_mt})))
+    path = f"/v1/territories/{scene.spot.territory}/mt"
+    window = {"from": scene.at(-60).isoformat(), "to": scene.at(1).isoformat()}
+    counted = (await mt_first.get(path, **window, communes=scene.spot.code)).json()
+    assert counted["all"] == {"yes": 1, "no": 3, "unknown": 1}
+    assert counted["communes"] == [{"insee": scene.spot.code, "yes": 1, "no": 3, "unknown": 1}]
+    assert counted["others"] == {"communes": 0, "yes": 0, "no": 0, "unknown": 0}
+    # fewer than five are not shown by commune
+    few = (await mt_first.get(path, **{**window, "from": scene.at(0.5).isoformat()}, communes=scene.spot.code)).json()
+    assert (few["all"], few["communes"]) == ({"yes": 0, "no": 0, "unknown": 0}, [])
+    problem(await scene.regulator.get(path, **window), 403, "not_allowed")
+    problem(await mt_first.get(path, **{**window, "to": scene.at(-61).isoformat()}), 422, "invalid_input")
+    refused = await scene.regulator.post("/v1/requests", scene.wish(mt=rpps(), has_mt="no"))
+    assert "has_mt" in problem(refused, 422, "invalid_input")["detail"]
+
+
 async def test_after_two_refusals_the_regulator_is_told_the_next_step_at_once(
     scene: Scene, territory: Territory, doctors: list[Doctor]
 ) -> None:

@@ -139,6 +139,8 @@ async def test_a_change_is_made_once_for_its_key(desk: Desk, recorder: Recorder)
         {"hold_seconds": 14},
         {"hold_seconds": 1801},
         {"mt_rule": "never"},
+        {"mt_ask_min": -1},
+        {"mt_ask_min": 16},
         {"policy": {"T0": "official"}},
         {"policy": {"T9": "firm"}},
         {"ageing_pct_per_h": -0.1},

@@ -487,12 +487,13 @@ def test_only_what_is_given_is_changed(run: Any, service: Any) -> None:
         "why": "fin de l'afflux",
     }
     others = ["--crisis-allowed", "on", "--hold", "60", "--mt", "first", "--ageing", "0", "--fair", "5", "--why", "w"]
-    others += ["--radius", "150", "--reserve", "30", "--tele", "10"]
+    others += ["--radius", "150", "--reserve", "30", "--tele", "10", "--mt-ask", "4"]
     assert run("settings", "set", "69", "--key", "k", *others)[0] == 0
     assert json.loads(fake.calls[1].content) == {
         "crisis_allowed": True,
         "hold_seconds": 60,
         "mt_rule": "first",
+        "mt_ask_min": 4,
         "ageing_pct_per_h": 0.0,
         "fair_load_min": 5.0,
         "radius_pct": 150,

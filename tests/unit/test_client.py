@@ -81,6 +81,7 @@ SETTING: dict[str, Any] = {
     "changed_at": "2026-11-23T12:00:00+00:00",
     "hold_seconds": 180,
     "mt_rule": "bonus",
+    "mt_ask_min": 3,
     "policy": {"T0": "firm", "T1": "firm", "T2": "firm", "T3": "auto"},
     "crisis_allowed": True,
     "crisis": True,

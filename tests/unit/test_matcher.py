@@ -16,6 +16,7 @@ import pytest
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.matching.candidates import OpenRequest
+from sas_matcher.matching.explain import MT_TEXT
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
 from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
@@ -926,3 +927,55 @@ async def test_a_territory_that_changes_hands_is_loaded(stage: Stage, monkeypatc
         assert ledger.batches == []
         ledger.fences["38"] = 3
         await until(lambda: ledger.held("theirs") == 1)
+
+
+def waits_for_mt(stage: Stage, said: str = "asked", minutes: float = 3) -> dict[str, Any]:
+    until = (stage.clock.now() + timedelta(minutes=minutes)).isoformat()
+    return {"mt": "MT", "mt_first": {"said": said, "until": until}}
+
+
+async def test_nothing_else_is_taken_while_the_medecin_traitant_has_time_to_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    stage.ledger.publish_place(1, 60, quiet=True)
+    async with stage.running() as ledger:
+        ledger.ask("r", **waits_for_mt(stage))
+        ledger.ask("gone", **waits_for_mt(stage))
+        ledger.ask("other", modes=["tele"])
+        await until(lambda: ledger.told == ["other"])
+        ledger.close("gone")
+        await settled()
+        assert ledger.held("r") is None
+        assert len(stage.matcher._open) == 2
+        stage.clock.ahead += 181
+        await until(lambda: ledger.held("r") == 1)
+        assert ledger.decisions["r"]["mt"]["said"] == "silent"
+        assert ledger.held("gone") is None
+
+
+async def test_a_no_of_the_medecin_traitant_ends_the_waiting(stage: Stage) -> None:
+    stage.ledger.publish_place(1, 60, quiet=True)
+    async with stage.running() as ledger:
+        waits = waits_for_mt(stage)
+        ledger.ask("r", **waits)
+        ledger.ask("r", **{**waits_for_mt(stage, "refused", 0), "version": 2})
+        await until(lambda: ledger.held("r") == 1)
+        assert ledger.decisions["r"]["mt"]["said"] == "refused"
+
+
+async def test_a_place_that_would_not_wait_is_taken_though_the_medecin_traitant_is_asked(stage: Stage) -> None:
+    stage.ledger.publish_place(1, 4, lat=LYON[0], lon=LYON[1], quiet=True)  # the way takes three minutes
+    async with stage.running() as ledger:
+        ledger.ask("r", **waits_for_mt(stage))
+        await until(lambda: ledger.held("r") == 1)
+        assert ledger.decisions["r"]["mt"]["said"] == "not_waited"
+
+
+@pytest.mark.parametrize("said", ["place", "too_short", "not_askable"])
+async def test_who_is_not_asked_does_not_wait_and_the_decision_says_why(stage: Stage, said: str) -> None:
+    stage.ledger.publish_place(1, 60, quiet=True)
+    async with stage.running() as ledger:
+        ledger.ask("r", mt="MT", mt_first={"said": said, "until": None})
+        await until(lambda: ledger.held("r") == 1)
+        assert ledger.decisions["r"]["mt"] == {"said": said, "sentence": MT_TEXT[said]}

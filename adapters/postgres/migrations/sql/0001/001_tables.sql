@@ -166,6 +166,8 @@ create table request (
 );
 create index request_open on request (deadline) where status in ('waiting', 'promised');
 create index request_promised on request (booking_id) where status = 'promised';
+-- what was asked for lately (calls of a day, what is counted for a CPTS)
+create index request_made on request using brin (created_at);
 create index request_of_key on request (key_id, created_at desc);
 
 create table booking (

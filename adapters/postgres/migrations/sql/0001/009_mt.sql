@@ -43,7 +43,7 @@ begin
             km := 2 * 6371.0088 * asin(sqrt(
                 sind((o.lat - r.lat) / 2) ^ 2 + cosd(r.lat) * cosd(o.lat) * sind((o.lon - r.lon) / 2) ^ 2));
             insert into question (id, request_id, overflow_id, km, asked_at, answer_by)
-            values (gen_random_uuid(), r.id, o.id, round(km), p_now, until) returning id into put;
+            values (md5('mt:' || r.id)::uuid, r.id, o.id, round(km), p_now, until) returning id into put;
         else
             said := 'not_askable';
         end if;
