@@ -191,7 +191,7 @@ class MemoryLedger:
             if r.territory == territory and window[0] <= r.created_at < window[1]:
                 counts.setdefault(r.insee, Counter())[r.has_mt] += 1
         wanted = sorted(counts if communes is None else counts.keys() & set(communes))
-        return [(insee, *(counts[insee][word] for word in ("yes", "no", "unknown"))) for insee in wanted]
+        return [(insee, (c := counts[insee])["yes"], c["no"], c["unknown"]) for insee in wanted]
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
         """Return the documents of the requests that wait or are promised in some territories."""

@@ -58,8 +58,8 @@ class Steering:
         A commune with fewer than ``FEWEST`` requests is counted in ``others`` only: nobody is to be found by counting.
         """
         counted = await self._ledger.mt_counts(territory, window, communes)
-        shown = [row for row in counted if sum(row[1:]) >= FEWEST]
-        others = [row for row in counted if sum(row[1:]) < FEWEST]
+        shown = [row for row in counted if row[1] + row[2] + row[3] >= FEWEST]
+        others = [row for row in counted if row[1] + row[2] + row[3] < FEWEST]
         return {
             "territory": territory,
             "from": window[0].isoformat(),
@@ -71,7 +71,11 @@ class Steering:
 
 
 def _summed(rows: Sequence[tuple[str, int, int, int]]) -> dict[str, int]:
-    return {word: sum(row[at] for row in rows) for at, word in enumerate(("yes", "no", "unknown"), 1)}
+    return {
+        "yes": sum(row[1] for row in rows),
+        "no": sum(row[2] for row in rows),
+        "unknown": sum(row[3] for row in rows),
+    }
 
 
 def _shown(setting: Mapping[str, Any]) -> dict[str, Any]:
