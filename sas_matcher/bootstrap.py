@@ -59,6 +59,7 @@ from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
 from sas_matcher.services.steer import Steering
+from sas_matcher.telling import notices_of, notifying
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -227,6 +228,7 @@ def api(settings: Settings) -> "FastAPI":
                 hub=hub,
                 publishing=publishing,
                 bookings=Bookings(stores.ledger, stores.clock),
+                notices=notices_of(settings, stores.ledger, stores.clock, ids),
                 read_csv=read_csv,
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
@@ -353,6 +355,7 @@ async def core(settings: Settings, holder: str) -> None:
         feeds = AgendaFeeds(kept, agendas, showing, stores.clock, reading.read)
         ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
         zone_of = cache(lambda code: ZoneInfo(geography.territories[code].timezone))
+        telling = notifying(settings, stores.ledger, stores.bus, stores.clock, geography)
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
         gc.set_threshold(LOADING_GC)
         try:
@@ -360,6 +363,7 @@ async def core(settings: Settings, holder: str) -> None:
                 for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever(), feeds.look_for_ever()):
                     group.create_task(work)
                 group.create_task(asking.run())
+                group.create_task(telling.run())
                 group.create_task(_once_loaded(matcher.ready, solver))
                 if sending is not None:
                     group.create_task(sending.run())

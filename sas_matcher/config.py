@@ -41,6 +41,9 @@ class Settings:
         directory: file of practitioners and structures (see ``adapters.directory``); empty: none.
         editors: file of the editors of agendas that are polled (see ``adapters.fhir.editors``); empty: none.
         feed_hosts: hosts (``host`` or ``host:port``) of our own network that calendars may come from, also without TLS.
+        smtp_url: ``smtp://[user:password@]host[:port]`` or ``smtps://…``, for notices by e-mail; empty: none are sent.
+        mail_from: address that these come from.
+        webhook_hosts: hosts (``host`` or ``host:port``) of our own network that webhooks may go to, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
         demo: title of the demonstration that this is: its pages let anybody of this machine in. Empty: none.
     """
@@ -74,6 +77,9 @@ class Settings:
     directory: str = ""
     editors: str = ""
     feed_hosts: tuple[str, ...] = ()
+    smtp_url: str = ""
+    mail_from: str = ""
+    webhook_hosts: tuple[str, ...] = ()
     history_dir: str = ""
     demo: str = ""
 

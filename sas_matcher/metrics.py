@@ -39,3 +39,10 @@ NATIONAL_QUEUE: Final = Gauge(
 NATIONAL_OLDEST: Final = Gauge(
     "sas_national_oldest_seconds", "Age of the oldest message that waits", multiprocess_mode="livemax"
 )
+NOTICES: Final = Counter("sas_notices", "Notices to practices", ["word"])
+NOTICES_QUEUE: Final = Gauge(
+    "sas_notices_queue", "Notices to practices by state", ["state"], multiprocess_mode="livemax"
+)
+NOTICES_OLDEST: Final = Gauge(
+    "sas_notices_oldest_seconds", "Age of the oldest notice that waits", multiprocess_mode="livemax"
+)

@@ -4,7 +4,7 @@ The in-memory twins that replay needs implement these same protocols.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from sas_matcher.domain.lifecycle import ClaimKind
@@ -614,11 +614,68 @@ class Queued(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What the other side said of a message. ``word``: taken, refused (never again as it is), again (later)."""
+    """What the other side said of a message.
+
+    Attributes:
+        word: taken, refused (never again as it is), again.
+        detail: why not, without anything that was sent.
+        remote: where the other side keeps it.
+        later: it could not even be tried, and is to be after so long.
+        gone: the address is no more, and nothing will ever arrive there.
+    """
 
     word: Literal["taken", "refused", "again"]
     detail: str | None = None
     remote: str | None = None
+    later: timedelta | None = None
+    gone: bool = False
+
+
+class Subscription(NamedTuple):
+    """Who wants to be told of what, and how.
+
+    Attributes:
+        source: whose it is; ``name`` is unique among its subscriptions.
+        key_id: who set it: nothing is told once that key is revoked.
+        way: ``websocket``, ``email`` or ``webhook``; ``address`` of the latter two.
+        kinds: see ``NoticeKind``.
+        most_reminders: in 24 hours.
+        members: about whom: ``p:`` professional (RPPS), ``s:`` structure (FINESS), ``src:`` all of a source.
+    """
+
+    source: str
+    name: str
+    key_id: str
+    way: str
+    address: str | None
+    kinds: Sequence[str]
+    most_reminders: int
+    members: Sequence[str]
+
+
+class Notice(NamedTuple):
+    """One thing to be told to one subscription.
+
+    Attributes:
+        kind: see ``NoticeKind``.
+        about: the booking, question or place; what is told of one comes in order.
+        at: when it happened.
+        body: JSON, ids and times only.
+        secrets: of a webhook, the newest first.
+        members: of the subscription, as the audience of a websocket.
+    """
+
+    id: int
+    kind: str
+    about: str
+    at: datetime
+    territory: str
+    body: str
+    tries: int
+    way: str
+    address: str | None
+    secrets: tuple[bytes, ...]
+    members: tuple[str, ...]
 
 
 class Due(NamedTuple):

@@ -1,4 +1,4 @@
-"""The queue of what the national platform is told (port ``Queue`` of ``services.national``), over the ledger's pool."""
+"""The queue of what the national platform is told (port ``Queue`` of ``services.sending``), over the ledger's pool."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Message, MessageState, Queued
+from sas_matcher.ports import Delivery, Message, MessageState, Queued
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("national.sql").read_text(encoding="utf-8"))
 
@@ -30,16 +30,11 @@ class PostgresNational:
         return [Message(*row.values()) for row in await self._run("claim", now, until, limit)]
 
     async def settle(
-        self,
-        message: Message,
-        now: datetime,
-        state: MessageState,
-        next_at: datetime | None,
-        error: str | None,
-        remote: str | None,
+        self, message: Message, now: datetime, state: MessageState, next_at: datetime | None, told: Delivery
     ) -> bool:
         """Write what came of a message; False when another sender has it now."""
-        return bool(await self._run("settle", message.id, message.tries, state, next_at, error, remote, now))
+        fence = message.id, message.tries
+        return bool(await self._run("settle", *fence, state, next_at, told.detail, told.remote, now))
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
         """Return {state: (messages, age in seconds of the oldest that waits)}."""

@@ -94,6 +94,17 @@ class QuestionsQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
+class DeliveriesQuery(BaseModel):
+    """A page of what was told; ``before`` is the number of a delivery."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subscription: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")] | None = None
+    state: Literal["waiting", "sent", "refused"] | None = None
+    before: Annotated[int, Field(ge=1, le=2**62)] | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
 class MessagesQuery(BaseModel):
     """Messages to the national platform."""
 

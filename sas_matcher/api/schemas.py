@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sas_matcher.domain.limits import Counts, Period
+from sas_matcher.domain.notices import NoticeKind
 from sas_matcher.domain.policy import (
     MOST_AGEING_PCT_PER_H,
     MOST_FAIR_LOAD_MIN,
@@ -48,6 +49,8 @@ from sas_matcher.domain.vocabulary import (
 MOST_SLOTS: Final = 10_000  # a day of a large editor's client; more goes in several calls
 _OFFSET = re.compile(r"(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})$")
 _RPPS = re.compile(r"8?[0-9]{11}")
+_MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
+_URL = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[\x21\x22\x24-\x7e]*)?")
 _FINESS = re.compile(r"1?[0-9][0-9AB][0-9]{7}")
 
 
@@ -336,6 +339,39 @@ class LimitIn(Strict):
             raise wrong("members", "indiquez au moins un membre : professionals (RPPS) ou structures (FINESS)")
         if (self.most is None) == (self.share is None):
             raise wrong("most", "indiquez soit most (nombre), soit share (pour cent des places publiées)")
+        return self
+
+
+class SubscriptionIn(Strict):
+    """Who is told of what, and how."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "way": "webhook",
+                "address": "https://agenda.example/sas",
+                "kinds": ["booking.made", "booking.to_accept", "booking.cancelled"],
+            }
+        }
+    )
+
+    way: Literal["websocket", "email", "webhook"]
+    address: Annotated[str, StringConstraints(min_length=3, max_length=500, pattern=r"^[\x21-\x7e]+$")] | None = Field(
+        default=None, description="Adresse de courriel, ou adresse https du webhook"
+    )
+    kinds: Annotated[list[NoticeKind], Field(min_length=1, max_length=20)]
+    professionals: Annotated[list[Rpps], Field(max_length=200)] = Field(default_factory=list)
+    structures: Annotated[list[Finess], Field(max_length=50)] = Field(default_factory=list)
+    most_reminders: Annotated[int, Field(ge=0, le=20, description="Rappels au plus en 24 heures")] = 3
+
+    @model_validator(mode="after")
+    def _addressed(self) -> "SubscriptionIn":
+        if (self.address is None) != (self.way == "websocket"):
+            raise wrong("address", "address va avec email et webhook, et avec eux seuls")
+        if self.way == "email" and not _MAIL.fullmatch(self.address or ""):
+            raise wrong("mail", "address n'est pas une adresse de courriel")
+        if self.way == "webhook" and not _URL.fullmatch(self.address or ""):
+            raise wrong("url", "address n'est pas une adresse https, sans mot de passe ni fragment")
         return self
 
 

@@ -22,6 +22,7 @@ from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.national import NationalView
+from sas_matcher.services.notices import Notices
 from sas_matcher.services.overflow import EnSus
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
@@ -49,6 +50,7 @@ class Wire:
     hub: Hub
     publishing: Publishing
     bookings: Bookings
+    notices: Notices
     limiting: Limiting
     agendas: Agendas
     read_csv: Callable[[bytes], Import]

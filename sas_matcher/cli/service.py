@@ -46,10 +46,12 @@ def serve(only: str | None, **chosen: Any) -> None:
     """Run the service until a signal."""
     from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
     from sas_matcher.linking import check_links  # noqa: PLC0415 - heavy
+    from sas_matcher.telling import mail_of  # noqa: PLC0415 - heavy
 
     settings = settings_of(**chosen)
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError("SAS_LOG_LEVEL : debug, info, warning ou error.")
+    mail_of(settings)
     asyncio.run(check_links(settings))
     if settings.editors:
         from sas_matcher.polling import check_editors  # noqa: PLC0415 - heavy

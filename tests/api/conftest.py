@@ -25,6 +25,7 @@ def settings_for(database_url: str, redis_url: str, **changes: Any) -> Settings:
             "origins": (ORIGIN,),
             "pool": 8,
             "feed_hosts": ("127.0.0.1",),
+            "webhook_hosts": ("127.0.0.1",),
             "log_level": "warning",
             **changes,
         },

@@ -25,8 +25,9 @@ from adapters.fhir.platform import Certificate, NationalPlatform
 from adapters.postgres.national import PostgresNational
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.linking import bind_operator, check_links
-from sas_matcher.ports import Message
+from sas_matcher.ports import Delivery, Message
 from sas_matcher.services import national
+from sas_matcher.services.sending import LEASE
 from sas_matcher.supervise import listen
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, next_spot, rpps, run_service, slot, wish
@@ -243,7 +244,7 @@ async def test_each_change_arrives_in_order_though_three_of_ten_calls_fail_and_t
             await side.regulator.act("cancel", await side.request_of(booking))
             expected[booking].append("cancelled")
     # what a killed sender had in hand is due after its lease
-    side.service.clock.ahead += national.LEASE
+    side.service.clock.ahead += LEASE
     await side.all_settled()
     assert {booking: side.platform.told_of(booking) for booking in expected} == expected
     tries = [message["tries"] for message in await side.messages(limit=1000)]
@@ -263,14 +264,16 @@ async def test_a_sender_that_was_paused_changes_nothing_any_more(side: Side) -> 
         "update appointment_message set state = 'waiting', claimed_until = null, next_at = 'epoch' returning id"
     )
     now = side.service.clock.now()
-    (paused,) = await queue.claim(now, now + national.LEASE, 10)
-    assert paused.booking_id == booking and await queue.claim(now, now + national.LEASE, 10) == []
-    later = now + national.LEASE
-    (taken_over,) = await queue.claim(later, later + national.LEASE, 10)
+    (paused,) = await queue.claim(now, now + LEASE, 10)
+    assert paused.booking_id == booking and await queue.claim(now, now + LEASE, 10) == []
+    later = now + LEASE
+    (taken_over,) = await queue.claim(later, later + LEASE, 10)
     assert taken_over.tries == paused.tries + 1
-    assert not await queue.settle(paused, later, "refused", None, "422", None), "while the other still sends"
-    assert await queue.settle(taken_over, later, "sent", None, None, "https://p.example/1")
-    assert not await queue.settle(paused, later, "waiting", later, "timeout", None), "and after"
+    assert not await queue.settle(paused, later, "refused", None, Delivery("refused", "422")), (
+        "while the other still sends"
+    )
+    assert await queue.settle(taken_over, later, "sent", None, Delivery("taken", None, "https://p.example/1"))
+    assert not await queue.settle(paused, later, "waiting", later, Delivery("again", "timeout")), "and after"
     assert (await side.messages(booking_id=booking))[0]["state"] == "sent"
 
 

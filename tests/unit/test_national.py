@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sas_matcher.ports import Delivery, Message, MessageState
-from sas_matcher.services.national import KEPT, LEASE, NO_OPERATOR_S, Sending, back_off
+from sas_matcher.services.national import BACK_OFF, KEPT, NO_OPERATOR_S, Sending
 from sas_matcher.services.publish import HORIZON
+from sas_matcher.services.sending import LEASE, back_off
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MESSAGE = Message(
@@ -35,15 +36,9 @@ class Queue:
         return due
 
     async def settle(
-        self,
-        message: Message,
-        now: datetime,
-        state: MessageState,
-        next_at: datetime | None,
-        error: str | None,
-        remote: str | None,
+        self, message: Message, now: datetime, state: MessageState, next_at: datetime | None, told: Delivery
     ) -> bool:
-        self.settled.append((message.id, state, next_at, error, remote))
+        self.settled.append((message.id, state, next_at, told.detail, told.remote))
         return True
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
@@ -102,9 +97,9 @@ async def test_a_failure_waits_longer_each_time_and_is_never_given_up() -> None:
         ((_, state, next_at, error, _),) = queue.settled
         assert (state, error) == ("waiting", "503")
         waits.append(next_at - NOW)
-        assert next_at == NOW + back_off(message)
+        assert next_at == NOW + back_off(message, BACK_OFF)
     assert waits == sorted(waits) and waits[0] >= timedelta(seconds=1) and waits[-1] <= timedelta(minutes=10)
-    assert len({back_off(MESSAGE._replace(id=n)) for n in range(16)}) == 16, "not all at the same instant"
+    assert len({back_off(MESSAGE._replace(id=n), BACK_OFF) for n in range(16)}) == 16, "not all at the same instant"
 
 
 async def test_a_refusal_is_not_repeated_and_stays_visible() -> None:

@@ -1,0 +1,48 @@
+-- name: put
+select document, fresh from put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: remove
+delete from subscription where source = $1 and name = $2 returning id
+
+-- name: subscriptions
+select subscription_json(s)::text as document from subscription s where source = $1 order by name
+
+-- name: rotate
+-- The secret before goes on signing for a while, so that whoever checks has time to change.
+update subscription s set old_secret = secret, old_until = $4, secret = $3, version = version + 1, changed_at = $5
+where source = $1 and name = $2 and way = 'webhook' returning subscription_json(s)::text as document
+
+-- name: test
+-- A notice that tells nothing, to see whether it arrives.
+insert into notice (subscription_id, once, about, kind, at, territory, body)
+select id, 'test:' || $4, 'test:' || $4, 'test', $3, '', '{}' from subscription
+where source = $1 and name = $2 and state = 'active' returning id
+
+-- name: claim
+select n.id, n.kind, n.about, n.at, n.territory, n.body::text, n.tries, s.way, s.address,
+    array_remove(array[s.secret, case when s.old_until > $1 then s.old_secret end], null) as secrets,
+    array(select member from subscription_member m where m.subscription_id = s.id order by member) as members
+from claim_notices($1, $2, $3) n join subscription s on s.id = n.subscription_id
+order by n.id
+
+-- name: settle
+select settled, published from settle_notice($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: remind
+select remind($1, $2) as count
+
+-- name: counts
+select state, count(*), extract(epoch from $1 - min(at) filter (where state = 'waiting')) as oldest from notice group by state
+
+-- name: forget
+delete from notice where settled_at < $1 and state <> 'waiting'
+
+-- name: deliveries
+-- What was told to the subscriptions of a source, or is to be; newest first.
+select json_build_object(
+    'id', 'msg_' || n.id, 'subscription', s.name, 'way', s.way, 'kind', n.kind, 'at', n.at, 'data', n.body, 'state', n.state,
+    'tries', n.tries, 'settled_at', n.settled_at, 'last_error', n.last_error,
+    'next_at', case when n.state = 'waiting' and n.tries > 0 then n.next_at end)::text as document
+from notice n join subscription s on s.id = n.subscription_id
+where s.source = $1 and s.name = any($2) and ($3::text is null or n.state = $3) and ($4::bigint is null or n.id < $4)
+order by n.id desc limit $5

@@ -1,0 +1,100 @@
+"""Routes of notifications: subscriptions of a practice, and what was told to them."""
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import DeliveriesQuery
+from sas_matcher.api.reading import parse
+from sas_matcher.api.schemas import SubscriptionIn
+from sas_matcher.api.wire import caller, json, name_of, wire
+from sas_matcher.domain.vocabulary import Scope
+
+router = APIRouter(prefix="/v1", tags=["notifications"])
+
+
+async def _keeper(request: Request) -> Caller:
+    """Return who calls: a practice, or whoever runs structures (bound to them like a practice)."""
+    return await caller(request, Scope.PRACTICE, Scope.COORDINATOR)
+
+
+@router.get("/subscriptions", summary="My subscriptions", responses=problems(401, 403, 429, 503))
+async def subscriptions(request: Request) -> Response:
+    """Return the subscriptions that this key may change, by name, with how each does."""
+    who = await _keeper(request)
+    return json({"subscriptions": await wire(request).notices.all(who.publisher)})
+
+
+@router.get("/subscriptions/{name}", summary="One subscription", responses=problems(401, 403, 404, 422, 429, 503))
+async def subscription(request: Request, name: str) -> Response:
+    """Return a subscription: what it is told, whether that arrives, and if not since when and why."""
+    who = await _keeper(request)
+    return json(await wire(request).notices.one(who.publisher, name_of(name)))
+
+
+@router.put(
+    "/subscriptions/{name}",
+    summary="Set or change a subscription",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(SubscriptionIn),
+)
+async def put_subscription(request: Request, name: str) -> Response:
+    """Say who is told of what, and how; in force at once. A subscription that was disabled begins anew.
+
+    A webhook gets a `secret` (Standard Webhooks, `whsec_…`) when it is made: it is shown this once. Without
+    professionals and structures it is about all that the key speaks for.
+    """
+    who = await _keeper(request)
+    wish = parse(SubscriptionIn, await request.body()).model_dump()
+    return json(await wire(request).notices.put(who.publisher, who.key_id, name_of(name), wish))
+
+
+@router.delete("/subscriptions/{name}", summary="Drop a subscription", responses=problems(401, 403, 404, 422, 429, 503))
+async def remove_subscription(request: Request, name: str) -> Response:
+    """Drop a subscription; what waited for it is told no more."""
+    who = await _keeper(request)
+    await wire(request).notices.remove(who.publisher, name_of(name))
+    return json({"removed": name})
+
+
+@router.post(
+    "/subscriptions/{name}/rotate",
+    summary="Change the secret of a webhook",
+    responses=problems(401, 403, 404, 409, 422, 429, 503),
+)
+async def rotate(request: Request, name: str) -> Response:
+    """Give a webhook another secret, shown this once; for 24 hours the one before signs beside it."""
+    who = await _keeper(request)
+    return json(await wire(request).notices.rotate(who.publisher, name_of(name)))
+
+
+@router.post(
+    "/subscriptions/{name}/test",
+    summary="Send a test",
+    responses=problems(401, 403, 404, 409, 422, 429, 503),
+)
+async def test(request: Request, name: str) -> Response:
+    """Tell a subscription nothing, to see whether it arrives: `GET /v1/deliveries` says what came of it."""
+    who = await _keeper(request)
+    return json(await wire(request).notices.test(who.publisher, name_of(name)))
+
+
+@router.get(
+    "/deliveries",
+    summary="What was told to my subscriptions",
+    responses=problems(401, 403, 404, 422, 429, 503),
+    openapi_extra=takes(query=DeliveriesQuery),
+)
+async def deliveries(request: Request) -> Response:
+    """Return notices, newest first: state, tries, last error; ``next_before`` leads to older ones."""
+    who = await _keeper(request)
+    query = parse_query(DeliveriesQuery, request)
+    found = await wire(request).notices.deliveries(
+        who.publisher, query.subscription, query.state, query.before, query.limit
+    )
+    documents = [orjson.loads(one) for one in found]
+    last = int(documents[-1]["id"].removeprefix("msg_")) if len(documents) == query.limit else None
+    return json({"deliveries": documents, "next_before": last})

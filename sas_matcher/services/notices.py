@@ -1,0 +1,311 @@
+"""Notifications of practices: who wants to be told of what and how, and telling them (websocket, e-mail, webhook)."""
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from sas_matcher.domain.notices import Told, in_words
+from sas_matcher.ports import Announcement, Bus, Clock, Delivery, Ids, Notice, Subscription
+from sas_matcher.services.publish import Publisher
+from sas_matcher.services.sending import Queue, Sender, Watch
+
+MOST_SUBSCRIPTIONS: Final = 100  # of one source: a gestionnaire with forty centres, two ways each
+PATIENCE: Final = timedelta(
+    days=3
+)  # without anything that arrived: a weekend and a day, then a subscription is disabled
+LATE: Final = timedelta(days=1)  # a notice that could not be told until then tells nobody anything
+OVERLAP: Final = timedelta(hours=24)  # for which the secret before goes on signing
+KEPT: Final = timedelta(days=30)  # what was told stays visible
+BACK_OFF: Final = (
+    2,
+    5,
+    15,
+    60,
+    300,
+    900,
+    1800,
+    3600,
+)  # seconds; as Standard Webhooks advises, a little denser at first
+NO_WAY: Final = timedelta(minutes=10)  # the operator has not set the way up: looked at again after that
+REMIND_S: Final = 30.0
+
+
+class NoticeBook(Protocol):
+    """Where subscriptions are kept; every method is one transaction."""
+
+    async def put(self, now: datetime, wish: Subscription, secret: bytes) -> tuple[str, bool]:
+        """Set or change a subscription; returns its document, and whether the secret is the one given."""
+        ...
+
+    async def remove(self, source: str, name: str) -> bool:
+        """Drop a subscription and what waits for it; False when there is none of that name."""
+        ...
+
+    async def subscriptions(self, source: str) -> list[str]:
+        """Return the subscriptions of a source, by name."""
+        ...
+
+    async def rotate(self, now: datetime, source: str, name: str, secret: bytes, until: datetime) -> str | None:
+        """Sign with another secret, until an instant with the one before as well; None: no such webhook."""
+        ...
+
+    async def test(self, now: datetime, source: str, name: str, once: str) -> int | None:
+        """Queue a notice that tells nothing; None: there is no active subscription of that name."""
+        ...
+
+    async def deliveries(
+        self, source: str, names: Sequence[str], state: str | None, before: int | None, limit: int
+    ) -> list[str]:
+        """Return what was told to some subscriptions of a source, or is to be; newest first."""
+        ...
+
+
+class NoticeQueue(Queue[Notice], Protocol):
+    """Where notices wait."""
+
+    async def remind(self, now: datetime) -> int:
+        """Queue the reminders that are due; returns how many."""
+        ...
+
+
+class Way(Protocol):
+    """How a notice reaches a practice: one of websocket, e-mail and webhook."""
+
+    async def send(self, notice: Notice, told: Told, now: datetime) -> Delivery:
+        """Send it and say what came of it; never raises for what the other side does."""
+        ...
+
+
+class Notices:
+    """The practice's use cases."""
+
+    def __init__(
+        self,
+        book: NoticeBook,
+        clock: Clock,
+        ids: Ids,
+        secret: Callable[[], str],
+        inside: Collection[str] = (),
+        *,
+        mail: bool = False,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            book: where subscriptions are kept.
+            clock: what they change by.
+            ids: of tests.
+            secret: gives 256 random bits as text.
+            inside: hosts (``host`` or ``host:port``) of webhooks that the operator allows without TLS.
+            mail: whether the operator has set e-mail up.
+        """
+        self._book, self._clock, self._ids, self._secret = book, clock, ids, secret
+        self._inside, self._mail = frozenset(inside), mail
+
+    async def put(self, publisher: Publisher, key_id: str, name: str, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Set or change a subscription; in force when this returns. One that was disabled begins anew.
+
+        Args:
+            publisher: who speaks.
+            key_id: their key.
+            name: the practice's own name of the subscription.
+            wish: plain mapping in the shape of the API's subscription.
+
+        Returns:
+            Its document; with ``secret`` where a webhook gets one: it is shown this once.
+
+        Raises:
+            InvalidInputError: a member that this key may not speak for, or an address that is not taken.
+            NotFoundError: a subscription of that name is about people that this key may not speak for.
+            ConflictError: the source has too many.
+        """
+        members = self._members(publisher, wish)
+        self._check_address(wish)
+        known = await self._known(publisher)
+        if name in known and not _mine(publisher, known[name]):
+            raise NotFoundError("Ce nom est celui d'un abonnement d'autres membres de la même source.")
+        if name not in known and len(known) >= MOST_SUBSCRIPTIONS:
+            raise ConflictError(f"{MOST_SUBSCRIPTIONS} abonnements au plus pour une source ; supprimez-en un.")
+        kinds = list(dict.fromkeys(wish["kinds"]))
+        row = Subscription(
+            publisher.source, name, key_id, wish["way"], wish["address"], kinds, wish["most_reminders"], members
+        )
+        secret = self._secret()
+        document, fresh = await self._book.put(self._clock.now(), row, secret.encode())
+        return {**orjson.loads(document), **({"secret": _shown(secret)} if fresh else {})}
+
+    def _members(self, publisher: Publisher, wish: Mapping[str, Any]) -> list[str]:
+        for field in ("professionals", "structures"):
+            for number, member in enumerate(wish[field]):
+                if not (publisher.may_publish(member, None) or publisher.may_publish(None, member)):
+                    raise InvalidInputError.of(f"{field}.{number}", "cette clé ne publie pas pour ce membre")
+        professionals, structures = wish["professionals"], wish["structures"]
+        if not professionals and not structures:
+            # all that the key speaks for
+            if "*" in publisher.professionals:
+                return [f"src:{publisher.source}"]
+            professionals, structures = sorted(publisher.professionals), sorted(publisher.structures)
+        return [*(f"p:{rpps}" for rpps in professionals), *(f"s:{finess}" for finess in structures)]
+
+    def _check_address(self, wish: Mapping[str, Any]) -> None:
+        if wish["way"] == "email" and not self._mail:
+            raise InvalidInputError.of(
+                "way", "les courriels ne sont pas en service ici (SAS_SMTP_URL) ; voyez l'exploitant"
+            )
+        if wish["way"] == "webhook":
+            parts = urlsplit(wish["address"])
+            if parts.scheme != "https" and self._inside.isdisjoint({parts.hostname, parts.netloc}):
+                raise InvalidInputError.of("address", "doit commencer par https://")
+
+    async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
+        """Return the subscriptions that this key may change, by name."""
+        return [one for one in (await self._known(publisher)).values() if _mine(publisher, one)]
+
+    async def one(self, publisher: Publisher, name: str) -> Mapping[str, Any]:
+        """Return a subscription.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        known = await self._known(publisher)
+        if name in known and _mine(publisher, known[name]):
+            return known[name]
+        raise NotFoundError("Abonnement introuvable pour cette clé.")
+
+    async def remove(self, publisher: Publisher, name: str) -> None:
+        """Drop a subscription; what waited for it is told no more.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        await self.one(publisher, name)
+        await self._book.remove(publisher.source, name)
+
+    async def rotate(self, publisher: Publisher, name: str) -> dict[str, Any]:
+        """Give a webhook another secret, shown this once; the one before goes on signing beside it for 24 hours.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+            ConflictError: it is no webhook.
+        """
+        await self.one(publisher, name)
+        now, secret = self._clock.now(), self._secret()
+        document = await self._book.rotate(now, publisher.source, name, secret.encode(), now + OVERLAP)
+        if document is None:
+            raise ConflictError("Seul un webhook a un secret.")
+        return {**orjson.loads(document), "secret": _shown(secret)}
+
+    async def test(self, publisher: Publisher, name: str) -> dict[str, Any]:
+        """Tell a subscription nothing, to see whether it arrives; returns the id of the delivery.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+            ConflictError: it is disabled.
+        """
+        await self.one(publisher, name)
+        number = await self._book.test(self._clock.now(), publisher.source, name, self._ids.uuid())
+        if number is None:
+            raise ConflictError("Cet abonnement est suspendu : renvoyez-le (PUT) pour le reprendre.")
+        return {"id": f"msg_{number}"}
+
+    async def deliveries(
+        self, publisher: Publisher, name: str | None, state: str | None, before: int | None, limit: int
+    ) -> list[str]:
+        """Return what was told to the subscriptions of this key (or to one), or is to be; newest first.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        names = [one["name"] for one in await self.all(publisher)] if name is None else [name]
+        if name is not None:
+            await self.one(publisher, name)
+        return await self._book.deliveries(publisher.source, names, state, before, limit)
+
+    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
+        found = map(orjson.loads, await self._book.subscriptions(publisher.source))
+        return {one["name"]: one for one in found}
+
+
+def _mine(publisher: Publisher, subscription: Mapping[str, Any]) -> bool:
+    """Tell whether all that a subscription is about is the publisher's."""
+    return "*" in publisher.professionals or (
+        not subscription["everybody"]
+        and publisher.professionals.issuperset(subscription["professionals"])
+        and publisher.structures.issuperset(subscription["structures"])
+    )
+
+
+def _shown(secret: str) -> str:
+    """Return a secret as Standard Webhooks writes it."""
+    return "whsec_" + b64encode(secret.encode()).decode()
+
+
+class Notifying(Sender[Notice]):
+    """Tells what waits, each by its way, and reminds gently; several may run."""
+
+    def __init__(
+        self,
+        queue: NoticeQueue,
+        ways: Mapping[str, Way],
+        clock: Clock,
+        watch: Watch,
+        zone_of: Callable[[str], ZoneInfo],
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            queue: where notices wait.
+            ways: by name; one that the operator has not set up is left out.
+            clock: what they are due by.
+            watch: who counts.
+            zone_of: the clock of a territory; of "" the mainland's.
+        """
+        super().__init__("notices", queue, clock, watch, waits=BACK_OFF, kept=KEPT)
+        self._reminders = queue
+        self._ways = ways
+        self._zone_of = zone_of
+
+    def chores(self) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
+        """Also remind."""
+        return [*super().chores(), (REMIND_S, self.remind)]
+
+    async def remind(self) -> int:
+        """Queue the reminders that are due; returns how many."""
+        return await self._reminders.remind(self._clock.now())
+
+    async def tell(self, message: Notice) -> Delivery:
+        """Send a notice by its way; what is too old to be of use is given up."""
+        now = self._clock.now()
+        if now - message.at > LATE:
+            return Delivery("refused", "trop tard")
+        way = self._ways.get(message.way)
+        if way is None:
+            return Delivery("again", "cette voie n'est pas en service ici", later=NO_WAY)
+        told = in_words(message.kind, orjson.loads(message.body), self._zone_of(message.territory))
+        return await way.send(message, told, now)
+
+
+class SocketWay:
+    """Port ``Way``: an event to the sockets of whoever the subscription is about. The rest is pushed anyway."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def send(self, notice: Notice, told: Told, now: datetime) -> Delivery:
+        """Publish it."""
+        document = {"kind": notice.kind, "at": notice.at, "subject": told.subject, "data": orjson.loads(notice.body)}
+        data = orjson.dumps(document).decode()
+        event = Announcement(
+            0, now, notice.territory, "events", "notice", f"notice:{notice.id}", 1, "", notice.members, data
+        )
+        try:
+            await self._bus.publish([event])
+        except UnavailableError as away:
+            return Delivery("again", away.detail)
+        return Delivery("taken")

@@ -1,0 +1,179 @@
+"""Sending what waits in the ledger to others: in order a matter, again until it is taken, whoever is killed meanwhile.
+
+The ledger queues each message in the transaction of the change. Senders take the oldest message of each matter (a
+booking…), one at a time, so that what is told of one arrives in order whoever sends; what a killed sender had in hand
+is due again after its lease. So each message arrives at least once, under an id of its own.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports import Clock, Delivery, MessageState
+
+# far over the time-out of a call: nobody takes over what may still be under way
+LEASE: Final = timedelta(seconds=60)
+AT_ONCE: Final = 16  # calls at a time; the platform takes 16 000 appointments a day from all of France
+_IDLE_S: Final = 0.5
+_WATCH_S: Final = 10.0
+_FORGET_S: Final = 3600.0
+_log = structlog.get_logger(__name__)
+
+
+class Sendable(Protocol):
+    """What every message has: its number, and how often it was taken to be sent, this time included."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def tries(self) -> int: ...  # noqa: D102
+
+
+M = TypeVar("M", bound=Sendable)
+
+
+class Queue(Protocol[M]):
+    """Where the messages wait (the ledger)."""
+
+    async def claim(self, now: datetime, until: datetime, limit: int) -> list[M]:
+        """Take messages that are due, the oldest of each matter; they are the caller's until an instant."""
+        ...
+
+    async def settle(
+        self, message: M, now: datetime, state: MessageState, next_at: datetime | None, told: Delivery
+    ) -> bool:
+        """Write what came of a message; False when another sender has it now."""
+        ...
+
+    async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
+        """Return {state: (messages, age in seconds of the oldest that waits)}."""
+        ...
+
+    async def forget(self, before: datetime) -> None:
+        """Drop what was settled before an instant."""
+        ...
+
+
+class Watch(Protocol):
+    """Who counts."""
+
+    def told(self, word: str) -> None:
+        """One message was sent, and this came of it."""
+        ...
+
+    def queue(self, counts: dict[str, tuple[int, float]]) -> None:
+        """What is in the queue."""
+        ...
+
+
+def back_off(message: Sendable, waits: tuple[int, ...]) -> timedelta:
+    """Return how long a message waits after it failed; spread, so that an outage does not end in a rush.
+
+    Args:
+        message: that failed.
+        waits: seconds after each try, the last one for ever.
+    """
+    seconds = waits[min(message.tries, len(waits)) - 1]
+    return timedelta(seconds=seconds * (1 + message.id % 16 / 32))
+
+
+class Sender(ABC, Generic[M]):
+    """Sends what is queued, until cancelled; several may run."""
+
+    def __init__(
+        self, name: str, queue: Queue[M], clock: Clock, watch: Watch, *, waits: tuple[int, ...], kept: timedelta
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            name: in logs.
+            queue: where messages wait.
+            clock: what they are due by.
+            watch: who counts.
+            waits: seconds after each try that failed, the last one for ever.
+            kept: for how long what is settled stays visible.
+        """
+        self._name = name
+        self._queue = queue
+        self._clock = clock
+        self._watch = watch
+        self._waits = waits
+        self._kept = kept
+
+    @abstractmethod
+    async def tell(self, message: M) -> Delivery:
+        """Send a message and say what came of it."""
+
+    async def run(self) -> None:
+        """Send and count until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_forever())
+            for seconds, step in self.chores():
+                group.create_task(self._every(seconds, step))
+
+    def chores(self) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
+        """Return what is done beside sending: (every so many seconds, step)."""
+        return [(_WATCH_S, self.count), (_FORGET_S, self.forget_old)]
+
+    async def _send_forever(self) -> None:
+        while True:
+            try:
+                sent = await self.send_due()
+            except UnavailableError as away:
+                _log.warning(f"{self._name}.store_away", detail=away.detail)
+                sent = 0
+            if not sent:
+                await asyncio.sleep(_IDLE_S)
+
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await step()
+            except UnavailableError as away:
+                _log.warning(f"{self._name}.store_away", detail=away.detail)
+            await asyncio.sleep(seconds)
+
+    async def count(self) -> None:
+        """Show the queue."""
+        self._watch.queue(await self._queue.counts(self._clock.now()))
+
+    async def forget_old(self) -> None:
+        """Drop messages that are of no use any more."""
+        await self._queue.forget(self._clock.now() - self._kept)
+
+    async def send_due(self) -> int:
+        """Send what is due now, at most ``AT_ONCE``; returns how many were taken in hand."""
+        now = self._clock.now()
+        messages = await self._queue.claim(now, now + LEASE, AT_ONCE)
+        # no failure of one keeps the others from being settled
+        results = await asyncio.gather(*map(self._send, messages), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(messages)
+
+    async def _send(self, message: M) -> None:
+        try:
+            told = await self.tell(message)
+        except Exception as unforeseen:
+            # the matcher is in this process: one message that cannot be sent ends neither it nor the others
+            kind = type(unforeseen).__name__
+            _log.error(f"{self._name}.unforeseen", id=message.id, kind=kind)
+            told = Delivery("again", f"unforeseen {kind}")
+        now = self._clock.now()
+        if told.later is not None:
+            await self._queue.settle(message, now, "waiting", now + told.later, told)
+            return
+        self._watch.told(told.word)
+        if told.word == "again":
+            await self._queue.settle(message, now, "waiting", now + back_off(message, self._waits), told)
+            return
+        if told.word == "refused":
+            _log.warning(f"{self._name}.refused", id=message.id, detail=told.detail)
+        state: MessageState = "sent" if told.word == "taken" else "refused"
+        await self._queue.settle(message, now, state, None, told)
