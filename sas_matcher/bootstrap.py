@@ -26,13 +26,14 @@ from adapters.postgres.accounts import PostgresAccounts
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.asking import PostgresAsking
 from adapters.postgres.editors import PostgresEditors
+from adapters.postgres.figures import PostgresFigures
 from adapters.postgres.national import PostgresNational
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
 from adapters.system import SystemClock, SystemIds
 from sas_matcher import metrics
-from sas_matcher.api.auth import Gate, Tickets, hash_secret, token
+from sas_matcher.api.auth import Gate, Rate, Tickets, hash_secret, token
 from sas_matcher.api.ingest import Ingest
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
@@ -50,14 +51,17 @@ from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
+from sas_matcher.services.figures import Figures
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.keys import KeyWish, binding_problem, new_key
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
 from sas_matcher.services.overflow import EnSus
+from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
+from sas_matcher.services.screens import Screens
 from sas_matcher.services.steer import Steering
 from sas_matcher.telling import notices_of, notifying
 
@@ -70,6 +74,8 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
 _AGAIN_S: Final = 0.1
 _DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then
+_OPEN_RATE, _OPEN_BURST = 1.0, 30.0  # calls of one address to what needs no account: a page is one, a crawler many
+_OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
 _GC: Final = gc.get_threshold()
 LOADING_GC: Final = 100_000  # objects between two collections while places load: twenty pages of the ledger's rows
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -216,6 +222,7 @@ def api(settings: Settings) -> "FastAPI":
             tickets = Tickets(stores.bus, gate, stores.clock, ids.secret)
             publishing = Publishing(stores.ledger, stores.clock, geography)
             agendas = PostgresAgendas(stores.ledger)
+            figures, territories = PostgresFigures(stores.ledger), territories_of(settings, geography)
             wire = Wire(
                 ledger=stores.ledger,
                 bus=stores.bus,
@@ -235,9 +242,13 @@ def api(settings: Settings) -> "FastAPI":
                 regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
                 steering=Steering(stores.ledger, stores.clock),
                 en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
-                territories=territories_of(settings, geography),
+                territories=territories,
                 national=PostgresNational(stores.ledger),
                 editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
+                figures=Figures(figures, stores.clock, geography),
+                public=PublicFigures(figures, stores.clock, geography, territories),
+                open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
+                screens=Screens(figures, stores.clock, stores.ids, stores.ids.uuid),
             )
             booking.keep = stores.bus.keep_once
             fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)

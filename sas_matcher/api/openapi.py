@@ -300,7 +300,7 @@ def install(app: FastAPI) -> None:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in schema["paths"].items():
                 for operation in operations.values():
-                    if path.startswith("/v1/"):
+                    if path.startswith("/v1/") and not path.startswith("/v1/public/"):
                         operation["security"] = [{"key": []}]
             app.openapi_schema = schema
         return app.openapi_schema

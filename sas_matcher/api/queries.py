@@ -131,3 +131,14 @@ class OverviewQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     territory: Annotated[str, StringConstraints(min_length=2, max_length=3)] | None = None
+
+
+class FiguresQuery(BaseModel):
+    """Which figures: of a territory, from an instant on (default: seven days before ``to``) to another (default: now)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    territory: Annotated[str, StringConstraints(min_length=2, max_length=3)]
+    from_: Annotated[Instant | None, Field(alias="from")] = None
+    to: Instant | None = None
+    format: Literal["json", "csv"] = "json"

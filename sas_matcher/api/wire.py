@@ -10,7 +10,7 @@ import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
-from sas_matcher.api.auth import Caller, Gate, Tickets
+from sas_matcher.api.auth import Caller, Gate, Rate, Tickets
 from sas_matcher.api.hub import Hub
 from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
@@ -20,12 +20,15 @@ from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.editors import Editors
+from sas_matcher.services.figures import Figures
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.national import NationalView
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.overflow import EnSus
+from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
+from sas_matcher.services.screens import Screens
 from sas_matcher.services.steer import Steering
 
 JSON: Final = "application/json"
@@ -60,6 +63,10 @@ class Wire:
     territories: Sequence[str]
     national: NationalView
     editors: Editors
+    figures: Figures
+    public: PublicFigures
+    open_door: Rate
+    screens: Screens
 
 
 def wire(request: Request) -> Wire:

@@ -16,12 +16,13 @@ from tests.api.conftest import Scene, settings_for
 from tests.api.running import Caller, Running, run_service
 from tests.conftest import Servers
 
-OPEN: Final = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+OPEN: Final = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/public/figures"}
 UUID: Final = "00000000-0000-7000-8000-000000000000"
 REGULATOR: Final = frozenset({Scope.REGULATOR})
 PRACTICE: Final = frozenset({Scope.PRACTICE})
 KEEPERS: Final = frozenset({Scope.PRACTICE, Scope.COORDINATOR})
 """Of agendas: a gestionnaire runs those of its structures."""
+STEERING: Final = frozenset({Scope.COORDINATOR, Scope.ADMIN})
 EVERYONE: Final = frozenset(Scope)
 SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("POST", "/v1/requests"): REGULATOR,
@@ -82,6 +83,9 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("GET", "/v1/vocabulary"): EVERYONE,
     ("POST", "/v1/ws-tickets"): EVERYONE,
     ("GET", "/v1/overview"): frozenset({Scope.COORDINATOR, Scope.ADMIN}),
+    ("GET", "/v1/figures/now"): STEERING,
+    ("GET", "/v1/figures/totals"): STEERING,
+    ("GET", "/v1/figures/{table}"): STEERING,
     ("GET", "/v1/territories/{code}/settings"): EVERYONE,
     ("PATCH", "/v1/territories/{code}/settings"): frozenset({Scope.COORDINATOR, Scope.ADMIN}),
     ("GET", "/v1/territories/{code}/settings/log"): EVERYONE,

@@ -1,0 +1,126 @@
+"""Routes about figures: of a territory for those who steer it, as JSON or CSV; and the few that everybody may know."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.problems import parse_query
+from sas_matcher.api.queries import FiguresQuery, OverviewQuery
+from sas_matcher.api.wire import Wire, caller, json, wire
+from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
+from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.ports import Span
+
+router = APIRouter()
+
+
+def structures_of(who: Caller) -> Sequence[str] | None:
+    """Return whose places alone somebody sees: those of the structures that the key is bound to; None: all."""
+    return sorted(who.structures) or None
+
+
+def steered(services: Wire, who: Caller, territory: str | None) -> list[str]:
+    """Return the territories that somebody steers, or the one that is named.
+
+    Raises:
+        InvalidInputError: there is no such territory.
+        NotAllowedError: it is not theirs.
+    """
+    known = services.geography.territories
+    everywhere = "*" in who.territories or who.scope is Scope.ADMIN
+    if territory is None:
+        return sorted(services.territories if everywhere else who.territories)
+    if territory not in known:
+        raise InvalidInputError.of("territory", "n'est pas un département")
+    if not everywhere and not who.sees_territory(territory):
+        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
+    return [territory]
+
+
+def _span(services: Wire, who: Caller, query: FiguresQuery) -> Span:
+    (territory,) = steered(services, who, query.territory)
+    return services.figures.span(territory, query.from_, query.to, structures_of(who))
+
+
+@router.get(
+    "/v1/figures/now",
+    tags=["pilotage"],
+    summary="What is open and free now",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=OverviewQuery),
+)
+async def now(request: Request) -> Response:
+    """Return, by territory, open requests by tier and age, and seats free within 4, 24 and 72 hours by profession."""
+    who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
+    services = wire(request)
+    territories = steered(services, who, parse_query(OverviewQuery, request).territory)
+    return json(await services.figures.now(territories, structures_of(who)))
+
+
+@router.get(
+    "/v1/figures/totals",
+    tags=["pilotage"],
+    summary="Sums of a window of days",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=FiguresQuery),
+)
+async def totals(request: Request) -> Response:
+    """Return what was asked in a window and what came of it, and how evenly patients and answers were spread."""
+    who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
+    services = wire(request)
+    span = _span(services, who, parse_query(FiguresQuery, request))
+    figures = services.figures
+    answer = {"totals": await figures.totals(span), "fairness": await figures.fairness(span)}
+    return json({"territory": span.territory, "from": span.since, "to": span.until, **answer})
+
+
+@router.get(
+    "/v1/figures/{table}",
+    tags=["pilotage"],
+    summary="One table of figures",
+    responses={
+        200: {"description": "The table", "content": {"application/json": {}, "text/csv": {}}},
+        **problems(401, 403, 404, 422, 429, 503),
+    },
+    openapi_extra=takes(query=FiguresQuery),
+)
+async def table(request: Request, table: str) -> Response:
+    """Return a table: tiers, course, unmet, unmet-professions, unmet-hours, communes, supply or practices.
+
+    Counts of fewer than five patients of a commune are null, and named in the row's ``hidden``. A key that is bound to
+    structures sees the places of these alone.
+    """
+    who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
+    services, query = wire(request), parse_query(FiguresQuery, request)
+    span = _span(services, who, query)
+    found = await services.figures.table(table, span)
+    if query.format == "csv":
+        return csv_answer(found.csv(), f"{found.name}-{span.territory}")
+    return json({"territory": span.territory, "from": span.since, "to": span.until, **found.document()})
+
+
+def csv_answer(body: bytes, name: str) -> Response:
+    """Answer a file for spreadsheets."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
+    return Response(body, 200, headers, "text/csv; charset=utf-8")
+
+
+@router.get(
+    "/v1/public/figures",
+    tags=["service"],
+    summary="Figures that everybody may know",
+    responses=problems(429, 503),
+    openapi_extra={"security": []},
+)
+async def public(request: Request) -> Response:
+    """Return seven whole days to the nearest ten, without anything small; at most ten minutes old. No key is needed."""
+    services = wire(request)
+    services.open_door.spend("" if request.client is None else request.client.host)
+    return Response(json(await services.public.week()).body, 200, PUBLIC, "application/json")
+
+
+PUBLIC = {"Cache-Control": "public, max-age=600"}
+"""Of open figures: whoever stands between may keep them as long as we do."""
