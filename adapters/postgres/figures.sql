@@ -2,22 +2,22 @@
 -- Requests that are open now, by territory, tier and status; how old they are.
 with open as (
     select territory, tier, status, created_at from request
-    where status in ('waiting', 'promised') and territory = any($1) and deadline > $2 - interval '1 hour'
+    where status in ('waiting', 'promised') and territory = any($1) and deadline > $2::timestamptz - interval '1 hour'
     union all
     -- found by their holds: `held` has no index of its own
     select r.territory, r.tier, r.status, r.created_at from booking b join request r on r.id = b.request_id
     where b.state = 'held' and b.ended_at is null and r.status = 'held' and r.territory = any($1)
 )
 select territory, tier, status, count(*) as number, min(created_at) as oldest,
-    count(*) filter (where created_at > $2 - interval '15 minutes') as fresh,
-    count(*) filter (where created_at <= $2 - interval '1 hour') as old
+    count(*) filter (where created_at > $2::timestamptz - interval '15 minutes') as fresh,
+    count(*) filter (where created_at <= $2::timestamptz - interval '1 hour') as old
 from open group by territory, tier, status order by territory, tier, status
 
 -- name: free_places
 -- Seats that are free in the next hours, by territory, profession and mode.
-select territory, profession, mode, sum(seats_left) filter (where starts <= $2 + interval '4 hours')::int as hours_4,
-    sum(seats_left) filter (where starts <= $2 + interval '24 hours')::int as hours_24, sum(seats_left)::int as hours_72
-from places_in($1, $2, $2 + interval '72 hours', $3) group by territory, profession, mode
+select territory, profession, mode, sum(seats_left) filter (where starts <= $2::timestamptz + interval '4 hours')::int as hours_4,
+    sum(seats_left) filter (where starts <= $2::timestamptz + interval '24 hours')::int as hours_24, sum(seats_left)::int as hours_72
+from places_in($1, $2::timestamptz, $2::timestamptz + interval '72 hours', $3) group by territory, profession, mode
 order by territory, profession, mode
 
 -- name: matched

@@ -134,7 +134,7 @@ class OverviewQuery(BaseModel):
 
 
 class FiguresQuery(BaseModel):
-    """Which figures: of a territory, from an instant on (default: seven days before ``to``) to another (default: now)."""
+    """Which figures: of a territory, from an instant (default: seven days before ``to``) to another (default: now)."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Screens on the walls of crisis rooms: opened by somebody who steers, then read for days without anybody touching them.
+"""Screens on the walls of crisis rooms: opened by somebody who steers, then read for days and touched by nobody.
 
 A screen is no session: its token opens the figures of one territory and nothing else, ends by itself, and goes dark at
 once when it is closed, or when the key of whoever opened it is revoked.
