@@ -139,9 +139,9 @@ async def test_figures_are_counted_once_for_all_who_ask_at_once(day: Desk, gazet
 
 async def test_windows_are_bounded_and_named_tables_exist(ledger: Any, gazetteer: Gazetteer) -> None:
     figures = Figures(PostgresFigures(ledger), StillClock(NOW), gazetteer)
-    for wrong in (("98", None, None), ("69", NOW, NOW), ("69", NOW - timedelta(days=93), NOW)):
+    for territory, since, until in (("98", None, None), ("69", NOW, NOW), ("69", NOW - timedelta(days=93), NOW)):
         with pytest.raises(InvalidInputError):
-            figures.span(*wrong, None)
+            figures.span(territory, since, until, None)
     empty = figures.span("69", None, None, None)
     assert (empty.since, empty.until) == (NOW - timedelta(days=7), NOW)
     for name in TABLES:
