@@ -25,6 +25,7 @@ from adapters.postgres import PostgresLedger
 from adapters.postgres.accounts import PostgresAccounts
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.asking import PostgresAsking
+from adapters.postgres.crisis import PostgresCrisis
 from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.figures import PostgresFigures
 from adapters.postgres.national import PostgresNational
@@ -48,8 +49,11 @@ from sas_matcher.services.accounts import Accounts
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.agenda_feed import AgendaFeeds
 from sas_matcher.services.agenda_show import AgendaShow
+from sas_matcher.services.alerting import Alerting
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.bookings import Bookings
+from sas_matcher.services.crisis import Crises
+from sas_matcher.services.crisis_review import Reviews
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
 from sas_matcher.services.figures import Figures
 from sas_matcher.services.keeper import Keeper
@@ -243,6 +247,9 @@ def api(settings: Settings) -> "FastAPI":
                 steering=Steering(stores.ledger, stores.clock),
                 en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
                 territories=territories,
+                crises=Crises(PostgresCrisis(stores.ledger), stores.clock, stores.ids, geography),
+                reviews=Reviews(PostgresCrisis(stores.ledger), stores.clock, geography),
+                territories=territories_of(settings, geography),
                 national=PostgresNational(stores.ledger),
                 editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
                 figures=Figures(figures, stores.clock, geography),
@@ -368,6 +375,8 @@ async def core(settings: Settings, holder: str) -> None:
         zone_of = cache(lambda code: ZoneInfo(geography.territories[code].timezone))
         telling = notifying(settings, stores.ledger, stores.bus, stores.clock, geography)
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
+        here = territories_of(settings, geography)
+        alerting = Alerting(PostgresCrisis(stores.ledger), stores.clock, stores.ids, here)
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
@@ -375,6 +384,7 @@ async def core(settings: Settings, holder: str) -> None:
                     group.create_task(work)
                 group.create_task(asking.run())
                 group.create_task(telling.run())
+                group.create_task(alerting.run())
                 group.create_task(_once_loaded(matcher.ready, solver))
                 if sending is not None:
                     group.create_task(sending.run())

@@ -507,6 +507,8 @@ class TerritoryRecord(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
+    def region(self) -> str: ...  # noqa: D102 - as INSEE writes it
+    @property
     def timezone(self) -> str: ...  # noqa: D102 - IANA name
     @property
     def default_radius_km(self) -> float: ...  # noqa: D102 - the national platform's, 0 where it sets none

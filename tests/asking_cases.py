@@ -47,6 +47,7 @@ def overflow_row(name: str, **columns: Any) -> dict[str, Any]:
         "days": [1, 2, 3, 4, 5],
         "most_a_day": 2,
         "minutes": 15,
+        "crisis_calls": False,
         **columns,
     }
 

@@ -26,7 +26,7 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 OVERFLOW: Final = (
     *("name", "source", "territory", "professional", "professional_name", "structure", "structure_name", "source_kind"),
     *("lat", "lon", "insee", "label", "phone", "modes", "profession", "specialty", "offers", "cpts", "zone"),
-    *("from_minute", "to_minute", "days", "most_a_day", "minutes"),
+    *("from_minute", "to_minute", "days", "most_a_day", "minutes", "crisis_calls"),
 )
 _OF_SLOT: Final = (
     *("territory", "professional", "professional_name", "structure", "structure_name", "source_kind", "lat", "lon"),
@@ -208,7 +208,7 @@ def put_overflow(on: AskingTables, row: Mapping[str, Any]) -> Overflow:
         raise ValueError(f"Expected a lawful consent, got {row}.")
     name = (row["source"], row["name"])
     overflow = on.named.get(name) or Overflow(len(on.overflows) + 1, {})
-    overflow.row, overflow.removed = dict(row), False
+    overflow.row, overflow.removed = {"crisis_calls": False, **row}, False
     on.overflows[overflow.id] = on.named[name] = overflow
     return overflow
 

@@ -309,6 +309,27 @@ class PostgresLedger:
 
     async def _once(self, sql: str, now: datetime, args: Sequence[Any], once: Idempotency) -> Outcome:
         async def work(connection: Any) -> tuple[Outcome, list[Announcement]]:
+            row = await connection.fetchrow(sql, now, *args)
+            return Outcome(row["outcome"], row["document"]), announcements(row["published"])
+
+        return await self.work_once(now, work, once)
+
+    async def work_once(
+        self,
+        now: datetime,
+        work: Callable[[Any], Awaitable[tuple[Outcome, list[Announcement]]]],
+        once: Idempotency,
+    ) -> Outcome:
+        """Do one transaction's work once for its Idempotency-Key, and publish what it announced.
+
+        What ``work`` (given the connection) raises undoes everything, the key included.
+
+        Raises:
+            IdempotencyError: the key came before with another body.
+            UnavailableError: the ledger is away.
+        """
+
+        async def transaction(connection: Any) -> tuple[Outcome, list[Announcement]]:
             async with connection.transaction():
                 fresh = await connection.fetchval(
                     "insert into idempotency (key_id, key, body_hash, created_at) values ($1, $2, $3, $4) "
@@ -324,17 +345,17 @@ class PostgresLedger:
                         raise IdempotencyError
                     answer = orjson.loads(known["answer"])
                     return Outcome(answer["word"], answer["document"], replayed=True), []
-                row = await connection.fetchrow(sql, now, *args)
-                answer = orjson.dumps({"word": row["outcome"], "document": row["document"]}).decode()
+                outcome, announced = await work(connection)
+                answer = orjson.dumps({"word": outcome.word, "document": outcome.document}).decode()
                 await connection.execute(
                     "update idempotency set answer = $3 where key_id = $1 and key = $2",
                     once.key_id,
                     once.key,
                     answer,
                 )
-                return Outcome(row["outcome"], row["document"]), announcements(row["published"])
+                return outcome, announced
 
-        outcome, announced = await self._retry(work)
+        outcome, announced = await self._retry(transaction)
         self._publisher.announce(announced)
         result: Outcome = outcome
         return result

@@ -57,6 +57,9 @@ class OverflowIn(Strict):
     )
     most_a_day: Annotated[int, Field(ge=1, le=50, description="Questions par jour au plus")]
     minutes: Annotated[int, Field(ge=5, le=240, description="Durée d'une consultation en sus")] = 15
+    crisis_calls: bool = Field(
+        default=False, description="Accepte les appels à ouvrir des places en tension ou en crise (docs/crisis.md)"
+    )
 
     @model_validator(mode="after")
     def _some_time(self) -> "OverflowIn":

@@ -204,6 +204,56 @@ SETTING_CHANGES_SCHEMA: Final = {
         "next_before": {"type": ["integer", "null"], "description": "Leads to the next page"},
     },
 }
+_LEVEL: Final = {"enum": ["normal", "tension", "crise"]}
+_STANDING: Final = {
+    "territory": {"type": "string"},
+    "drill": {"type": "boolean", "description": "Of the real level: always false"},
+    "level": _LEVEL,
+    "since": {"type": ["string", "null"], "format": "date-time"},
+    "version": {"type": "integer"},
+    "applied": {"type": "object", "description": "What levels have set, by setting (policy tier by tier)"},
+    "before": {"type": "object", "description": "What comes back"},
+    "exercise": {
+        "description": "The drill beside it",
+        "anyOf": [
+            {"type": "null"},
+            {"type": "object", "required": ["drill", "level", "since"], "properties": {"drill": {"const": True}}},
+        ],
+    },
+}
+CRISIS_LEVELS_SCHEMA: Final = {
+    "type": "object",
+    "required": ["territories"],
+    "properties": {
+        "territories": {
+            "type": "array",
+            "items": {"type": "object", "required": list(_STANDING), "properties": _STANDING},
+        }
+    },
+}
+CRISIS_SCHEMA: Final = {
+    "type": "object",
+    "required": [*_STANDING, "scopes", "plan", "proposal"],
+    "properties": {**_STANDING, "scopes": {"type": "array", "items": {"type": "object"}}},
+}
+CRISIS_ENTRY_SCHEMA: Final = {
+    "type": "object",
+    "required": ["scope", "level", "drill", "territories"],
+    "properties": {
+        "scope": {"type": "string"},
+        "drill": {"type": "boolean"},
+        "was": _LEVEL,
+        "level": _LEVEL,
+        "why": {"type": "string"},
+        "key_id": {"type": "string"},
+        "role": {"type": "string"},
+        "territories": {
+            "type": "array",
+            "description": "Those whose level moved, what that changed (in a drill: would change), what was kept",
+            "items": {"type": "object", "required": ["territory", "was", "level", "changes", "kept"]},
+        },
+    },
+}
 _STATUS_TEXT: Final = {
     400: "Unreadable request",
     401: "No valid key",
@@ -293,6 +343,9 @@ def install(app: FastAPI) -> None:
                 "Asked": ASKED_SCHEMA,
                 "Setting": SETTING_SCHEMA,
                 "SettingChanges": SETTING_CHANGES_SCHEMA,
+                "Crisis": CRISIS_SCHEMA,
+                "CrisisLevels": CRISIS_LEVELS_SCHEMA,
+                "CrisisEntry": CRISIS_ENTRY_SCHEMA,
                 "NoPlace": NO_PLACE_SCHEMA,
                 "Relaxation": RELAXATION_SCHEMA,
                 "Place": PLACE_SCHEMA,

@@ -408,7 +408,10 @@ class OutcomeIn(Strict):
 
 
 Territory = Annotated[str, StringConstraints(pattern=r"^(?:[0-9]{2}|2A|2B|97[1-6])$")]
-Borrow = Annotated[dict[Territory, Annotated[int, Field(ge=1, le=100)]], Field(max_length=20)]
+Borrow = Annotated[
+    dict[Territory, Annotated[int, Field(ge=1, le=100)]],
+    Field(max_length=20, json_schema_extra={"additionalProperties": False}),
+]
 LivePolicy = Literal["firm", "promise", "crisis", "auto"]
 
 

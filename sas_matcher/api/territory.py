@@ -18,8 +18,8 @@ from sas_matcher.ports import SettingChange
 
 router = APIRouter()
 
-MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.ADMIN})
-"""The ARS activates crises (ACI, crisis mission of a CPTS); within its leave, whoever steers declares and ends them."""
+MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.PREFECTURE, Role.ADMIN})
+"""ARS and prefect activate crises (ACI, crisis mission of a CPTS); within their leave, whoever steers declares them."""
 
 
 async def of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
@@ -67,7 +67,7 @@ async def change_settings(request: Request, code: str) -> Response:
     wanted = parse(SettingIn, body)
     changes = wanted.changes()
     if "crisis_allowed" in changes and who.role not in MAY_ALLOW_A_CRISIS:
-        raise NotAllowedError("Seules l'ARS et l'administration permettent ou interdisent la crise (crisis_allowed).")
+        raise NotAllowedError("Seules l'ARS, la préfecture et l'administration permettent la crise (crisis_allowed).")
     named = once(request, who, body)
     change = SettingChange(code, changes, wanted.why, wanted.version)
     return json(await wire(request).steering.change(change, named))

@@ -19,6 +19,8 @@ from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.bookings import Bookings
+from sas_matcher.services.crisis import Crises
+from sas_matcher.services.crisis_review import Reviews
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.figures import Figures
 from sas_matcher.services.limits import Limiting
@@ -60,6 +62,8 @@ class Wire:
     regulating: Regulating
     steering: Steering
     en_sus: EnSus
+    crises: Crises
+    reviews: Reviews
     territories: Sequence[str]
     national: NationalView
     editors: Editors

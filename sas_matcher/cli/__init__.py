@@ -14,6 +14,7 @@ import typer
 from sas_matcher import __version__
 from sas_matcher.cli.accounts import accounts
 from sas_matcher.cli.agenda import agenda
+from sas_matcher.cli.crisis import crisis
 from sas_matcher.cli.days import days
 from sas_matcher.cli.en_sus import en_sus
 from sas_matcher.cli.fhir import editor, editors, fhir
@@ -38,6 +39,7 @@ app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
 app.add_typer(agenda, name="agenda")
 app.add_typer(en_sus, name="en-sus")
+app.add_typer(crisis, name="crisis")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
 app.add_typer(editors, name="editors")
@@ -166,7 +168,8 @@ def keys_issue(
         str,
         typer.Option(
             metavar="RÔLE",
-            help="regulator, osnp, arm, ioa ; professional, delegate, manager ; cpts, ars, gestionnaire ; admin, fhir.",
+            help="regulator, osnp, arm, ioa ; professional, delegate, manager ; "
+            "cpts, ars, prefecture, gestionnaire ; admin, fhir.",
         ),
     ],
     name: Annotated[str, typer.Option(metavar="NOM", help="À qui est la clé, pour la reconnaître dans la liste.")],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sas_matcher.client import Booking, Event, Limit, NoPlace, Place, Promise, Request, Setting, SettingChange
@@ -168,7 +168,25 @@ def event_line(event: Event) -> str:
         return f"{text} · {event.question.question_id} · {event.question.km} km, avant {until:%H h %M}"
     if event.name == "asking.changed" and event.data.get("log"):
         return f"{text} · {event.data['log'][-1]['sentence']}"
-    return f"{text} · {_summary(event.data)}"
+    return (
+        crisis_line(event.name, event.data) if event.name.startswith("crisis.") else f"{text} · {_summary(event.data)}"
+    )
+
+
+def crisis_line(name: str, data: Mapping[str, Any]) -> str:
+    """Return an event about a crisis in one line; a drill says so first."""
+    mark = "EXERCICE · " if data.get("drill") else ""
+    where = f"{mark}territoire {data.get('territory')}"
+    if name == "crisis.changed":
+        return f"{where} : {data['was']} → {data['level']} ({data['scope']}) · « {data['why']} »"
+    if name.startswith("crisis.proposal") or name == "crisis.proposed":
+        state = {"open": "proposé", "accepted": "accepté", "refused": "refusé"}.get(data["state"], "sans objet")
+        reasons = " ; ".join(data["reasons"])
+        return f"{where} : niveau {data['level']} {state} · {data['proposal_id']} · {reasons}"
+    if name in ("crisis.called", "crisis.answered"):
+        answer = {"yes": f"{data.get('places')} place(s) ouvertes", "no": "aucune place"}.get(data["state"], "")
+        return f"{where} : appel à ouvrir des places · {data['call_id']} · {answer or data['text']}"
+    return f"{where} : plan de crise changé · « {data.get('why', '')} »"
 
 
 def setting_lines(setting: Setting) -> Iterator[str]:

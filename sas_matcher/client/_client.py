@@ -12,6 +12,7 @@ import httpx
 
 from sas_matcher.client._agendas import AgendaCalls
 from sas_matcher.client._asking import AskingCalls
+from sas_matcher.client._crisis import CrisisCalls
 from sas_matcher.client._documents import Booking, Commune, Json, Limit, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
@@ -27,7 +28,7 @@ def _new_key() -> str:
     return str(uuid4())
 
 
-class SasClient(AgendaCalls, AskingCalls):
+class SasClient(AgendaCalls, AskingCalls, CrisisCalls):
     """Calls the service with one API key; an asynchronous context manager, safe for many tasks at once.
 
     Every method raises ``ApiError`` when the service refuses and ``UnreachableError`` when it does not answer.

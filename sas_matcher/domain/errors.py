@@ -11,6 +11,7 @@ SasError
 │   ├── HoldEndedError     409  hold_ended           the hold ran out or was released
 │   ├── SlotFullError      409  slot_full            no seat left, withdrawn or started
 │   ├── CrisisNotAllowedError 409 crisis_not_allowed the territory has no leave to break promises
+│   ├── OneStepError       409  one_step             a crisis is left step by step
 │   ├── TooLateError       409  too_late             somebody else has accepted, or the request is closed
 │   ├── AcceptEndedError   409  accept_ended         the deadline to accept a booking is over
 │   ├── LimitReachedError  409  limit_reached        the practice takes no more such patients that day
@@ -110,6 +111,13 @@ class CrisisNotAllowedError(ConflictError):
 
     code = "crisis_not_allowed"
     title = "La crise n'est pas permise dans ce territoire"
+
+
+class OneStepError(ConflictError):
+    """A level is to fall by more than one step at once."""
+
+    code = "one_step"
+    title = "Le retour à la normale se fait pas à pas"
 
 
 class TooLateError(ConflictError):

@@ -262,6 +262,7 @@ class Role(StrEnum):
     MANAGER = "manager"
     CPTS = "cpts"
     ARS = "ars"
+    PREFECTURE = "prefecture"
     GESTIONNAIRE = "gestionnaire"
     ADMIN = "admin"
     FHIR = "fhir"
@@ -297,6 +298,7 @@ SCOPE_OF_ROLE: Final[dict[Role, Scope]] = {
     Role.MANAGER: Scope.PRACTICE,
     Role.CPTS: Scope.COORDINATOR,
     Role.ARS: Scope.COORDINATOR,
+    Role.PREFECTURE: Scope.COORDINATOR,
     Role.GESTIONNAIRE: Scope.COORDINATOR,
     Role.ADMIN: Scope.ADMIN,
     Role.FHIR: Scope.FHIR,

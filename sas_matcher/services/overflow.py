@@ -69,6 +69,7 @@ class EnSus:
             "days": sorted(set(wish["days"])),
             "most_a_day": wish["most_a_day"],
             "minutes": wish["minutes"],
+            "crisis_calls": wish["crisis_calls"],
         }
         return _shown(orjson.loads(await self._book.put_overflow(self._clock.now(), row)))
 

@@ -23,6 +23,7 @@ PRACTICE: Final = frozenset({Scope.PRACTICE})
 KEEPERS: Final = frozenset({Scope.PRACTICE, Scope.COORDINATOR})
 """Of agendas: a gestionnaire runs those of its structures."""
 STEERING: Final = frozenset({Scope.COORDINATOR, Scope.ADMIN})
+STEERERS: Final = frozenset({Scope.COORDINATOR, Scope.ADMIN})
 EVERYONE: Final = frozenset(Scope)
 SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("POST", "/v1/requests"): REGULATOR,
@@ -63,6 +64,20 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("GET", "/v1/territories/{code}/ladder"): EVERYONE,
     ("PUT", "/v1/territories/{code}/ladder"): frozenset({Scope.COORDINATOR, Scope.ADMIN}),
     ("GET", "/v1/territories/{code}/ladder/log"): EVERYONE,
+    ("GET", "/v1/crisis"): EVERYONE,
+    ("POST", "/v1/crisis"): STEERERS,
+    ("GET", "/v1/crisis/log"): EVERYONE,
+    ("GET", "/v1/crisis/proposals"): STEERERS,
+    ("POST", "/v1/crisis/proposals/{proposal_id}/accept"): STEERERS,
+    ("POST", "/v1/crisis/proposals/{proposal_id}/refuse"): STEERERS,
+    ("GET", "/v1/crisis/calls"): STEERERS | PRACTICE,
+    ("POST", "/v1/crisis/calls/{call_id}/answer"): PRACTICE,
+    ("GET", "/v1/crisis/review"): STEERERS,
+    ("GET", "/v1/territories/{code}/crisis"): STEERERS | REGULATOR,
+    ("GET", "/v1/territories/{code}/crisis/plan"): STEERERS | REGULATOR,
+    ("PUT", "/v1/territories/{code}/crisis/plan"): STEERERS,
+    ("GET", "/v1/territories/{code}/crisis/plan/log"): STEERERS | REGULATOR,
+    ("POST", "/v1/territories/{code}/crisis/calls"): STEERERS,
     ("GET", "/v1/bookings"): PRACTICE,
     ("GET", "/v1/bookings/{booking_id}"): PRACTICE,
     ("POST", "/v1/bookings/{booking_id}/refuse"): PRACTICE,

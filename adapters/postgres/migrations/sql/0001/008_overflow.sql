@@ -31,6 +31,8 @@ create table overflow (
     days              int[] not null check (days <> '{}' and days <@ array[1, 2, 3, 4, 5, 6, 7]),
     most_a_day        int not null check (most_a_day between 1 and 50),
     minutes           int not null check (minutes between 5 and 240),
+    -- may also be called for extra capacity in a tension or a crisis
+    crisis_calls      boolean not null default false,
     removed_at        timestamptz,
     check (from_minute < to_minute),
     check (professional is not null or structure is not null),
@@ -100,7 +102,7 @@ create function overflow_json(o overflow) returns json language sql immutable as
         'source_kind', o.source_kind, 'lat', o.lat, 'lon', o.lon, 'insee', o.insee, 'label', o.label, 'phone', o.phone,
         'modes', o.modes, 'profession', o.profession, 'specialty', o.specialty, 'offers', o.offers, 'cpts', o.cpts,
         'zone', o.zone, 'from_minute', o.from_minute, 'to_minute', o.to_minute, 'days', o.days,
-        'most_a_day', o.most_a_day, 'minutes', o.minutes)
+        'most_a_day', o.most_a_day, 'minutes', o.minutes, 'crisis_calls', o.crisis_calls)
 $$;
 
 -- What the practice sees of a question: what it needs to say yes or no, nothing that tells who the patient is.
@@ -140,10 +142,11 @@ begin
     n := json_populate_record(null::overflow, p_row);
     insert into overflow as k (source, name, territory, professional, professional_name, structure, structure_name,
         source_kind, lat, lon, landmass, insee, label, phone, modes, profession, specialty, offers, cpts, zone, from_minute,
-        to_minute, days, most_a_day, minutes)
+        to_minute, days, most_a_day, minutes, crisis_calls)
     values (n.source, n.name, n.territory, n.professional, n.professional_name, n.structure, n.structure_name,
         n.source_kind, n.lat, n.lon, n.landmass, n.insee, n.label, n.phone, n.modes, n.profession, n.specialty, n.offers,
-        n.cpts, n.zone, n.from_minute, n.to_minute, n.days, n.most_a_day, n.minutes)
+        n.cpts, n.zone, n.from_minute, n.to_minute, n.days, n.most_a_day, n.minutes,
+        coalesce(n.crisis_calls, false))
     on conflict on constraint overflow_of_source do update set territory = excluded.territory,
         professional = excluded.professional, professional_name = excluded.professional_name,
         structure = excluded.structure, structure_name = excluded.structure_name, source_kind = excluded.source_kind,
@@ -151,7 +154,8 @@ begin
         label = excluded.label, phone = excluded.phone, modes = excluded.modes, profession = excluded.profession,
         specialty = excluded.specialty, offers = excluded.offers, cpts = excluded.cpts, zone = excluded.zone,
         from_minute = excluded.from_minute, to_minute = excluded.to_minute, days = excluded.days,
-        most_a_day = excluded.most_a_day, minutes = excluded.minutes, removed_at = null
+        most_a_day = excluded.most_a_day, minutes = excluded.minutes,
+        crisis_calls = excluded.crisis_calls, removed_at = null
     returning * into o;
     document := overflow_json(o);
 end $$;

@@ -1,0 +1,480 @@
+"""Crisis for people: who declares which level and why, what it changes, proposals, plans, calls for extra capacity.
+
+What a level changes is decided by ``domain.crisis`` inside the transaction that writes it, so that nobody's change in
+between is lost; this module says who may, and puts words to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, Protocol
+
+import orjson
+
+from sas_matcher.domain.alert import Figures
+from sas_matcher.domain.crisis import DECLARES, NATION, RANK, REGION, Level, flat, kind_of, nested, shift, wanted_at
+from sas_matcher.domain.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotAllowedError,
+    NotFoundError,
+    TooLateError,
+)
+from sas_matcher.domain.vocabulary import Role
+from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Outcome
+
+CALL_HOURS: Final = 12  # how long a call for extra capacity stands where the plan does not say: the rest of the day
+DRILL_MARK: Final = "EXERCICE — "
+_STATED: Final = "Ce niveau a changé entre-temps (version {version}, {level}) : relisez-le, puis recommencez."
+
+
+class Declaration(NamedTuple):
+    """A level to be declared.
+
+    Attributes:
+        scope: a territory, ``region:…`` or ``nation``.
+        covering: the territories of the scope, each with all the scopes that it lies in.
+        role: of who declares.
+        version: of the scope's level that was read; None whatever it is.
+        proposal: the one that is accepted thereby.
+    """
+
+    scope: str
+    drill: bool
+    level: str
+    why: str
+    role: str
+    covering: Mapping[str, Sequence[str]]
+    version: int | None = None
+    proposal: str | None = None
+
+
+class Called(NamedTuple):
+    """A call for extra capacity."""
+
+    id: str
+    territory: str
+    drill: bool
+    level: str
+    until: datetime
+    text: str
+
+
+class Standing(NamedTuple):
+    """A territory inside the transaction that moves it: what there is, and where it goes."""
+
+    territory: str
+    was: str
+    level: str
+    setting: dict[str, Any]
+    ladder: list[Any]
+    plan: dict[str, Any] | None
+    lends: dict[str, int]
+    applied: dict[str, Any]
+    before: dict[str, Any]
+
+
+class Turned(NamedTuple):
+    """What becomes of it: changes for setting and ladder, what to remember, what to write down, whom to call."""
+
+    setting: dict[str, Any]
+    ladder: list[Any] | None
+    applied: dict[str, Any]
+    before: dict[str, Any]
+    entry: dict[str, Any]
+    call: Called | None
+
+
+Turn = Callable[[Standing], Turned]
+
+
+class Proposed(NamedTuple):
+    """A level that detection proposes."""
+
+    id: str
+    territory: str
+    was: str
+    level: str
+    figures: Figures
+    reasons: tuple[str, ...]
+
+
+class CrisisBook(Protocol):
+    """The ledger's part about crises. Every method is one transaction; documents are as the API shows them."""
+
+    async def declare(self, now: datetime, wish: Declaration, turn: Turn, once: Idempotency) -> Outcome:
+        """Declare a level: changed (document: the entry of the log), unchanged or conflict; of a proposal not_open.
+
+        ``turn`` decides for each territory whose level moves, under the locks of its settings; what it raises undoes
+        everything.
+        """
+        ...
+
+    async def scopes(self, scopes: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the levels of some scopes, real ones and drills."""
+        ...
+
+    async def territories(self, codes: Sequence[str]) -> list[dict[str, Any]]:
+        """Return where some territories stand, really and in drills; those at normal since ever are left out."""
+        ...
+
+    async def log(
+        self, scope: str | None, territory: str | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return what was declared for a scope, or concerned a territory, newest first."""
+        ...
+
+    async def plan(self, territory: str) -> dict[str, Any] | None:
+        """Return the plan of a territory that has one."""
+        ...
+
+    async def change_plan(
+        self, now: datetime, territory: str, plan: Mapping[str, Any], why: str, version: int | None, once: Idempotency
+    ) -> Outcome:
+        """Set a plan: changed (traced and announced), unchanged or conflict."""
+        ...
+
+    async def plan_changes(self, territory: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return the versions of a plan, newest first."""
+        ...
+
+    async def figures(self, now: datetime, codes: Sequence[str]) -> dict[str, tuple[Figures, str]]:
+        """Return what detection looks at, and the level that stands, by territory."""
+        ...
+
+    async def propose(self, now: datetime, proposed: Proposed, quiet_since: datetime) -> str:
+        """Propose a level: proposed, open (the same already is) or quiet (it was refused since)."""
+        ...
+
+    async def proposal(self, proposal_id: str) -> dict[str, Any] | None:
+        """Return a proposal."""
+        ...
+
+    async def proposals(self, codes: Sequence[str], state: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return proposals for some territories, newest first."""
+        ...
+
+    async def refuse(self, now: datetime, proposal_id: str, why: str, once: Idempotency) -> Outcome:
+        """Refuse a proposal: refused, not_open or not_found."""
+        ...
+
+    async def call(self, now: datetime, called: Called, once: Idempotency) -> Outcome:
+        """Call the practices of a territory that have consented to such calls."""
+        ...
+
+    async def calls_to(
+        self,
+        source: str | None,
+        professionals: Sequence[str],
+        structures: Sequence[str],
+        call_id: str | None,
+        limit: int,
+    ) -> list[tuple[dict[str, Any], int]]:
+        """Return the calls to a practice, newest first, each with the consent that it came by."""
+        ...
+
+    async def answer_call(
+        self, now: datetime, call_id: str, consents: Sequence[int], places: int | None, once: Idempotency
+    ) -> Outcome:
+        """Answer a call: yes, no, too_late or not_found."""
+        ...
+
+    async def calls(
+        self, codes: Sequence[str], since: datetime, until: datetime, drill: bool | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the calls of some territories in a time, with what was answered."""
+        ...
+
+    async def asked(self, codes: Sequence[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """Return what was asked in a time and what came of it, by territory, tier, outcome and reason."""
+        ...
+
+    async def by_hour(self, codes: Sequence[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """Return what was asked, met and missed, hour by hour."""
+        ...
+
+    async def opened(self, codes: Sequence[str], since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """Return the places that begin in a time, by territory."""
+        ...
+
+
+class Steerer(NamedTuple):
+    """Who steers: the role, and the territories that the key is bound to (``*``: all)."""
+
+    role: Role
+    territories: frozenset[str]
+
+    def sees(self, territory: str) -> bool:
+        """Whether the key is bound to a territory."""
+        return "*" in self.territories or territory in self.territories
+
+
+class Crises:
+    """What CPTS, ARS, prefect's offices and administrators do about a crisis, and practices about its calls."""
+
+    def __init__(self, book: CrisisBook, clock: Clock, ids: Ids, geography: Geography) -> None:
+        self._book, self._clock, self._ids, self._geography = book, clock, ids, geography
+
+    # -- scopes
+
+    def members(self, scope: str) -> list[str]:
+        """Return the territories of a scope.
+
+        Raises:
+            InvalidInputError: there is no such territory or région.
+        """
+        known = self._geography.territories
+        if scope == NATION:
+            return sorted(known)
+        if scope.startswith(REGION):
+            found = sorted(code for code, t in known.items() if f"{REGION}{t.region}" == scope)
+            if not found:
+                names = ", ".join(sorted({t.region for t in known.values()}))
+                raise InvalidInputError.of("scope", f"région inconnue ; attendu region:NOM, avec NOM parmi {names}")
+            return found
+        if scope not in known:
+            raise InvalidInputError.of("scope", "indiquez un département, region:NOM ou nation")
+        return [scope]
+
+    def _scopes_over(self, territory: str) -> list[str]:
+        return [territory, f"{REGION}{self._geography.territories[territory].region}", NATION]
+
+    def checked(self, scope: str, who: Steerer) -> list[str]:
+        """Return the territories of a scope for which this key may declare.
+
+        Raises:
+            InvalidInputError: there is no such scope.
+            NotAllowedError: the role does not declare there, or the key is not bound to all of it.
+        """
+        members = self.members(scope)
+        if who.role not in DECLARES[kind_of(scope)]:
+            wanted = {"territory": "CPTS, ARS ou préfecture"}.get(kind_of(scope), "ARS ou préfecture")
+            raise NotAllowedError(f"Ce niveau se déclare par : {wanted}.")
+        strange = [code for code in members if not who.sees(code)]
+        if strange:
+            raise NotAllowedError(
+                f"Cette clé n'est pas rattachée à tout ce périmètre : il manque {', '.join(strange)}."
+            )
+        return members
+
+    # -- levels
+
+    async def declare(
+        self,
+        scope: str,
+        level: str,
+        why: str,
+        who: Steerer,
+        once: Idempotency,
+        *,
+        drill: bool = False,
+        version: int | None = None,
+        proposal: str | None = None,
+    ) -> dict[str, Any]:
+        """Declare a level for a scope; returns the entry of the log: each territory that moved, and what that changed.
+
+        Raises:
+            InvalidInputError: there is no such scope.
+            NotAllowedError: it is not this key's to declare.
+            OneStepError: crise straight to normal.
+            CrisisNotAllowedError: the plan of a territory breaks promises, and it has no leave for that.
+            ConflictError: the level was changed since ``version`` was read, or is the one that stands.
+        """
+        covering = {code: self._scopes_over(code) for code in self.checked(scope, who)}
+        wish = Declaration(scope, drill, level, why, str(who.role), covering, version, proposal)
+        now = self._clock.now()
+        done = await self._book.declare(now, wish, lambda standing: self._turn(standing, now, drill=drill), once)
+        document: dict[str, Any] = orjson.loads(done.document or "{}")
+        if done.word == "conflict":
+            raise ConflictError(_STATED.format(**document))
+        if done.word in ("not_open", "not_found"):
+            raise TooLateError("Cette proposition n'attend plus de réponse.")
+        if done.word == "unchanged" and proposal is None:
+            raise ConflictError(f"Ce périmètre est déjà au niveau « {level} » : rien n'a changé.")
+        if done.word == "unchanged":
+            return {"scope": scope, "level": level, "drill": drill, "territories": []}
+        return document
+
+    def _turn(self, at: Standing, now: datetime, *, drill: bool) -> Turned:
+        """Decide what becomes of one territory."""
+        rising = RANK[at.level] > RANK[at.was]
+        wanted = wanted_at(at.level, at.plan, at.lends, leave=at.setting["crisis_allowed"], drill=drill)
+        done = shift(flat(at.setting, at.ladder), at.applied, at.before, wanted, rising=rising)
+        setting, ladder = nested(done.changes)
+        entry = {
+            "plan": at.plan is not None,
+            "leave": at.setting["crisis_allowed"],
+            # of a drill: what it would change
+            "changes": done.changes,
+            "kept": list(done.kept),
+        }
+        return Turned(
+            setting, ladder, done.applied, done.before, entry, self._call(at, now, rising=rising, drill=drill)
+        )
+
+    def _call(self, at: Standing, now: datetime, *, rising: bool, drill: bool) -> Called | None:
+        asked = ((at.plan or {}).get(at.level) or {}).get("call") if rising else None
+        if not asked:
+            return None
+        until = now + timedelta(hours=asked.get("hours", CALL_HOURS))
+        return Called(self._ids.uuid(), at.territory, drill, at.level, until, _marked(asked["text"], drill=drill))
+
+    async def standing(self, codes: Sequence[str]) -> list[dict[str, Any]]:
+        """Return where territories stand: really, and in a drill where there is one."""
+        rows = {(row["territory"], row["drill"]): row for row in await self._book.territories(codes)}
+        return [_standing(code, rows.get((code, False)), rows.get((code, True))) for code in codes]
+
+    async def territory(self, code: str) -> dict[str, Any]:
+        """Return where a territory stands, by which scopes, and what levels have set of its settings."""
+        (shown,) = await self.standing([code])
+        scopes = await self._book.scopes(self._scopes_over(code))
+        open_ones = await self._book.proposals([code], "open", 1)
+        return {
+            **shown,
+            "scopes": [scope for scope in scopes if scope["level"] != Level.NORMAL],
+            "plan": await self._book.plan(code),
+            "proposal": open_ones[0] if open_ones else None,
+        }
+
+    async def log(
+        self, scope: str | None, territory: str | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return what was declared for a scope, or concerned a territory, newest first."""
+        return await self._book.log(scope, territory, before, limit)
+
+    # -- plans
+
+    async def plan(self, code: str) -> dict[str, Any]:
+        """Return the plan of a territory; without one, levels are told and change nothing."""
+        found = await self._book.plan(code)
+        return found or {"territory": code, "plan": None, "version": 0, "changed_at": None}
+
+    async def change_plan(
+        self, code: str, plan: Mapping[str, Any], why: str, version: int | None, once: Idempotency
+    ) -> dict[str, Any]:
+        """Set the plan of a territory; it is in force from the next change of level on.
+
+        Raises:
+            InvalidInputError: it lends to a territory that does not exist, or to itself.
+            ConflictError: it has another version than the one that was read.
+        """
+        for number, lent in enumerate(plan["lends"]):
+            if lent["to"] not in self._geography.territories or lent["to"] == code:
+                raise InvalidInputError.of(f"plan/lends/{number}/to", "indiquez un autre département")
+        done = await self._book.change_plan(self._clock.now(), code, plan, why, version, once)
+        document: dict[str, Any] = orjson.loads(done.document or "{}")
+        if done.word == "conflict":
+            raise ConflictError(f"Ce plan a changé entre-temps (version {document['version']}) : relisez-le.")
+        return document
+
+    async def plan_changes(self, code: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return the versions of a plan, newest first, with who wrote them and why."""
+        return await self._book.plan_changes(code, before, limit)
+
+    # -- proposals
+
+    async def proposals(self, codes: Sequence[str], state: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return what detection has proposed for some territories, newest first."""
+        return await self._book.proposals(codes, state, limit)
+
+    async def _proposal(self, proposal_id: str, who: Steerer) -> dict[str, Any]:
+        found = await self._book.proposal(proposal_id)
+        if found is None or not who.sees(found["territory"]):
+            raise NotFoundError("Proposition introuvable pour cette clé.")
+        return found
+
+    async def accept(self, proposal_id: str, why: str, who: Steerer, once: Idempotency) -> dict[str, Any]:
+        """Declare the level that was proposed; what ``declare`` raises, and NotFoundError, TooLateError."""
+        found = await self._proposal(proposal_id, who)
+        return await self.declare(found["territory"], found["level"], why, who, once, proposal=proposal_id)
+
+    async def refuse(self, proposal_id: str, why: str, who: Steerer, once: Idempotency) -> dict[str, Any]:
+        """Refuse a proposal; the same level is not proposed again for an hour.
+
+        Raises:
+            NotFoundError: unknown, or of another territory.
+            NotAllowedError: this key declares no level there.
+            TooLateError: it was answered, or a level was declared meanwhile.
+        """
+        self.checked((await self._proposal(proposal_id, who))["territory"], who)
+        done = await self._book.refuse(self._clock.now(), proposal_id, why, once)
+        if done.word != "refused":
+            raise TooLateError("Cette proposition n'attend plus de réponse.")
+        document: dict[str, Any] = orjson.loads(done.document or "{}")
+        return document
+
+    # -- calls for extra capacity
+
+    async def call(
+        self, code: str, text: str, hours: int | None, who: Steerer, once: Idempotency, *, drill: bool
+    ) -> dict[str, Any]:
+        """Call for extra capacity in a territory: everybody who has consented to such calls hears it.
+
+        Raises:
+            NotAllowedError: this key declares no level there.
+            ConflictError: the territory is at normal; in a drill: there is none.
+        """
+        self.checked(code, who)
+        rows = [row for row in await self._book.territories([code]) if row["drill"] == drill]
+        level = rows[0]["level"] if rows else Level.NORMAL
+        if level == Level.NORMAL:
+            what = "Aucun exercice n'est en cours" if drill else "Ce territoire est au niveau normal"
+            raise ConflictError(f"{what} : déclarez d'abord tension ou crise.")
+        now = self._clock.now()
+        until = now + timedelta(hours=hours or CALL_HOURS)
+        called = Called(self._ids.uuid(), code, drill, level, until, _marked(text, drill=drill))
+        document: dict[str, Any] = orjson.loads((await self._book.call(now, called, once)).document or "{}")
+        return document
+
+    async def calls(self, codes: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """Return the calls of the last month in some territories, newest first, with what was answered."""
+        now = self._clock.now()
+        return await self._book.calls(codes, now - timedelta(days=31), now + timedelta(seconds=1), None, limit)
+
+    async def calls_to(
+        self, source: str | None, professionals: Sequence[str], structures: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Return the calls to a practice, newest first."""
+        found = await self._book.calls_to(source, professionals, structures, None, limit)
+        return [document for document, _ in found]
+
+    async def answer_call(
+        self,
+        call_id: str,
+        owner: tuple[str | None, Sequence[str], Sequence[str]],
+        places: int | None,
+        once: Idempotency,
+    ) -> dict[str, Any]:
+        """Answer a call: so many places are opened in addition (they are published as always), None for none.
+
+        Raises:
+            NotFoundError: unknown, or not to this practice.
+            TooLateError: its time is over.
+        """
+        mine = [consent for _, consent in await self._book.calls_to(*owner, call_id, 200)]
+        done = await self._book.answer_call(self._clock.now(), call_id, mine, places, once)
+        if done.word == "not_found":
+            raise NotFoundError("Appel introuvable pour cette clé.")
+        if done.word == "too_late":
+            raise TooLateError("Cet appel est terminé : publiez simplement vos places.")
+        document: dict[str, Any] = orjson.loads(done.document or "{}")
+        return document
+
+
+def _marked(text: str, *, drill: bool) -> str:
+    return f"{DRILL_MARK}{text}" if drill else text
+
+
+def _standing(code: str, real: Mapping[str, Any] | None, drill: Mapping[str, Any] | None) -> dict[str, Any]:
+    exercise = None
+    if drill is not None and drill["level"] != Level.NORMAL:
+        exercise = {"drill": True, "level": drill["level"], "since": drill["since"]}
+    return {
+        "territory": code,
+        "drill": False,
+        "level": Level.NORMAL if real is None else real["level"],
+        "since": None if real is None else real["since"],
+        "version": 0 if real is None else real["version"],
+        "applied": {} if real is None else real["applied"],
+        "before": {} if real is None else real["before"],
+        "exercise": exercise,
+    }
