@@ -249,7 +249,6 @@ def api(settings: Settings) -> "FastAPI":
                 territories=territories,
                 crises=Crises(PostgresCrisis(stores.ledger), stores.clock, stores.ids, geography),
                 reviews=Reviews(PostgresCrisis(stores.ledger), stores.clock, geography),
-                territories=territories_of(settings, geography),
                 national=PostgresNational(stores.ledger),
                 editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
                 figures=Figures(figures, stores.clock, geography),
