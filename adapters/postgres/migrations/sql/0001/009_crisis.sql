@@ -110,9 +110,6 @@ create table crisis_call_to (
 );
 create index crisis_call_to_overflow on crisis_call_to (overflow_id);
 
--- When requests were made, for the forecast of an hour: a small index, as they are made in order.
-create index request_made on request using brin (created_at) with (pages_per_range = 16);
-
 create function crisis_log_json(l crisis_log) returns json language sql immutable as $$
     select json_build_object(
         'id', l.id, 'scope', l.scope, 'drill', l.drill, 'version', l.version, 'at', l.at, 'key_id', l.key_id,
