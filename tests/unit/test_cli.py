@@ -652,7 +652,7 @@ def test_keys_without_a_database_say_where_to_look(tmp_path: Path, run: Any) -> 
 
 
 def test_revoking_what_is_not_in_force_is_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_commands, "_with_stores", lambda _data, _work: False)
+    monkeypatch.setattr(service_commands, "with_stores", lambda _data, _work: False)
     code, _, err = run("keys", "revoke", "abc")
     assert code == 1
     assert "aucune clé en vigueur ne s'appelle « abc » ; voyez sas-matcher keys list" in err
