@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, cast
 from zoneinfo import ZoneInfo
@@ -21,6 +21,7 @@ from adapters.agenda.csv_lines import read_csv
 from adapters.agenda.feeds import FeedReader
 from adapters.agenda.fetch import Fetcher
 from adapters.geo import Gazetteer
+from adapters.geo.zones import zones
 from adapters.postgres import PostgresLedger
 from adapters.postgres.accounts import PostgresAccounts
 from adapters.postgres.agenda import PostgresAgendas
@@ -254,6 +255,7 @@ def api(settings: Settings) -> "FastAPI":
                 figures=Figures(figures, stores.clock, geography),
                 public=PublicFigures(figures, stores.clock, geography, territories),
                 open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
+                zones=cache(partial(zones, geography)),
                 screens=Screens(figures, stores.clock, stores.ids, stores.ids.uuid),
             )
             booking.keep = stores.bus.keep_once

@@ -71,6 +71,7 @@ class Wire:
     public: PublicFigures
     open_door: Rate
     screens: Screens
+    zones: Callable[[str], bytes]
 
 
 def wire(request: Request) -> Wire:

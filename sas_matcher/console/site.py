@@ -73,7 +73,9 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     env.globals |= {"static": static_url, "words": words}
-    env.filters |= {name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until")}
+    env.filters |= {
+        name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until", "number")
+    }
     return env
 
 

@@ -87,6 +87,15 @@ PARIS: Final = ZoneInfo("Europe/Paris")
 _DAYS: Final = ("lun.", "mar.", "mer.", "jeu.", "ven.", "sam.", "dim.")
 
 
+LEVELS: Final[dict[str, str]] = {"normal": "Normal", "tension": "Tension", "crise": "Crise"}
+POLICIES: Final[dict[str, str]] = {
+    "firm": "Ferme : chaque place est définitive dès qu'elle est donnée",
+    "promise": "Promesse : « vu avant telle heure », la place peut encore bouger",
+    "crisis": "Crise : un plus urgent peut prendre la place d'une promesse",
+    "auto": "Automatique : promesse, et crise là où elle est permise et déclarée",
+}
+
+
 def _instant(value: str | datetime) -> datetime:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
@@ -138,3 +147,12 @@ def profession(code: str | None, specialty: str | None = None) -> str:
 def utc(value: str | datetime) -> str:
     """Return an instant for scripts: ISO 8601 in UTC, to the millisecond."""
     return _instant(value).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Return a number as the French write it: ``1 234``, ``12,5 %``; a dash where it is not known."""
+    if value is None:
+        return "–"
+    whole = float(value) == int(value)
+    text = f"{int(value):,}" if whole else f"{value:,.1f}" if abs(value) >= 1 else f"{value:.2f}"
+    return text.replace(",", "\u202f").replace(".", ",") + (f"\u00a0{unit}" if unit else "")

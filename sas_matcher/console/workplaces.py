@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
-from sas_matcher.console import account_pages
+from sas_matcher.console import account_pages, pilotage_pages
 from sas_matcher.console.demo_pages import demo_pages
 from sas_matcher.console.doors import Door, door_pages
 from sas_matcher.console.live import live_route
@@ -26,6 +26,7 @@ def console_routes(
     """
     workplaces = [
         account_pages.administration,
+        pilotage_pages.pages,
         account_pages.own,
         door_pages(clock, doors),
         *([demo_pages()] if demo else []),
