@@ -17,6 +17,7 @@ ROLES: Final[dict[str, str]] = {
     Role.CPTS: "Coordination de CPTS",
     Role.ARS: "ARS",
     Role.GESTIONNAIRE: "Gestionnaire de centres",
+    Role.PREFECTURE: "Préfecture",
     Role.ADMIN: "Administration",
 }
 STATUSES: Final[dict[str, str]] = {

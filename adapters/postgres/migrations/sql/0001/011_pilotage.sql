@@ -46,9 +46,6 @@ create table study_cell (
     primary key (territory, day, way, digest)
 );
 
--- When requests were made, for figures of a window: a small index, as they are made in order.
-create index if not exists request_made on request using brin (created_at) with (pages_per_range = 16);
-
 -- What became of a request, in the five words of the figures.
 create function outcome_of(p_status text) returns text language sql immutable as $$
     select case
