@@ -26,6 +26,7 @@ from adapters.postgres import PostgresLedger
 from adapters.postgres.accounts import PostgresAccounts
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.asking import PostgresAsking
+from adapters.postgres.consent import PostgresConsent
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.figures import PostgresFigures
@@ -53,6 +54,7 @@ from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.alerting import Alerting
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.bookings import Bookings
+from sas_matcher.services.consent import Consenting
 from sas_matcher.services.crisis import Crises
 from sas_matcher.services.crisis_review import Reviews
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX
@@ -244,7 +246,10 @@ def api(settings: Settings) -> "FastAPI":
                 read_csv=read_csv,
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
-                regulating=Regulating(stores.ledger, stores.clock, stores.ids, geography),
+                regulating=Regulating(
+                    stores.ledger, stores.clock, stores.ids, geography, PostgresConsent(stores.ledger)
+                ),
+                consenting=Consenting(PostgresConsent(stores.ledger), stores.clock, geography),
                 steering=Steering(stores.ledger, stores.clock),
                 en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
                 territories=territories,

@@ -43,6 +43,7 @@ class Claim(NamedTuple):
 
     ``slot_id`` is None for ``none`` (no place, with the reason) and ``displace``. ``hold_until`` is the end of a hold;
     of a promise the instant by which place and hour are told, where a later one never replaces an earlier one.
+    ``shown``: the slots that the decision names, which their practices can trace.
     """
 
     request_id: str
@@ -51,6 +52,7 @@ class Claim(NamedTuple):
     hold_until: datetime | None
     decision: str
     kind: ClaimKind
+    shown: Sequence[int] = ()
 
 
 class Idempotency(NamedTuple):
@@ -97,6 +99,54 @@ class PracticeLimit(NamedTuple):
     zone: str
     own_only: bool
     members: tuple[str, ...]
+
+
+class ShareRule(NamedTuple):
+    """What a practice lets leave: which of its members' places, for whom, and when.
+
+    Attributes:
+        source: whose rule it is; ``name`` is unique among its rules.
+        own_only: rules the slots of this source only.
+        zone: IANA name, whose clock ``from_minute`` (included), ``to_minute`` (not) and ISO ``days`` are on: places
+            that start then may leave.
+        professions: only places of these; None for all.
+        channels: ``sas`` (matched, and shown to regulators), ``platform`` (the national one, over FHIR).
+        own_first_min: for own patients only until so many minutes before they start; None: for everybody at once.
+        members: ``p:`` professional (RPPS) or ``s:`` structure (FINESS).
+    """
+
+    source: str
+    name: str
+    own_only: bool
+    zone: str
+    from_minute: int
+    to_minute: int
+    days: tuple[int, ...]
+    professions: tuple[str, ...] | None
+    channels: tuple[str, ...]
+    own_first_min: int | None
+    members: tuple[str, ...]
+
+
+class Exposure(NamedTuple):
+    """What became known of a practice's place, and to whom.
+
+    Attributes:
+        what: ``offers`` (shown in a list), ``platform`` (over FHIR), ``proposed`` (held, or an alternative), ``asked``
+            (en sus) or ``booked``.
+        role, key_id: who.
+        slot_id, external_id, starts: the place; None for ``asked``.
+        rule: that let it leave; empty for its publication.
+    """
+
+    at: datetime
+    what: str
+    role: str | None
+    key_id: str | None
+    slot_id: int | None
+    external_id: str | None
+    starts: datetime | None
+    rule: str | None
 
 
 class AgendaRecord(NamedTuple):
@@ -365,6 +415,14 @@ class Ledger(Protocol):
 
     async def settle_acceptance(self, now: datetime) -> int:
         """Settle acceptances past their deadline: silence accepts (tacit), or the request waits again (explicit)."""
+        ...
+
+    async def open_for_all(self, now: datetime) -> int:
+        """Let everybody have the places that own patients had first until now; returns the number of announcements."""
+        ...
+
+    async def forget_exposures(self, before: datetime) -> None:
+        """Drop what was shown before an instant."""
         ...
 
     async def hand_back(self, now: datetime) -> int:
@@ -718,6 +776,37 @@ class QuestionRecord(NamedTuple):
     document: str
     request: dict[str, Any]
     overflow: dict[str, Any]
+
+
+class ConsentBook(Protocol):
+    """The ledger's part about what practices let leave, and about who was shown it."""
+
+    async def put_rule(self, now: datetime, rule: ShareRule) -> str:
+        """Set or change a rule, in force for every place that nobody has; returns its document."""
+        ...
+
+    async def remove_rule(self, now: datetime, source: str, name: str) -> bool:
+        """Take a rule back; False when there is none of that name."""
+        ...
+
+    async def rules(self, source: str) -> list[str]:
+        """Return the documents of a source's rules, by name."""
+        ...
+
+    async def note(self, now: datetime, channel: str, key_id: str | None, slots: Sequence[int]) -> None:
+        """Write that a key was shown some places."""
+        ...
+
+    async def exposures(
+        self,
+        source: str | None,
+        professionals: Sequence[str],
+        structures: Sequence[str],
+        window: tuple[datetime, datetime],
+        limit: int,
+    ) -> list[Exposure]:
+        """Return what became known of a practice's places in a window, newest first."""
+        ...
 
 
 class AskingBook(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from adapters.memory.requests import due_under_limits, lapse_holds
+from adapters.memory.requests import due_under_limits, lapse_holds, leaves
 from adapters.memory.rows import Booking, Request, Slot, booked_elsewhere, earliest
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
@@ -71,6 +71,10 @@ def claim_seats(tables: Tables, now: datetime, claims: Sequence[Claim]) -> list[
             request.version += 1
             batch.told.add(request.id)
     verdicts = [_verdict(tables, claim, batch) for claim in claims]
+    for claim, verdict in zip(claims, verdicts, strict=True):
+        if claim.shown and verdict in ("held", "told_firm", "told"):
+            shown = [tables.slots[number] for number in claim.shown if number in tables.slots]
+            tables.sharing.note(now, "proposed", tables.requests[claim.request_id].key_id, shown)
     _announce(tables, now, batch)
     tables.announce_states(now, [*slots, *left])
     tables.announce_gone(now, {s.id: s for s in slots if s.status != "open"}.values())
@@ -196,6 +200,7 @@ def _fits(now: datetime, request: Request, slot: Slot) -> bool:
     return (
         slot.status == "open"
         and slot.for_request in (None, request.id)
+        and leaves(now, request, slot)
         and slot.handed_back is None
         and now < slot.starts <= request.deadline
         and slot.profession == request.profession
@@ -224,6 +229,7 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
             held_at=now,
             hold_until=until,
             acceptance=slot.acceptance,
+            rule=slot.rule or "",
         )
         tables.insert(booking)
         if booking.state == "firm":

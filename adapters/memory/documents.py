@@ -9,7 +9,7 @@ from adapters.memory.rows import Booking, Request, Slot
 _PLACE: Final = (
     *("source", "external_id", "territory", "professional", "professional_name", "structure", "structure_name"),
     *("source_kind", "lat", "lon", "landmass", "insee", "label", "phone", "capacity", "mode", "booking_kind"),
-    *("profession", "specialty", "offers", "visibility", "acceptance", "accept_min", "back_at"),
+    *("profession", "specialty", "offers", "visibility", "acceptance", "accept_min", "back_at", "own_until"),
     *("valid_at", "checked_at", "version"),
 )
 _REQUEST: Final = (

@@ -238,6 +238,27 @@ class MemoryLedger:
         practice.settle_acceptance(self.tables, now, 500)
         return len(self.publish())
 
+    async def open_for_all(self, now: datetime) -> int:
+        """Let everybody have the places that own patients had first until now; returns the number of announcements."""
+        due = [
+            s
+            for s in self.tables.slots.values()
+            if s.own_until is not None and s.own_until <= now and s.status == "open"
+        ]
+        for slot in due:
+            slot.own_until, slot.version, slot.changed_at = None, self.tables.change(), now
+        self.tables.announce_places(now, due)
+        return len(self.publish())
+
+    async def forget_exposures(self, before: datetime) -> None:
+        """Drop what was shown before an instant."""
+        shown = self.tables.sharing.shown
+        shown[:] = [one for one in shown if one.at >= before]
+
+    def role_of(self, key_id: str) -> str | None:
+        """Return the role of a key."""
+        return self._keys[key_id].role if key_id in self._keys else None
+
     async def hand_back(self, now: datetime) -> int:
         """Give unused places back whose hour for it has come; returns the number of announcements."""
         practice.hand_back(self.tables, now, 500)
@@ -283,7 +304,7 @@ class MemoryLedger:
                 *(s.id, int(s.starts.timestamp()), int(s.ends.timestamp()), s.lat, s.lon, s.offers),
                 *(self.tables.left(s), s.capacity, s.professional, s.specialty, s.profession, s.mode),
                 *(s.booking_kind, s.landmass, s.version, s.territory, s.professional_name, s.structure),
-                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source),
+                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source, s.own_until is not None),
             )
             for s in self._live(now, territories)
             if s.for_request is None
@@ -353,6 +374,7 @@ class MemoryLedger:
             and specialty in (None, s.specialty)
             and set(needs) <= set(s.offers)
             and s.visibility in visibility
+            and s.own_until is None
             and self.tables.left(s) > 0
         ]
         found.sort(key=lambda s: s.starts)

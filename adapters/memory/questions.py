@@ -324,7 +324,9 @@ def accept_question(
         if not word:
             (verdict,) = upsert_slots(tables, now, overflow.row["source"], [row])
             slot = tables.slots[verdict["slot_id"]]
-            slot.for_request = request.id
+            # the consent to be asked lets it leave, whatever the rules say of other places
+            slot.for_request, slot.rule = request.id, f"en_sus:{overflow.row['name']}"
+            slot.shut, slot.platform, slot.own_until = False, False, None
             told = orjson.loads(decision)
             if "place" in told:
                 told["place"]["slot_id"] = slot.id

@@ -292,6 +292,7 @@ def take_place(
             held_at=now,
             hold_until=hold_until,
             acceptance=slot.acceptance,
+            rule=slot.rule or "",
         )
     )
     request.decision = decision
@@ -301,9 +302,15 @@ def take_place(
     return "held", tables.request_json(request)
 
 
+def leaves(now: datetime, request: Request, slot: Slot) -> bool:
+    """Tell whether its practice's rules let a place leave for a request now."""
+    own = request.mt is not None and request.mt == slot.professional
+    return not slot.shut and (slot.own_until is None or slot.own_until <= now or own)
+
+
 def _can_take(tables: Tables, now: datetime, request: Request, slot: Slot, kept: Booking | None) -> bool:
     """Tell whether the slot has a seat for the request once it has given back the one it has."""
-    ours = slot.for_request in (None, request.id)
+    ours = slot.for_request in (None, request.id) and leaves(now, request, slot)
     if slot.status != "open" or slot.handed_back is not None or not ours or not now < slot.starts <= request.deadline:
         return False
     taken = [b for b in tables.seats.get(slot.id, {}).values() if b is not kept]

@@ -40,6 +40,10 @@ class Slot:
     version: int
     status: str = "open"
     for_request: str | None = None
+    shut: bool = False
+    platform: bool = True
+    own_until: datetime | None = None
+    rule: str | None = None
     acceptance: str | None = None
     accept_min: int | None = None
     back_at: datetime | None = None
@@ -107,6 +111,7 @@ class Booking:
     firm_at: datetime | None = None
     ended_at: datetime | None = None
     end_reason: str | None = None
+    rule: str | None = None
     version: int = 1
     acceptance: str | None = None
     accept_until: datetime | None = None
@@ -131,7 +136,7 @@ _OF_THE_LEDGER: Final = frozenset(
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
         *("promise_behind", "for_request", "handed_back", "refused", "refused_for", "refused_at"),
-        *("has_mt", "mt_said", "mt_until"),
+        *("has_mt", "mt_said", "mt_until", "shut", "platform", "own_until", "rule"),
     }
 )
 SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)

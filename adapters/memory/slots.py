@@ -52,6 +52,9 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
             tables.file(slot)
             changed.append(slot)
         ids[name] = slot.id
+    if tables.sharing.rules:
+        for slot in changed:
+            tables.sharing.share(now, slot)
     tables.announce_places(now, changed)
     # a share counts the places of the period
     tables.announce_limits(now, changed)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from adapters.memory import documents
+from adapters.memory.consent import ShareTable
 from adapters.memory.limits import LimitTable, Over
 from adapters.memory.rows import Booking, Request, Slot
 from sas_matcher.domain.policy import DEFAULT_SETTING
@@ -51,6 +52,7 @@ class Tables:
         self.to_accept: dict[str, Booking] = {}
         self.to_hand_back: dict[int, Slot] = {}
         self.limits = LimitTable(self.slots, self.seats, self.requests)
+        self.sharing = ShareTable()
         self.waiting: dict[str, Request] = {}
         self.promised: dict[str, Request] = {}
         self._due: list[tuple[datetime, str]] = []
@@ -103,7 +105,7 @@ class Tables:
 
     def left(self, slot: Slot) -> int:
         """Return the seats that a request could take (``place_left``); negative when fewer are offered than given."""
-        if slot.status != "open" or slot.for_request is not None or self.blocked(slot):
+        if slot.status != "open" or slot.for_request is not None or slot.shut or self.blocked(slot):
             return 0
         left = slot.capacity - len(self.seats.get(slot.id, ()))
         closed = slot.handed_back is not None or (self.limits.closed and self.limits.is_closed(slot))

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
-from adapters.postgres.queries import load_queries
+from adapters.postgres.queries import QUERIES, load_queries
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("fhir.sql").read_text(encoding="utf-8"))
 MOST_PLACES: Final = 5_000  # of one answer: 25 practitioners with 200 places each; all of them fit on one page
@@ -36,6 +36,11 @@ class PostgresFhir:
 
     async def _places(self, name: str, *args: Any) -> list[Any]:
         rows: list[Any] = await self._ledger.fetch(_QUERIES[name], *args)
+        if rows:
+            # what leaves is written down before it does: the practices can trace it
+            now = next(arg for arg in args if isinstance(arg, datetime))
+            shown = [row["id"] for row in rows]
+            await self._ledger.fetch(QUERIES["note_exposure"], now, "platform", None, shown)
         return rows
 
     async def save_account(

@@ -403,9 +403,9 @@ class PostgresLedger:
             UnavailableError: the ledger is away; what was committed shows in the requests' documents.
         """
         columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
-        requests, slots, bookings, until, decisions, kinds = columns
+        requests, slots, bookings, until, decisions, kinds, shown = columns
         row = await self._change(
-            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8, $9)",
+            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8, $9, $10)",
             now,
             list(fences),
             list(fences.values()),
@@ -415,6 +415,7 @@ class PostgresLedger:
             until,
             decisions,
             kinds,
+            [f"{{{','.join(map(str, slots))}}}" for slots in shown],
         )
         return list(row["verdicts"]), announcements(row["published"])
 
@@ -429,6 +430,14 @@ class PostgresLedger:
     async def settle_acceptance(self, now: datetime) -> int:
         """Settle acceptances whose deadline has passed; returns the number of announcements."""
         return await self._announced("select * from settle_acceptance($1, 500)", now)
+
+    async def open_for_all(self, now: datetime) -> int:
+        """Let everybody have the places that own patients had first until now; returns the number of announcements."""
+        return await self._announced("select * from open_for_all($1, 500)", now)
+
+    async def forget_exposures(self, before: datetime) -> None:
+        """Drop what was shown before an instant."""
+        await self._rows("forget_exposures", before)
 
     async def hand_back(self, now: datetime) -> int:
         """Give unused places back whose hour for it has come; returns the number of announcements."""

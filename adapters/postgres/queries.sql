@@ -67,10 +67,11 @@ with taken as (
 )
 select s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint, s.lat, s.lon, s.offers,
     case when blocked.id is not null then 0
-        else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null or s.handed_back is not null then 0 end)
+        else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null or s.handed_back is not null or s.shut then 0 end)
         end, s.capacity,
     s.professional, s.specialty, s.profession, s.mode, s.booking_kind, s.landmass, s.version,
-    s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source
+    s.territory, s.professional_name, s.structure, s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source,
+    s.own_until is not null
 from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
     left join (select distinct id from closed) closed on closed.id = s.id
 where s.status = 'open' and s.for_request is null and s.starts > $1
@@ -108,7 +109,7 @@ select place_json(s)::text as record, place_left(s) as left from slot s
 where s.status = 'open' and s.profession = $1 and s.mode = any($2) and s.starts > $3 and s.starts <= $4
   and (s.mode = 'tele' or (s.lat between $5 and $6 and s.lon between $7 and $8))
   and ($9::text is null or s.specialty = $9) and s.offers @> $10 and s.visibility = any($11)
-  and place_left(s) > 0
+  and s.own_until is null and place_left(s) > 0
 order by s.starts limit $12
 
 -- name: booking_document
@@ -122,6 +123,19 @@ select booking_json(b)::text as document from booking b join slot s on s.id = b.
 where b.firm_at is not null and (s.source = $1 or s.professional = any($2) or s.structure = any($3))
   and s.starts >= $4 and s.starts < $5
 order by s.starts, b.id limit $6
+
+-- name: share_rules_of_source
+select share_rule_json(r)::text as document from share_rule r where source = $1 order by name
+
+-- name: note_exposure
+select note_exposure($1, $2, $3, $4)
+
+-- name: exposures_of
+-- Who was shown, given or asked what of a practice.
+select * from exposures_of($1, $2, $3, $4, $5, $6)
+
+-- name: forget_exposures
+delete from exposure where at < $1
 
 -- name: limits
 -- All limits as a matcher loads them: definition, and what is left of the coming periods with open places.

@@ -12,6 +12,7 @@ from sas_matcher.api import (
     agenda,
     asking,
     bookings,
+    consent,
     crisis,
     figures,
     national,
@@ -69,7 +70,20 @@ def create_app(
     )
     problems.install(app)
     openapi.install(app)
-    routers = (regulator, practice, bookings, notices, agenda, territory, asking, crisis, figures, service, national)
+    routers = (
+        regulator,
+        practice,
+        bookings,
+        consent,
+        notices,
+        agenda,
+        territory,
+        asking,
+        crisis,
+        figures,
+        service,
+        national,
+    )
     for router in (module.router for module in routers):
         app.include_router(router)
     app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))

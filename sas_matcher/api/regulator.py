@@ -177,8 +177,8 @@ async def take(request: Request, request_id: str) -> Response:
 )
 async def offers(request: Request) -> Response:
     """Browse as on the national platform; a place found here can be taken for a request."""
-    await caller(request, Scope.REGULATOR, Scope.COORDINATOR)
+    who = await caller(request, Scope.REGULATOR, Scope.COORDINATOR)
     query = parse_query(OffersQuery, request)
     wish = {**query.model_dump(), "visibility": [str(kind) for kind in Visibility]}
     services = wire(request)
-    return json({**await services.regulating.offers(wish), "mute_editors": await services.editors.mute()})
+    return json({**await services.regulating.offers(wish, who.key_id), "mute_editors": await services.editors.mute()})

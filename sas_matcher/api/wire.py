@@ -19,6 +19,7 @@ from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.bookings import Bookings
+from sas_matcher.services.consent import Consenting
 from sas_matcher.services.crisis import Crises
 from sas_matcher.services.crisis_review import Reviews
 from sas_matcher.services.editors import Editors
@@ -57,6 +58,7 @@ class Wire:
     bookings: Bookings
     notices: Notices
     limiting: Limiting
+    consenting: Consenting
     agendas: Agendas
     read_csv: Callable[[bytes], Import]
     regulating: Regulating

@@ -14,6 +14,7 @@ import typer
 from sas_matcher import __version__
 from sas_matcher.cli.accounts import accounts
 from sas_matcher.cli.agenda import agenda
+from sas_matcher.cli.consent import consent
 from sas_matcher.cli.crisis import crisis
 from sas_matcher.cli.days import days
 from sas_matcher.cli.en_sus import en_sus
@@ -37,6 +38,7 @@ app.add_typer(accounts, name="accounts")
 app.add_typer(days)
 app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
+app.add_typer(consent, name="consent")
 app.add_typer(agenda, name="agenda")
 app.add_typer(en_sus, name="en-sus")
 app.add_typer(crisis, name="crisis")

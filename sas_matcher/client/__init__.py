@@ -11,6 +11,7 @@ carries an Idempotency-Key, made once and kept over retries.
 
 from sas_matcher.client._agendas import Agenda, TablePreview
 from sas_matcher.client._asking import Question
+from sas_matcher.client._consent import Exposure, ShareRule
 from sas_matcher.client._documents import (
     Booking,
     Commune,
@@ -46,6 +47,7 @@ __all__ = [
     "Decision",
     "Event",
     "EventStream",
+    "Exposure",
     "FieldError",
     "Gap",
     "Hold",
@@ -64,6 +66,7 @@ __all__ = [
     "Setting",
     "SettingChange",
     "SettingChanges",
+    "ShareRule",
     "Site",
     "Slot",
     "SlotOutcome",

@@ -12,6 +12,7 @@ import httpx
 
 from sas_matcher.client._agendas import AgendaCalls
 from sas_matcher.client._asking import AskingCalls
+from sas_matcher.client._consent import Exposure, ShareRule
 from sas_matcher.client._crisis import CrisisCalls
 from sas_matcher.client._documents import Booking, Commune, Json, Limit, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
@@ -201,6 +202,29 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls):
     async def remove_limit(self, name: str) -> None:
         """Take a limit back; the places that it closed are open again."""
         await self._http.call("DELETE", f"/v1/limits/{name}")
+
+    async def put_share_rule(self, name: str, rule: Mapping[str, Any]) -> ShareRule:
+        """Set or change which places leave, in force when this returns; what is booked or promised stays.
+
+        Args:
+            name: The practice's own, 1 to 40 characters of a-z, 0-9, - and _.
+            rule: Body of ``PUT /v1/share-rules/{name}``: professionals or structures, from, to, days, channels …
+        """
+        return ShareRule.of(await self._http.call("PUT", f"/v1/share-rules/{name}", body=dict(rule), repeatable=True))
+
+    async def share_rules(self) -> list[ShareRule]:
+        """Return the rules of consent that this key may change."""
+        return [ShareRule.of(item) for item in (await self._http.call("GET", "/v1/share-rules"))["rules"]]
+
+    async def remove_share_rule(self, name: str) -> None:
+        """Take a rule of consent back."""
+        await self._http.call("DELETE", f"/v1/share-rules/{name}")
+
+    async def exposures(self, start: datetime, end: datetime, *, limit: int = 200) -> list[Exposure]:
+        """Return who was shown, given or asked what of this practice, newest first; a month at the most."""
+        query = {"from": start.isoformat(), "to": end.isoformat(), "limit": limit}
+        found = (await self._http.call("GET", "/v1/exposures", query=query))["exposures"]
+        return [Exposure.of(item) for item in found]
 
     async def editors(self) -> list[dict[str, Any]]:
         """Return how each polled editor of agendas does: state, sentence (French), places, phantoms of tried."""

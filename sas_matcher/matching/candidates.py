@@ -106,6 +106,7 @@ def _rows(
     meeting: npt.NDArray[np.bool_] | None,
     now: float,
     reach_km: float,
+    mt: int,
     *,
     tele: bool,
     full: bool,
@@ -124,6 +125,11 @@ def _rows(
     if not tele:
         keep &= np.abs(part.column("lat")[window] - request.lat) <= SLACK * reach_km / KM_PER_DEGREE
         keep &= part.column("landmass")[window] == request.landmass
+    own = part.column("own")[window]
+    if own.any():
+        # its practice lets only its own patients have it for now; a seat that was promised stays promised
+        keep &= ~own | (part.column("professional")[window] == mt)
+        keep |= own & (part.column("slot_id")[window] == (request.promised or 0))
     rows: Ints = keep.nonzero()[0] + window.start
     if request.not_slots and rows.size:
         rows = rows[~np.isin(part.column("slot_id")[rows], list(request.not_slots))]
@@ -156,7 +162,7 @@ def find_candidates(
     for mode in sorted(set(request.modes), key=Mode.TELE.__eq__):
         tele = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, reach):
-            rows = _rows(market, part, request, meeting, now, reach, tele=tele, full=full)
+            rows = _rows(market, part, request, meeting, now, reach, mt, tele=tele, full=full)
             if rows.size:
                 parts.append((part, rows))
                 away += 0 if tele else rows.size

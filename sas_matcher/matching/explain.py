@@ -301,7 +301,8 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
                 closed = here & Under(market.limits, part.column("limits")[future], request.child).reached()
                 seen.limited += int(np.count_nonzero(closed))
                 here &= ~closed
-            free = here & (part.column("left")[future] > 0)
+            # a place that its practice keeps for its own patients is none for others
+            free = here & (part.column("left")[future] > 0) & ~part.column("own")[future]
             seen.free += int(np.count_nonzero(free))
             if market.reserves and TIER_RANK[request.tier] > URGENT:
                 seen.kept += int(np.count_nonzero(free & kept(market, part, future, now)))

@@ -50,7 +50,8 @@ class Loader:
         rows["limits"] = NO_LIMITS
         alone = (rows["capacity"] == 1) & (rows["professional"] >= 0)
         rows["until"] = np.where(alone, rows["end"], rows["start"])
-        pro_name, structure, structure_name, source_kind, insee, label, phone, source = names
+        pro_name, structure, structure_name, source_kind, insee, label, phone, source, own = names
+        rows["own"] = own
         rows["source"] = _numbered(source, self._source_of, market.sources.number)
         sites = zip(
             territory, professional, pro_name, structure, structure_name, source_kind, lat, lon, insee, label, phone,

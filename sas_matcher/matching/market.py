@@ -50,6 +50,8 @@ ROW: Final = np.dtype(
         ("limits", np.int32),
         ("landmass", np.int16),
         ("walkin", np.bool_),
+        # for own patients only, for now
+        ("own", np.bool_),
         ("version", np.int64),
         ("seats_version", np.int64),
         ("key", np.uint64),
@@ -171,6 +173,7 @@ class PlaceRow(NamedTuple):
     key: int
     site: bytes
     source: str = ""
+    own: bool = False
 
     @property
     def spot(self) -> Spot:
@@ -207,6 +210,7 @@ def place_row(record: Mapping[str, Any], left: int, start: int, end: int) -> Pla
         key=record["slot_id"],
         site=site_json([record[name] for name in SITE_FIELDS]),
         source=record["source"],
+        own=record.get("own_until") is not None,
     )
 
 
@@ -460,6 +464,7 @@ class Market:
             self._limits_over(place) if self.limits else NO_LIMITS,
             place.landmass,
             place.walkin,
+            place.own,
             place.version,
             seats_version,
             place.key,

@@ -84,6 +84,8 @@ class TerritoryDesk:
             return
         self.gone(place.slot_id)
         self._places[place.slot_id] = place
+        if place.own:
+            return  # for own patients only: whoever calls and may have it brings it along (``found``)
         row = self._desk.publish(
             now - self.midnight,
             capacity=place.left,
@@ -302,5 +304,5 @@ def _shape(place: PlaceRow) -> tuple[object, ...]:
     """What makes a slot another one for those who want it; seats apart."""
     return (
         *(place.start, place.lat, place.lon, place.profession, place.mode, place.professional, place.specialty),
-        *(place.landmass, frozenset(place.offers)),
+        *(place.landmass, frozenset(place.offers), place.own),
     )

@@ -1,6 +1,6 @@
 """From decisions to claims: what is asked of the ledger, with the document that explains it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -123,4 +123,12 @@ class Scribe:
             hold_until=until,
             decision=orjson.dumps(document).decode(),
             kind=kind,
+            shown=_shown(document),
         )
+
+
+def _shown(document: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the slots that a decision names: place, alternatives, and places that something else would find."""
+    helping = (document.get("none") or {}).get("would_help") or ()
+    places = [document.get("place"), *document.get("alternatives", ()), *(way["place"] for way in helping)]
+    return tuple(place["slot_id"] for place in places if place)

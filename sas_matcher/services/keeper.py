@@ -16,6 +16,8 @@ from sas_matcher.services.relay import Relay
 
 _log = structlog.get_logger(__name__)
 IDEMPOTENCY_KEPT: Final = timedelta(hours=48)  # at least 24 h (Stripe v1); our requests live 48 h
+# a practice looks back at a month; who was shown what is of no use to anybody later (data minimisation)
+EXPOSURES_KEPT: Final = timedelta(days=35)
 _TIDY_S: Final = 0.5
 _EPOCH_S: Final = 0.2
 _PURGE_S: Final = 30.0
@@ -55,6 +57,7 @@ class Keeper:
         await self._ledger.close_unserved(now)
         await self._ledger.settle_acceptance(now)
         await self._ledger.hand_back(now)
+        await self._ledger.open_for_all(now)
         while await self._relay.sweep():
             pass
 
@@ -80,5 +83,6 @@ class Keeper:
         for territory in await self._ledger.live_territories(now - timedelta(days=1)):
             await self._bus.drop_past(territory, int(now.timestamp()))
         await self._ledger.forget_idempotency(now - IDEMPOTENCY_KEPT)
+        await self._ledger.forget_exposures(now - EXPOSURES_KEPT)
         # territories that had no place before are marked complete at the next look
         self._filled = None

@@ -49,7 +49,7 @@ class Limiting:
                 raise InvalidInputError.of("territory", f"{wish['territory']} n'est pas un département")
             zone = territory.timezone
         known = await self._known(publisher)
-        if name in known and not _may_change(publisher, known[name]):
+        if name in known and not may_change(publisher, known[name]):
             raise NotFoundError("Ce nom est celui d'une limite d'autres membres de la même source.")
         if name not in known and len(known) >= MOST_LIMITS:
             raise ConflictError(f"{MOST_LIMITS} limites au plus pour une source ; supprimez-en une.")
@@ -74,7 +74,7 @@ class Limiting:
             NotFoundError: there is none of that name that this key may change.
         """
         known = await self._known(publisher)
-        mine = name in known and _may_change(publisher, known[name])
+        mine = name in known and may_change(publisher, known[name])
         if not mine or not await self._ledger.remove_limit(self._clock.now(), publisher.source, name):
             raise NotFoundError("Limite introuvable pour cette clé.")
 
@@ -85,20 +85,20 @@ class Limiting:
             NotFoundError: there is none of that name that this key may change.
         """
         known = await self._known(publisher)
-        if name in known and _may_change(publisher, known[name]):
+        if name in known and may_change(publisher, known[name]):
             return known[name]
         raise NotFoundError("Limite introuvable pour cette clé.")
 
     async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
         """Return the limits that this key may change, by name."""
-        return [limit for limit in (await self._known(publisher)).values() if _may_change(publisher, limit)]
+        return [limit for limit in (await self._known(publisher)).values() if may_change(publisher, limit)]
 
     async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
         found = map(orjson.loads, await self._ledger.limits_of_source(self._clock.now(), publisher.source))
         return {limit["name"]: limit for limit in found}
 
 
-def _may_change(publisher: Publisher, limit: Mapping[str, Any]) -> bool:
+def may_change(publisher: Publisher, limit: Mapping[str, Any]) -> bool:
     """Tell whether all members of a limit are the publisher's."""
     return "*" in publisher.professionals or (
         publisher.professionals.issuperset(limit["professionals"])

@@ -64,8 +64,8 @@ class EnSus:
             "modes": list(dict.fromkeys(wish["modes"])),
             "cpts": wish["cpts"],
             "zone": self._geography.territories[site["territory"]].timezone,
-            "from_minute": _minute(wish["ask_from"]),
-            "to_minute": _minute(wish["ask_to"]),
+            "from_minute": minute_of(wish["ask_from"]),
+            "to_minute": minute_of(wish["ask_to"]),
             "days": sorted(set(wish["days"])),
             "most_a_day": wish["most_a_day"],
             "minutes": wish["minutes"],
@@ -245,16 +245,21 @@ def _speaks(publisher: Publisher, consent: Mapping[str, Any]) -> bool:
     return publisher.may_publish(consent["professional"], consent["structure"])
 
 
-def _minute(text: str) -> int:
+def minute_of(text: str) -> int:
+    """Return the minute of the day of a time as text: « 09:30 » is 570."""
     hours, _, minutes = text.partition(":")
     return 60 * int(hours) + int(minutes)
+
+
+def clock_text(minute: int) -> str:
+    """Return a minute of the day as text."""
+    return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def _shown(consent: Mapping[str, Any]) -> dict[str, Any]:
     """Return a consent as it was put: hours as text."""
     hidden = ("from_minute", "to_minute")
     hours = {
-        name: f"{consent[column] // 60:02}:{consent[column] % 60:02}"
-        for name, column in (("ask_from", "from_minute"), ("ask_to", "to_minute"))
+        name: clock_text(consent[column]) for name, column in (("ask_from", "from_minute"), ("ask_to", "to_minute"))
     }
     return {**{name: value for name, value in consent.items() if name not in hidden}, **hours}

@@ -22,7 +22,7 @@ from sas_matcher.domain.vocabulary import DELAY_SPAN, SPECIALTIES, Delay, Mode, 
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Clock, Geography, Idempotency, Ids, Ledger, Outcome
+from sas_matcher.ports import Clock, ConsentBook, Geography, Idempotency, Ids, Ledger, Outcome
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import haversine_km
@@ -72,8 +72,11 @@ def accepted(outcome: Outcome) -> str:
 class Regulating:
     """What médecins régulateurs, OSNP, ARM and IOA do."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, ids: Ids, geography: Geography) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, ids: Ids, geography: Geography, consent: ConsentBook | None = None
+    ) -> None:
         self._ledger = ledger
+        self._consent = consent
         self._clock = clock
         self._ids = ids
         self._geography = geography
@@ -201,8 +204,10 @@ class Regulating:
         """Return a page of this key's requests, newest first."""
         return await self._ledger.requests_of_key(key_id, statuses, before, limit)
 
-    async def offers(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+    async def offers(self, wish: Mapping[str, Any], key_id: str) -> dict[str, Any]:
         """Return the free places around a point as the national platform shows them, nearest card first.
+
+        Which places ``key_id`` was shown is written down before they are: their practices can trace it.
 
         Cards gather the places of one professional at one site (or of one structure); hours are sorted into the six
         buckets of the next 72 hours; the horizon is the end of the day after tomorrow, local time.
@@ -264,7 +269,11 @@ class Regulating:
             version=0,
         )
         found_places = find_candidates(market, request, now.timestamp(), Terms(base_min=0.0, min_per_km=0.0))
-        return _cards(records, found_places.slot_id.tolist(), found_places.km.tolist(), now)
+        cards = _cards(records, found_places.slot_id.tolist(), found_places.km.tolist(), now)
+        if self._consent is not None:
+            hours = (place for card in cards["cards"] for places in card["buckets"].values() for place in places)
+            await self._consent.note(now, "offers", key_id, [place["slot_id"] for place in hours])
+        return cards
 
 
 def _cards(

@@ -27,7 +27,11 @@ def places(count: int) -> list[PlaceRow]:
         changes |= {"mode": ("cabinet", "tele", "visite")[number % 3], "profession": ("MG", "DENT")[number % 5 == 0]}
         drawn.append(
             made._replace(
-                source=f"s{number % 3}", walkin=number % 7 == 0, specialty=(None, "SM40")[number % 11 == 0], **changes
+                source=f"s{number % 3}",
+                own=number % 5 == 0,
+                walkin=number % 7 == 0,
+                specialty=(None, "SM40")[number % 11 == 0],
+                **changes,
             )
         )
     return drawn
@@ -40,7 +44,7 @@ def columns(row: PlaceRow) -> tuple[Any, ...]:
     kind = "walkin" if row.walkin else "routine"
     start = (row.slot_id, row.start, row.end, row.lat, row.lon, list(row.offers), row.left, row.capacity)
     middle = (row.professional, row.specialty, row.profession, row.mode, kind, row.landmass, row.version)
-    return start + middle + tuple(site[name] for name in names) + (row.source,)
+    return start + middle + tuple(site[name] for name in names) + (row.source, row.own)
 
 
 @pytest.mark.parametrize("page", [1, 37, 1_000])

@@ -96,6 +96,12 @@ create table slot (
     version           bigint not null,
     -- offered en sus for this request alone: nobody else is given it
     for_request       uuid,
+    -- what its practice's rules make of it (see share_slots): the SAS has it not; the national platform has it; for own
+    -- patients only until then; the rule that lets it leave, null where its publication does
+    shut              boolean not null default false,
+    platform          boolean not null default true,
+    own_until         timestamptz,
+    rule              text,
     -- whether its practice accepts each booking, how many minutes it has for it, and what silence means
     acceptance        text check (acceptance in ('tacit', 'explicit')),
     accept_min        int check (accept_min between 1 and 1440),
@@ -188,6 +194,8 @@ create table booking (
     firm_at      timestamptz,
     ended_at     timestamptz,
     end_reason   text,
+    -- the rule that let its place leave when it was taken ('': its publication)
+    rule         text,
     version      int not null default 1,
     -- of a firm one whose practice accepts: what silence until accept_until means; since when it is accepted
     acceptance   text,

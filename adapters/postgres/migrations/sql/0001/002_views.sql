@@ -5,7 +5,7 @@
 -- many promises must move.
 create function place_left(s slot) returns int language sql stable as $$
     select case
-        when s.status <> 'open' or s.for_request is not null then 0
+        when s.status <> 'open' or s.for_request is not null or s.shut then 0
         when s.capacity = 1 and s.professional is not null and exists (
             select from booking b
             where b.professional = s.professional and b.ended_at is null
@@ -26,7 +26,7 @@ create function place_json(s slot) returns json language sql immutable as $$
         'lat', s.lat, 'lon', s.lon, 'landmass', s.landmass, 'insee', s.insee, 'label', s.label, 'phone', s.phone,
         'start', s.starts, 'end', s.ends, 'capacity', s.capacity, 'mode', s.mode, 'booking_kind', s.booking_kind,
         'profession', s.profession, 'specialty', s.specialty, 'offers', s.offers, 'visibility', s.visibility,
-        'acceptance', s.acceptance, 'accept_min', s.accept_min, 'back_at', s.back_at,
+        'acceptance', s.acceptance, 'accept_min', s.accept_min, 'back_at', s.back_at, 'own_until', s.own_until,
         'valid_at', s.valid_at, 'checked_at', s.checked_at, 'version', s.version)
 $$;
 

@@ -181,7 +181,7 @@ begin
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
     ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity, s.version as slot_version, told_state(s.source) as told, s.acceptance,
+        select c.*, s.territory, s.professional, s.capacity, s.rule, s.version as slot_version, told_state(s.source) as told, s.acceptance,
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
@@ -192,9 +192,10 @@ begin
             and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
             and not r.excluded && array['s' || s.id, 'p' || s.professional]
             and coalesce(s.for_request = r.id, true) and s.handed_back is null
+            and not s.shut and (coalesce(s.own_until <= p_now, true) or s.professional = r.mt)
     ), taken as (
         insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
-            hold_until, firm_at, acceptance)
+            hold_until, firm_at, acceptance, rule)
         select booking_id, request_id, slot_id,
                (select g from generate_series(0, capacity - 1) g
                 where not exists (select from booking b where b.slot_id = ranked.slot_id and b.seat = g and b.ended_at is null)
@@ -202,7 +203,7 @@ begin
                territory, professional, during,
                case kind when 'hold' then 'held' when 'tell' then told else 'promised' end, slot_version, p_now,
                case when kind = 'hold' then hold_until when kind = 'tell' and told = 'held' then hold_end(p_now, request_id) end,
-               case when kind = 'tell' and told = 'firm' then p_now end, acceptance
+               case when kind = 'tell' and told = 'firm' then p_now end, acceptance, coalesce(rule, '')
         from ranked where taken + rank <= capacity and n <> all(over_limit)
         order by n
         on conflict do nothing
@@ -223,7 +224,8 @@ end $$;
 --           | 'seat_lost' | 'limit_reached' | 'not_waiting'.
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
-    p_hold_until timestamptz[], p_decisions text[], p_kinds text[], out verdicts text[], out published outbox[])
+    p_hold_until timestamptz[], p_decisions text[], p_kinds text[], p_shown text[], out verdicts text[],
+    out published outbox[])
 language plpgsql as $$
 declare
     told uuid[]; lost uuid[]; left_slots bigint[];
@@ -354,6 +356,14 @@ begin
             select case when c.n = any(array(select l.n from lost l join reached using (limit_id, starts))) then 'limit_reached'
                         else c.verdict end
             from unnest(verdicts) with ordinality c(verdict, n) order by c.n);
+    end if;
+    -- what was written is shown: the place and the alternatives (each as text, '{1,2}')
+    if exists (select from unnest(p_shown) s where s <> '{}') then
+        insert into exposure (at, channel, key_id, slots, rules)
+        select p_now, 'proposed', r.key_id, array_agg(s.id order by s.id), array_agg(coalesce(s.rule, '') order by s.id)
+        from unnest(p_requests, p_shown, verdicts) c(request_id, shown, verdict)
+        join request r on r.id = c.request_id join slot s on s.id = any(c.shown::bigint[])
+        where c.shown <> '{}' and c.verdict in ('held', 'told_firm', 'told') group by r.id, r.key_id;
     end if;
     published := coalesce(published, '{}')
         || coalesce((select array_agg(o) from tell_regulators(
@@ -536,16 +546,17 @@ begin
             where id = r.booking_id and ended_at is null and (slot_id <> p_slot or state = 'promised') returning * into kept;
             freed := kept.slot_id;
             insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version,
-                held_at, hold_until, acceptance)
+                held_at, hold_until, acceptance, rule)
             select p_booking, p_request, s.id,
                    (select g from generate_series(0, s.capacity - 1) g
                     where not exists (select from booking b where b.slot_id = s.id and b.seat = g and b.ended_at is null)
                     order by g limit 1),
                    s.territory, s.professional,
                    case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
-                   'held', s.version, p_now, p_hold_until, s.acceptance
+                   'held', s.version, p_now, p_hold_until, s.acceptance, coalesce(s.rule, '')
             where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
               and coalesce(s.for_request = r.id, true) and s.handed_back is null
+              and not s.shut and (coalesce(s.own_until <= p_now, true) or s.professional = r.mt)
               and (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) < s.capacity
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;

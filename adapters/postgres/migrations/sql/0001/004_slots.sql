@@ -111,6 +111,7 @@ begin
         join slot s on s.source = p_source and s.external_id = d.external_id where d.link is not null
         on conflict (slot_id) do update set url = excluded.url where editor_link.url <> excluded.url;
     end if;
+    if exists (select from share_rule) then perform share_slots(p_now, changed); end if;
     select array_agg(o) from announce_places(p_now, changed) o into published;
     -- a share counts the places of the period
     published := published || (select array_agg(o) from announce_limits(p_now, changed) o);

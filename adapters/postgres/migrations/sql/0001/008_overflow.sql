@@ -262,7 +262,9 @@ begin
             place := (put.verdicts -> 0 ->> 'slot_id')::bigint;
             due := due_under_limits(p_now, array[place]);
             perform lock_places(array[place] || due);
-            update slot set for_request = r.id where id = place;
+            -- the consent to be asked lets it leave, whatever the rules say of other places
+            update slot set for_request = r.id, shut = false, platform = false, own_until = null, rule = 'en_sus:' || o.name
+            where id = place;
             published := put.published || (select array_agg(k) from lapse_holds(p_now, array[place] || due, 100) k);
             if cardinality(take_seats(p_now, array[r.id], array[place], array[p_booking], array[p_hold_until],
                     array['hold'], '{}')) = 0 then
