@@ -454,7 +454,8 @@ async def fresh_memory(seed: int) -> Counter[str]:
     """Play a sequence on a twin of its own."""
     from tests.ledger_cases import TwinDesk
 
-    inbox, clock = Inbox(), VirtualClock(BEGIN.timestamp())
+    inbox = Inbox()
+    clock: Any = VirtualClock(BEGIN.timestamp())
     desk: Any = await TwinDesk(MemoryLedger(inbox, clock), clock).open()
     return await play(desk, seed)
 

@@ -516,7 +516,8 @@ async def read_again(service: Running, cabinet: Cabinet, calendars: Calendars) -
     """Let the core read the calendar of an agenda now, and return the agenda after."""
     asked = calendars.asked
     await service.rows(
-        "update agenda set feed_next = '-infinity', feed_failed = 'to be read' where name = $1 returning name", cabinet.name
+        "update agenda set feed_next = '-infinity', feed_failed = 'to be read' where name = $1 returning name",
+        cabinet.name,
     )
 
     async def told() -> dict[str, Any] | None:
