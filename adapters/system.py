@@ -6,9 +6,10 @@ import secrets
 import signal
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+CLOCK_AHEAD: Final = "SAS_TEST_CLOCK_AHEAD_S"
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 
 
@@ -29,11 +30,18 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 class SystemClock:
-    """Port ``Clock``: the machine's."""
+    """Port ``Clock``: the machine's, put forward or back where a rehearsal plays another day.
+
+    Attributes:
+        ahead: how far, from ``SAS_TEST_CLOCK_AHEAD_S`` (seconds, negative for the past); nothing in ordinary service.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(seconds=float(os.environ.get(CLOCK_AHEAD, "0")))
 
     def now(self) -> datetime:
         """Return the present instant."""
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self.ahead
 
 
 class SystemIds:

@@ -1,4 +1,4 @@
-"""The auditor's books: was a seat given twice, was a confirmation lost? Pure: instants come in, verdicts go out.
+"""The auditor's books: was a seat given twice, a confirmation lost, a promise broken? Instants in, verdicts out.
 
 Events of different bookings may overtake one another on their way, so their order proves nothing. What proves a double
 booking are certain times: a booking is there at least from when somebody heard of it until somebody asked for its end,
@@ -8,10 +8,15 @@ or until its hold ran out. Two such times that overlap on one seat cannot be exp
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final, NamedTuple
 
 _KEPT: Final = frozenset({"firm", "fulfilled", "noshow"})
+_PROMISE_KEPT: Final = frozenset({"promised", "held", "lapsed", *_KEPT})
+"""What may have become of a promise: a lapse is its regulator's, who did not confirm the place that was told."""
+CRISIS_GRACE_S: Final = 5.0
+"""What a territory sets is in force within three seconds (API guide); the end of a crisis counts from then on."""
 
 
 class Place(NamedTuple):
@@ -52,6 +57,10 @@ class Audit:
     _slot_ended: dict[int, float] = field(default_factory=dict)
     _versions: dict[str, int] = field(default_factory=dict)
     _confirmed_version: dict[str, int] = field(default_factory=dict)
+    _promised: dict[str, str] = field(default_factory=dict)
+    _crises: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    _displaced: list[tuple[str, str, float]] = field(default_factory=list)
+    _phantoms: list[str] = field(default_factory=list)
 
     # -- what is seen --------------------------------------------------------------------------------------------
 
@@ -86,6 +95,22 @@ class Audit:
     def slot_ends(self, slot_id: int, now: float) -> None:
         """Somebody is about to withdraw a slot with all its bookings."""
         self._slot_ended[slot_id] = min(now, self._slot_ended.get(slot_id, inf))
+
+    def promised(self, request_id: str, territory: str) -> None:
+        """Somebody heard that a request is promised to be seen before its deadline."""
+        self._promised.setdefault(request_id, territory)
+
+    def crisis(self, territory: str, since: float, until: float = inf) -> None:
+        """A crisis is declared in a territory from an instant on; promises may be broken there."""
+        self._crises.setdefault(territory, []).append((since, until))
+
+    def displaced(self, request_id: str, territory: str, now: float) -> None:
+        """Somebody heard that a promise was taken back."""
+        self._displaced.append((request_id, territory, now))
+
+    def firm_without_editor(self, request_id: str, slot_id: int) -> None:
+        """A place of another editor's became firm though nobody had booked it there, nor said so."""
+        self._phantoms.append(f"request {request_id}: slot {slot_id} is firm, and was never booked at its editor")
 
     # -- verdicts ------------------------------------------------------------------------------------------------
 
@@ -166,11 +191,63 @@ class Audit:
                 wrong.append(f"booking {booking_id}: no event for the practice")
         return wrong
 
+    def _in_crisis(self, territory: str, now: float) -> bool:
+        return any(since <= now <= until + CRISIS_GRACE_S for since, until in self._crises.get(territory, ()))
+
+    @property
+    def promised_requests(self) -> frozenset[str]:
+        """Ids of all requests that were ever promised."""
+        return frozenset(self._promised)
+
+    def broken(self, requests: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Name the promises "seen before your deadline" that were broken outside a crisis.
+
+        Args:
+            requests: documents by id, as read at the end.
+        """
+        wrong = list(self._phantoms)
+        ended = {b.request_id for b in self._bookings.values() if self._ended(b) < inf}  # by people
+        for request_id, territory, now in self._displaced:
+            if not self._in_crisis(territory, now):
+                wrong.append(f"request {request_id}: promise taken back, and no crisis is declared in {territory}")
+        for request_id, territory in self._promised.items():
+            if request_id in self._request_ended:
+                continue
+            document = requests.get(request_id)
+            if document is None:
+                wrong.append(f"request {request_id}: promised, and not there any more")
+                continue
+            promise = document.get("promise") or {}
+            if promise.get("broken") and territory not in self._crises:
+                wrong.append(f"request {request_id}: promise broken outside a crisis")
+            elif document["status"] not in _PROMISE_KEPT and not (
+                promise.get("lost_to_practice") or promise.get("broken") or request_id in ended
+            ):
+                wrong.append(f"request {request_id}: promised, found {document['status']}")
+            elif (late := self._too_late(document)) is not None:
+                wrong.append(f"request {request_id}: promised before {late[0]}, place begins at {late[1]}")
+        return wrong
+
+    def _too_late(self, document: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return (deadline, start) of a promised place that begins after the request's deadline."""
+        place = self.places.get((document.get("booking") or {}).get("slot_id", -1))
+        if place is None or document.get("deadline") is None:
+            return None
+        until = datetime.fromisoformat(document["deadline"])
+        if place.start <= until.timestamp():
+            return None
+        return until.isoformat(), datetime.fromtimestamp(place.start, UTC).isoformat()
+
     @property
     def counts(self) -> dict[str, int]:
         """How much was watched."""
         confirmed = len(self._confirmed_version)
-        return {"slots": len(self.places), "bookings": len(self._bookings), "confirmed": confirmed}
+        return {
+            "slots": len(self.places),
+            "bookings": len(self._bookings),
+            "confirmed": confirmed,
+            "promised": len(self._promised),
+        }
 
 
 def _most_at_once(stays: Iterable[Stay]) -> int:

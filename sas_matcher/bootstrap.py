@@ -172,6 +172,8 @@ async def open_stores(settings: Settings, patience: float = 0.0) -> AsyncIterato
     if not settings.database_url or not settings.redis_url:
         raise ConfigError("Il manque SAS_DATABASE_URL ou SAS_REDIS_URL.")
     clock, ids = SystemClock(), SystemIds()
+    if clock.ahead:
+        structlog.get_logger(__name__).warning("clock.rehearsal", ahead_s=clock.ahead.total_seconds())
     bus = RedisBus.connect(settings.redis_url)
     relay = Relay(bus, clock)
     ledger = await _open_ledger(settings, relay, patience)
@@ -436,6 +438,7 @@ async def record(settings: Settings, folder: Path) -> None:
                 key=key,
                 territories=territories_of(settings, geography),
                 zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
+                ahead=stores.clock.ahead.total_seconds(),
             )
             try:
                 await recorder.run()

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 stopped by Ctrl-C where that is 
 """
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -192,18 +193,18 @@ def keys_issue(
     redis: Annotated[
         bool, typer.Option("--redis", help="Crée aussi l'utilisateur Redis qui publie dans son flux (docs/redis.md).")
     ] = False,
+    count: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Plusieurs clés semblables.")] = 1,
     data: Data = None,
 ) -> None:
     """Crée une clé et l'affiche, cette seule fois."""
     from sas_matcher.cli import service  # noqa: PLC0415 - see the module
 
-    issued = service.issue(
-        role, name, service.codes(territories), service.codes(structures), service.codes(professionals), source, data
-    )
-    typer.echo(issued)
-    if redis:
-        user, password = service.allow_redis(issued, data)
-        typer.echo(f"Redis : utilisateur {user}, mot de passe {password}, flux sas:ingest:{issued.split('_')[1]}")
+    bound = (service.codes(territories), service.codes(structures), service.codes(professionals))
+    for issued in service.issue(role, name, *bound, source, data, count):
+        typer.echo(issued)
+        if redis:
+            user, password = service.allow_redis(issued, data)
+            typer.echo(f"Redis : utilisateur {user}, mot de passe {password}, flux sas:ingest:{issued.split('_')[1]}")
     typer.echo("Notez-la : elle n'est gardée nulle part en clair et ne sera plus affichée.", err=True)
 
 
@@ -332,6 +333,20 @@ def watch(
         asyncio.run(calls.watch(url, checked_key(key), typer.echo, count=count, as_json=as_json))
     except KeyboardInterrupt:
         typer.echo("Fin du suivi.", err=True)
+
+
+@app.command(cls=FrenchCommand)
+def audit(data: Data = None) -> None:
+    """Relit le registre : places, demandes et professionnels pris deux fois, créneaux au-delà de leur capacité.
+
+    Affiche du JSON ; le code de sortie est 1 si quelque chose n'est pas à zéro.
+    """
+    from sas_matcher.cli import service  # noqa: PLC0415 - see the module
+
+    found = service.audit(data)
+    typer.echo(json.dumps(found))
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 @app.command(cls=FrenchCommand)

@@ -110,6 +110,17 @@ def replay(
 
 
 @days.command(cls=FrenchCommand)
+def optimum(
+    files: DayFiles,
+    out: Annotated[Path, typer.Option(metavar="FICHIER", help="JSON à écrire : par journal, créneau par demande.")],
+) -> None:
+    """Dit qui aurait eu une place, et laquelle, si tout avait été su d'avance : l'optimum exact de journées."""
+    from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
+
+    laboratory.optimum(files, out, typer.echo)
+
+
+@days.command(cls=FrenchCommand)
 def compare(
     files: DayFiles,
     out: Annotated[Path, typer.Option(metavar="DOSSIER", help="Où écrire index.html et les graphiques.")],

@@ -122,10 +122,11 @@ def mock_editor(
 ) -> None:
     """Sert un éditeur d'agendas fictif : les trois flux, une page de réservation, et des pannes si l'on veut."""
     from adapters.fhir.mock import Manners  # noqa: PLC0415 - see the package
+    from adapters.system import SystemClock  # noqa: PLC0415
     from sas_matcher.cli import mock  # noqa: PLC0415
 
     every, length = _outage(outage)
-    places = mock.agendas(departement.strip().upper(), datetime.now(UTC), share)
+    places = mock.agendas(departement.strip().upper(), SystemClock().now(), share)
     known = mock.identifiers(places)
     typer.echo(f"Éditeur fictif : http://127.0.0.1:{port}/fhir, {len(places)} créneaux, {len(known)} identifiants.")
     typer.echo(f"Exemple : sas-matcher fhir check http://127.0.0.1:{port}/fhir --rpps {known[-1]}")

@@ -238,6 +238,25 @@ def replay_recorded(
         say(f"  {name} : {before or 'aucune place'} alors, {now or 'aucune place'} à présent")
 
 
+# --- hindsight
+
+
+def optimum(paths: Sequence[Path], out: Path, say: Say) -> None:
+    """Write the hindsight optimum of days as JSON: per file, the welfare, served per tier, slot per request.
+
+    Raises:
+        InputError: A day log cannot be read.
+    """
+    found = {}
+    with progress(len(paths), "optimum") as advance, whole_file(out) as draft:
+        for path in paths:
+            best = hindsight(read(path))
+            found[str(path)] = {"welfare": best.welfare, "served": best.served, "slot_of": best.slot_of}
+            advance(f"{path.name} : optimum")
+        draft.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    say(f"{out} : {len(paths)} journaux.")
+
+
 # --- compare
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from adapters.fhir.mock import Manners, MockEditor
 from adapters.fhir.outcomes import read_outcome
 from adapters.fhir.searchsets import Cpts, Place, Site
 from adapters.geo import Gazetteer
+from adapters.system import SystemClock
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.demo import identity
 from sas_matcher.demo.plan import Day, places_of, world_of
@@ -175,9 +176,7 @@ def serve(
             async def tell(document: dict[str, Any]) -> bool:
                 return await told(http, f"{platform}/Appointment", document, say)
 
-            editor = MockEditor(
-                places, manners, lambda: datetime.now(UTC), asyncio.sleep, base, tell if platform else None
-            )
+            editor = MockEditor(places, manners, SystemClock().now, asyncio.sleep, base, tell if platform else None)
             config = uvicorn.Config(
                 editor.app(), host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False
             )

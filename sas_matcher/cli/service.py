@@ -133,8 +133,9 @@ def issue(
     professionals: Sequence[str],
     source: str,
     data: Path | None,
-) -> str:
-    """Create a key; returns it.
+    count: int = 1,
+) -> list[str]:
+    """Create keys that are alike; returns them.
 
     Raises:
         InputError: the role does not exist.
@@ -147,9 +148,8 @@ def issue(
 
     wish = checked(KeyWish(Role(role), name, territories, structures, professionals, source), Gazetteer.load())
 
-    async def work(stores: Any) -> str:
-        _, token = await issue_key(stores, wish)
-        return token
+    async def work(stores: Any) -> list[str]:
+        return [(await issue_key(stores, wish))[1] for _ in range(count)]
 
     return with_stores(data, work)
 
@@ -194,6 +194,15 @@ def listing(data: Path | None) -> list[str]:
         return lines
 
     return with_stores(data, work) or ["Aucune clé ; créez-en une avec sas-matcher keys issue."]
+
+
+def audit(data: Path | None) -> dict[str, int]:
+    """Return what must never be more than zero in the ledger (query ``doubles``)."""
+
+    async def work(stores: Any) -> dict[str, int]:
+        return dict(await stores.ledger.doubles())
+
+    return _with_stores(data, work)
 
 
 def revoke(key_id: str, data: Path | None) -> None:

@@ -98,6 +98,7 @@ class Recorder:
         territories: which to record.
         zone_of: local time of each.
         terms: those of the service.
+        ahead: seconds that the clock is ahead of that of Redis (a rehearsal of another day).
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Recorder:
         territories: Sequence[str],
         zone_of: Callable[[str], ZoneInfo],
         terms: Terms | None = None,
+        ahead: float = 0.0,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -119,6 +121,7 @@ class Recorder:
         self._territories = list(territories)
         self._zone_of = zone_of
         self._terms = terms or Terms()
+        self._ahead = ahead
         self._open: dict[str, _Files] = {}
         self._positions: dict[str, str] = {}
         # read, and not yet known to have been heard by the matcher: (when it was read, entry)
@@ -180,7 +183,7 @@ class Recorder:
                 self._read.append(entry)
         if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
             # nothing is left behind: whatever a batch hangs on was announced before it
-            self._read.sort(key=_happened_at)
+            self._read.sort(key=self._happened_at)
             while self._read:
                 await self._apply(self._read[0])
                 self._read.pop(0)
@@ -196,6 +199,16 @@ class Recorder:
     def _today(self, territory: str) -> date:
         return self._clock.now().astimezone(self._zone_of(territory)).date()
 
+    def _told_at(self, entry: Entry) -> float:
+        """When an entry was published, by the clock of Redis (epoch seconds)."""
+        return entry_order(entry.id)[0] / 1000 + self._ahead
+
+    def _happened_at(self, entry: Entry) -> float:
+        """When a batch was begun, or a cancellation told: what is cancelled while it is decided was in the batch."""
+        if entry.stream == BATCHES_STREAM:
+            return _instant(orjson.loads(entry.fields[b"data"]))
+        return self._told_at(entry)
+
     # -- what is announced ---------------------------------------------------------------------------------------
 
     def _apply_opened(self, entry: Entry) -> None:
@@ -208,14 +221,14 @@ class Recorder:
         if entry.stream == BATCHES_STREAM:
             await self._apply_batch(orjson.loads(entry.fields[b"data"]))
         elif (files := self._open.get(entry.fields[b"territory"].decode())) is not None:
-            files.recording.cancelled(entry.fields[b"aggregate"].decode(), _told_at(entry))
+            files.recording.cancelled(entry.fields[b"aggregate"].decode(), self._told_at(entry))
 
     def _apply_places(self, entry: Entry, until: float = math.inf) -> None:
         """Take in a change of places that was heard before an instant, whatever the clock of Redis says."""
         files = self._open.get(entry.fields[b"territory"].decode())
         if files is not None:
             kind, items = entry.fields[b"kind"].decode(), orjson.loads(entry.fields[b"data"])
-            files.recording.places(kind, items, min(_told_at(entry), until))
+            files.recording.places(kind, items, min(self._told_at(entry), until))
 
     async def _apply_batch(self, batch: Mapping[str, Any]) -> None:
         """Bring the places to where the matcher had read, then note what it decided."""
@@ -363,18 +376,8 @@ class Recorder:
         draft.replace(self._folder / MARK)
 
 
-def _told_at(entry: Entry) -> float:
-    """When an entry was published, by the clock of Redis (epoch seconds)."""
-    return entry_order(entry.id)[0] / 1000
-
-
 def _instant(batch: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(batch["t"]).timestamp()
-
-
-def _happened_at(entry: Entry) -> float:
-    """When a batch was begun, or a cancellation told: what is cancelled while it is being decided was in the batch."""
-    return _instant(orjson.loads(entry.fields[b"data"])) if entry.stream == BATCHES_STREAM else _told_at(entry)
 
 
 def _append(path: Path, text: bytes) -> None:

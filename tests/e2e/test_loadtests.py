@@ -31,10 +31,11 @@ class Running(NamedTuple):
     settings: Settings
     regulator: str
     practice: str
+    out: Path
 
 
 @pytest.fixture
-def service(database_url: str, redis_url: str) -> Iterator[Running]:
+def service(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Running]:
     """A whole service on the session's servers."""
     wanted = Settings(
         database_url=database_url,
@@ -58,7 +59,7 @@ def service(database_url: str, redis_url: str) -> Iterator[Running]:
             assert time.monotonic() < deadline
             running.look()
             time.sleep(0.1)
-        yield Running(running.settings, *blocking(keys(running.settings)))
+        yield Running(running.settings, *blocking(keys(running.settings)), tmp_path / "rapport")
 
 
 def ready(port: int) -> bool:
@@ -71,11 +72,11 @@ def ready(port: int) -> bool:
 
 
 def load(service: Running) -> subprocess.CompletedProcess[str]:
-    """Run ten people for ten seconds."""
-    command = [sys.executable, "-m", "loadtests", "--users", "10", "--minutes", str(SECONDS / 60)]
-    command += ["--url", f"http://127.0.0.1:{service.settings.port}", "--territories", "69"]
-    command += ["--key-regulator", service.regulator, "--key-practice", service.practice]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS + 50, check=False)
+    """Let people call for some seconds in one territory, as many as in a whole region."""
+    command = [sys.executable, "-m", "loadtests", "--scenario", "S0", "--minutes", str(SECONDS / 60), "--times", "2000"]
+    command += ["--url", f"http://127.0.0.1:{service.settings.port}", "--territories", "69", "--policy", "firm"]
+    command += ["--key-regulator", service.regulator, "--key-practice", service.practice, "--out", str(service.out)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS + 80, check=False)
 
 
 async def break_promises(url: str, stop: threading.Event) -> None:
@@ -98,7 +99,11 @@ async def break_promises(url: str, stop: threading.Event) -> None:
 def test_people_at_work_are_served_and_the_auditor_finds_nothing(service: Running) -> None:
     done = load(service)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Aucune place donnée deux fois, aucune confirmation perdue." in done.stdout
+    assert "Aucune place donnée deux fois, aucune confirmation perdue, aucune promesse rompue" in done.stdout
+    page = (service.out / "index.html").read_text("utf-8")
+    assert "Réussi" in page
+    assert service.regulator not in page
+    assert not (service.out / "plan.json").exists()  # it holds keys
     for measure in ("demande → décision poussée", "POST …/confirm", "POST /v1/slots"):
         assert f"| {measure} |" in done.stdout
 

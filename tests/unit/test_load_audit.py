@@ -9,7 +9,8 @@ import pytest
 from loadtests.__main__ import arguments
 from loadtests.audit import Audit, Place
 from loadtests.hosts import refuse_foreign
-from loadtests.population import TOWNS, Commune, Population, read_population, slot
+from loadtests.population import TOWNS, Commune, Population, read_population
+from loadtests.scenarios import SCENARIOS
 
 HOUR = 3600.0
 
@@ -122,6 +123,71 @@ def test_a_confirmation_that_no_event_told_of_is_a_fault() -> None:
     assert books.unheard() == []
 
 
+def promised(**changes: Any) -> dict[str, Any]:
+    """A request that is promised with the second place behind it, to be seen within four hours."""
+    return {
+        "status": "promised",
+        "deadline": datetime.fromtimestamp(4 * HOUR, UTC).isoformat(),
+        "promise": {"broken": 0, "lost_to_practice": 0},
+        "booking": {"booking_id": "b", "slot_id": 2, "state": "promised"},
+    } | changes
+
+
+LATE = datetime.fromtimestamp(1.5 * HOUR, UTC).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, "promised, and not there any more"),
+        ({"r": promised(promise={"broken": 1, "lost_to_practice": 0}, status="waiting")}, "broken outside a crisis"),
+        ({"r": promised(status="waiting", booking=None)}, "promised, found waiting"),
+        ({"r": promised(status="unserved", booking=None)}, "promised, found unserved"),
+        ({"r": promised(deadline=LATE)}, "place begins at"),
+    ],
+)
+def test_a_broken_promise_is_a_fault(found: dict[str, Any], said: str) -> None:
+    books = audit()
+    books.promised("r", "69")
+    assert books.broken({"r": promised()}) == []
+    (line,) = books.broken(found)
+    assert line.startswith("request r: ")
+    assert said in line
+
+
+def test_a_crisis_may_break_promises_where_it_is_declared_and_from_then_on() -> None:
+    books = audit()
+    books.promised("r", "69")
+    books.crisis("69", since=100)
+    gone = promised(promise={"broken": 1, "lost_to_practice": 0}, status="waiting", booking=None)
+    books.displaced("r", "69", now=101)
+    assert books.broken({"r": gone}) == []
+    books.displaced("r", "69", now=99)
+    books.displaced("s", "42", now=101)
+    assert [line.partition(":")[0] for line in books.broken({"r": gone})] == ["request r", "request s"]
+
+
+def test_what_people_end_themselves_is_no_broken_promise() -> None:
+    books = audit()
+    books.promised("r", "69")
+    books.held("b", "r", 2, now=10, hold_until=190)
+    books.slot_ends(2, now=20)
+    assert books.broken({"r": promised(status="waiting", booking=None)}) == []
+    other = audit()
+    other.promised("r", "69")
+    other.request_ends("r", now=5)
+    assert other.broken({}) == []
+
+
+def test_a_firm_place_that_its_editor_never_gave_is_a_fault() -> None:
+    books = audit()
+    books.firm_without_editor("r", 7)
+    assert books.broken({}) == ["request r: slot 7 is firm, and was never booked at its editor"]
+
+
+LYON, BOURG = Commune("69123", "Lyon", 500_000, 45.75, 4.85), Commune("01053", "Bourg", 9_000, 46.2, 5)
+
+
 def test_the_population_lives_where_the_service_says() -> None:
     asked: list[str] = []
 
@@ -130,25 +196,27 @@ def test_the_population_lives_where_the_service_says() -> None:
         town = {"code": "69123", "name": "Lyon", "population": 500_000, "lat": 45.75, "lon": 4.85, "postcodes": []}
         return {"communes": [town]}
 
-    population = read_population(get, ["69"])
+    population = read_population(get, ["69"], SCENARIOS["S0"])
     assert asked == [f"/v1/communes?q=69&territory=69&limit={TOWNS}"]
-    assert population.communes == [Commune("69123", "Lyon", 500_000, 45.75, 4.85)]
+    assert population.towns == {"69": [LYON]}
     with pytest.raises(LookupError, match="69"):
-        read_population(lambda _: {"communes": []}, ["69"])
+        read_population(lambda _: {"communes": []}, ["69"], SCENARIOS["S0"])
 
 
-def test_the_same_chance_gives_the_same_people() -> None:
-    population = Population([Commune("69123", "Lyon", 500_000, 45.75, 4.85), Commune("01053", "Bourg", 9_000, 46.2, 5)])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_same_chance_gives_the_same_people(scenario: str) -> None:
+    population = Population({"69": [LYON], "01": [BOURG]}, SCENARIOS[scenario])
     now = datetime(2026, 11, 23, 9, 40, tzinfo=UTC)
 
     def drawn(seed: int) -> object:
         rng = random.Random(seed)
-        staff = population.practice(rng, 3, 4)
-        return staff, [slot(staff[0], rng, f"p-{n}", now) for n in range(20)], population.request(rng, "c")
+        staff = population.practice(rng, 3, 4, ["69", "01"])
+        slots = [population.slot(staff[0], rng, f"p-{n}", now) for n in range(20)]
+        return staff, slots, population.request(rng, "c", ["69"])
 
     assert drawn(1) == drawn(1) != drawn(2)
     rng = random.Random(1)
-    for item in (slot(population.practice(rng, 3, 4)[0], rng, "p", now) for _ in range(200)):
+    for item in (population.slot(population.practice(rng, 3, 4, ["01"])[0], rng, "p", now) for _ in range(200)):
         start, end = datetime.fromisoformat(item["start"]), datetime.fromisoformat(item["end"])
         assert start > now
         assert (end - start).total_seconds() == 900 * item["capacity"]
