@@ -8,6 +8,7 @@ should have been served meanwhile.
 import random
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar, Final
@@ -256,6 +257,7 @@ class Practice(Person):
         self.late, first = round(whole * OPENED_LATE), round(whole * (1 - OPENED_LATE))
         self.name = f"charge-{self.rng.getrandbits(48):012x}"
         self.open: dict[str, tuple[int, Json]] = {}
+        self.busy: dict[str, set[int]] = defaultdict(set)
         self.inbox: Queue[Json] = Queue()
         self.work = Group()
         here.bookings[self.name] = self.inbox.put
@@ -282,12 +284,10 @@ class Practice(Person):
     def publish(self, count: int) -> None:
         """Publish a burst."""
         now = clock.utc()
-        slots = [
-            self.world.population.slot(
-                self.rng.choice(self.staff), self.rng, f"{self.name}-{self.rng.getrandbits(40):010x}", now
-            )
-            for _ in range(count)
-        ]
+        slots = []
+        for _ in range(count):
+            person, name = self.rng.choice(self.staff), f"{self.name}-{self.rng.getrandbits(40):010x}"
+            slots.append(self.world.population.slot(person, self.rng, name, now, self.busy[person.rpps]))
         places = {item["external_id"]: item for item in slots}
         status, answer = self.post("/v1/slots", {"slots": slots}, "POST /v1/slots")
         if status != 200:

@@ -106,17 +106,25 @@ class Population:
             for member in range(size)
         ]
 
-    def slot(self, professional: Professional, rng: random.Random, name: str, now: datetime) -> Json:
-        """Draw a place to come, as an item of ``POST /v1/slots``.
+    def slot(self, professional: Professional, rng: random.Random, name: str, now: datetime, busy: set[int]) -> Json:
+        """Draw a place to come, as an item of ``POST /v1/slots``; ``busy`` are the professional's quarters, added to.
 
-        Times lie on a grid of quarters, so that a professional now and then offers the same time twice: the two places
-        are then alternatives, of which the service must give away one.
+        Times lie on a grid of quarters and do not overlap: hindsight on a recorded day knows nothing of alternatives
+        (the races test them).
         """
         capacity = rng.randint(2, 6) if rng.random() < PLAGE_SHARE else 1
-        quarters = rng.randrange(NIGHT_QUARTERS if self.story.night else DAY_QUARTERS)
-        start = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0) + (2 + quarters) * QUARTER
-        if not self.story.night and rng.random() < TOMORROW:
-            start += timedelta(days=1)
+        first = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0) + 2 * QUARTER
+        reach = NIGHT_QUARTERS if self.story.night else DAY_QUARTERS
+        while True:
+            start = first + rng.randrange(reach) * QUARTER
+            if not self.story.night and rng.random() < TOMORROW:
+                start += timedelta(days=1)
+            number = int(start.timestamp()) // 900
+            wanted = set(range(number, number + capacity))
+            if not wanted & busy:
+                break
+            capacity, reach = 1, reach + 1  # a full day goes on a little longer
+        busy |= wanted
         luck = rng.random()
         tele, visite = self.story.places_tele, self.story.places_visite
         return {

@@ -171,6 +171,7 @@ def page(
         ("réservations", counts["bookings"]),
         ("confirmées", counts["confirmed"]),
         ("promises", counts["promised"]),
+        *sorted(run["heard"].items()),
         ("trous annoncés, coupures reprises, appels répétés", f"{run['gaps']}, {run['breaks']}, {run['repeated']}"),
         *((f"registre, « {what} »", count) for what, count in ledger.items()),
     ]

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +49,19 @@ def shared_out(names: Sequence[str], number: int, among: int) -> list[str]:
     return list(names[number::among]) or [names[number % len(names)]]
 
 
+def _summary(document: Json) -> Json:
+    """Return what the judge needs of a request at the end."""
+    none = (document["decision"] or {}).get("none") or {}
+    return {
+        "tier": document["tier"],
+        "status": document["status"],
+        "served": document["status"] in SERVED,
+        "territory": document["territory"],
+        "slot": (document["booking"] or {}).get("slot_id"),
+        "why": none.get("reason"),
+    }
+
+
 class World:
     """The shared state of one run."""
 
@@ -63,6 +77,7 @@ class World:
         self.states: list[tuple[float, int, int]] = []
         self.phase: dict[str, float] = {}
         self.asked: dict[str, str] = {}
+        self.heard: Counter[str] = Counter()
         self.answered = self.repeated = 0
         self.booked_elsewhere: set[int] = set()
         self.mute_told = False
@@ -201,6 +216,7 @@ class World:
 
     def _witness(self, message: Json) -> None:
         """Write an event into the books."""
+        self.heard[message["event"]] += 1
         self.audit.event(message["aggregate"], message["version"])
         document = message["data"]
         match message["event"]:
@@ -287,10 +303,7 @@ class World:
 
     def write(self, wrong: Sequence[str], found: dict[str, Json]) -> None:
         """Leave what was measured for the judge and the report."""
-        requests_seen = {
-            name: {"tier": document["tier"], "status": document["status"], "served": document["status"] in SERVED}
-            for name, document in found.items()
-        }
+        requests_seen = {name: _summary(document) for name, document in found.items()}
         result = {
             "scenario": self.plan.scenario,
             "title": self.story.title,
@@ -306,6 +319,7 @@ class World:
             "gaps": sum(watcher.gaps for watcher in self.watchers),
             "breaks": sum(watcher.breaks for watcher in self.watchers),
             "events": sum(watcher.received for watcher in self.watchers),
+            "heard": dict(self.heard),
             "repeated": self.repeated,
             "counts": self.audit.counts,
             "phase": self.phase,

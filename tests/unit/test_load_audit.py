@@ -1,5 +1,6 @@
 """The load test's own parts: what its auditor holds for proven, whom it invents, whom it refuses to load."""
 
+import itertools
 import random
 from datetime import UTC, datetime
 from typing import Any
@@ -209,17 +210,21 @@ def test_the_same_chance_gives_the_same_people(scenario: str) -> None:
     now = datetime(2026, 11, 23, 9, 40, tzinfo=UTC)
 
     def drawn(seed: int) -> object:
-        rng = random.Random(seed)
+        rng, busy = random.Random(seed), set[int]()
         staff = population.practice(rng, 3, 4, ["69", "01"])
-        slots = [population.slot(staff[0], rng, f"p-{n}", now) for n in range(20)]
+        slots = [population.slot(staff[0], rng, f"p-{n}", now, busy) for n in range(20)]
         return staff, slots, population.request(rng, "c", ["69"])
 
     assert drawn(1) == drawn(1) != drawn(2)
-    rng = random.Random(1)
-    for item in (population.slot(population.practice(rng, 3, 4, ["01"])[0], rng, "p", now) for _ in range(200)):
+    rng, busy, spans = random.Random(1), set[int](), []
+    person = population.practice(rng, 3, 4, ["01"])[0]
+    for item in (population.slot(person, rng, "p", now, busy) for _ in range(50)):
         start, end = datetime.fromisoformat(item["start"]), datetime.fromisoformat(item["end"])
         assert start > now
         assert (end - start).total_seconds() == 900 * item["capacity"]
+        spans.append((start, end))
+    spans.sort()
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8069", "http://localhost:1", "http://[::1]:8069"])
