@@ -43,8 +43,8 @@ LOOK_S: Final = 2.0
 """A dashboard reads its counts every two seconds."""
 EDITOR_S: Final = 4.0
 """How long a regulator waits for an editor's booking page."""
-PROFESSIONAL_PLACES: Final = 6
-"""Places of a professional, of a week's six to eight (S)."""
+PROFESSIONAL_PLACES: Final = 1.5
+"""Places of a professional: one to two a day for the SAS (D: 14 000 professionals, 14 000 to 28 000 places)."""
 BULK: Final = 500
 ZONE_SHARE: Final = 5
 """One desk of five works for the zone of S5."""
@@ -253,7 +253,7 @@ class Practice(Person):
         self.key, self.number = here.plan.practice, next(here.numbers["practice"])
         self.territories = shared_out(here.territories, self.number, self.groups())
         whole = max(1, here.surge.places // self.groups())
-        self.staff = self._staff(max(2, whole // PROFESSIONAL_PLACES))
+        self.staff = self._staff(max(2, round(whole / PROFESSIONAL_PLACES)))
         self.late, first = round(whole * OPENED_LATE), round(whole * (1 - OPENED_LATE))
         self.name = f"charge-{self.rng.getrandbits(48):012x}"
         self.open: dict[str, tuple[int, Json]] = {}

@@ -168,7 +168,7 @@ class World:
         """Let every territory promise where the story says so; a crisis may be declared where it will be."""
         if not self.plan.coordinator or self.plan.policy == "firm":
             return
-        tiers = {"T0": "firm", "T1": self.plan.policy, "T2": self.plan.policy, "T3": self.plan.policy}
+        tiers = {"T0": self.plan.policy, "T1": self.plan.policy, "T2": self.plan.policy, "T3": self.plan.policy}
         changes: Json = {"policy": tiers, "why": "test de charge"}
         if self.story.crisis is not None:
             changes |= {"crisis_allowed": True}

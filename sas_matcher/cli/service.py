@@ -202,7 +202,7 @@ def audit(data: Path | None) -> dict[str, int]:
     async def work(stores: Any) -> dict[str, int]:
         return dict(await stores.ledger.doubles())
 
-    return _with_stores(data, work)
+    return with_stores(data, work)
 
 
 def revoke(key_id: str, data: Path | None) -> None:

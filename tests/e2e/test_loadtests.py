@@ -21,7 +21,7 @@ from sas_matcher.supervise import Service
 from tests.conftest import blocking
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 10
+SECONDS = 6
 START_S = 60
 
 
@@ -59,7 +59,8 @@ def service(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Runni
             assert time.monotonic() < deadline
             running.look()
             time.sleep(0.1)
-        yield Running(running.settings, *blocking(keys(running.settings)), tmp_path / "rapport")
+        regulator, practice = blocking(keys(running.settings))
+        yield Running(running.settings, regulator, practice, tmp_path / "rapport")
 
 
 def ready(port: int) -> bool:
