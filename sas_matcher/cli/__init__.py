@@ -15,6 +15,7 @@ import typer
 from sas_matcher import __version__
 from sas_matcher.cli.accounts import accounts
 from sas_matcher.cli.agenda import agenda
+from sas_matcher.cli.bookings import bookings
 from sas_matcher.cli.consent import consent
 from sas_matcher.cli.crisis import crisis
 from sas_matcher.cli.days import days
@@ -22,6 +23,7 @@ from sas_matcher.cli.en_sus import en_sus
 from sas_matcher.cli.fhir import editor, editors, fhir
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
 from sas_matcher.cli.limits import limits
+from sas_matcher.cli.notify import notify
 from sas_matcher.cli.options import DEFAULT_URL, Data, Json, Key, Url, checked_key
 from sas_matcher.cli.settings import settings
 
@@ -43,6 +45,8 @@ app.add_typer(consent, name="consent")
 app.add_typer(agenda, name="agenda")
 app.add_typer(en_sus, name="en-sus")
 app.add_typer(crisis, name="crisis")
+app.add_typer(bookings, name="bookings")
+app.add_typer(notify, name="notify")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
 app.add_typer(editors, name="editors")

@@ -34,11 +34,13 @@ from sas_matcher.client._documents import (
 from sas_matcher.client._errors import ApiError, ClientError, FieldError, UnreachableError
 from sas_matcher.client._events import Event, EventStream, Gap, Position
 from sas_matcher.client._http import Retry
+from sas_matcher.client._practice import Acceptance, Subscription
 from sas_matcher.client._settings import Setting, SettingChange, SettingChanges
 
 from sas_matcher.client._client import SasClient  # isort: skip  (built on all of the above)
 
 __all__ = [
+    "Acceptance",
     "Agenda",
     "ApiError",
     "Booking",
@@ -72,6 +74,7 @@ __all__ = [
     "SlotOutcome",
     "SlotOutcomes",
     "SlotPage",
+    "Subscription",
     "TablePreview",
     "UnreachableError",
 ]

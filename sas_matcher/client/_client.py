@@ -17,6 +17,7 @@ from sas_matcher.client._crisis import CrisisCalls
 from sas_matcher.client._documents import Booking, Commune, Json, Limit, Me, Request, Slot, SlotOutcomes, SlotPage
 from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
+from sas_matcher.client._practice import PracticeCalls
 from sas_matcher.client._settings import Setting, SettingChanges
 
 TIMEOUT_S = 15.0
@@ -29,7 +30,7 @@ def _new_key() -> str:
     return str(uuid4())
 
 
-class SasClient(AgendaCalls, AskingCalls, CrisisCalls):
+class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
     """Calls the service with one API key; an asynchronous context manager, safe for many tasks at once.
 
     Every method raises ``ApiError`` when the service refuses and ``UnreachableError`` when it does not answer.

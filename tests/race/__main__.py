@@ -1,7 +1,9 @@
-"""Race campaigns: ``./sas race [--long] [--attempts N] [--kills N] [--cuts N] [--seed N]``.
+"""Race campaigns: ``./sas race [--long] [--attempts N] [--kills N] [--cuts N] [--asking N]
+[--seed N]``.
 
 Without options a crowd of 30 000 attempts; ``--long`` is what the service promises, in a quarter of an hour: 100 000
-attempts on few places, 50 kills of its processes under load, 1 000 cut websockets.
+attempts on few places, 50 kills of its processes under load, 1 000 cut websockets, and 1 000 questions en
+sus answered at once over 10 kills.
 """
 
 import argparse
@@ -17,13 +19,14 @@ import structlog
 from adapters.embedded import EmbeddedServers
 from adapters.postgres.schema import migrate_now
 from tests.api import ws_cuts
-from tests.race import kills
+from tests.race import asking_kills, kills
 from tests.race.crowd import Report, campaign
 
 MEDIUM = 30_000
 LONG = 100_000
 LONG_KILLS = 50
 LONG_CUTS = 1_000
+LONG_ASKING = 10
 ROUND = 10_000  # attempts after which a campaign starts again with other chances
 
 
@@ -35,8 +38,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="where the chances begin")
     parser.add_argument("--kills", type=int, metavar="N", help="kill N processes under load")
     parser.add_argument("--cuts", type=int, metavar="N", help="cut N websockets while confirmations flow")
+    parser.add_argument("--asking", type=int, metavar="N", help="kill N processes while 200 doctors answer at once")
     chosen = parser.parse_args()
-    every = chosen.long or (chosen.kills is None and chosen.cuts is None)
+    every = chosen.long or (chosen.kills is None and chosen.cuts is None and chosen.asking is None)
     attempts = chosen.attempts or (LONG if chosen.long else MEDIUM if every else 0)
     failed = 0
     if attempts:
@@ -45,6 +49,8 @@ def main() -> int:
         failed |= cuts(number)
     if number := chosen.kills or (LONG_KILLS if chosen.long else 0):
         failed |= int(kills.main(number, chosen.seed))
+    if number := chosen.asking or (LONG_ASKING if chosen.long else 0):
+        failed |= asking_kills.main(number, chosen.seed)
     return failed
 
 

@@ -75,7 +75,8 @@ from sas_matcher.bootstrap import set_up_logging
 from sas_matcher.config import Settings
 from sas_matcher.supervise import Service
 set_up_logging("warning")
-settings = Settings(port=0, data_dir=Path(sys.argv[1]), territories=tuple(sys.argv[3].split(",")), log_level="warning")
+settings = Settings(port=0, data_dir=Path(sys.argv[1]), territories=tuple(sys.argv[3].split(",")), log_level="warning",
+    webhook_hosts=("127.0.0.1",))
 with Service(settings) as service:
     now = service.settings
     print(json.dumps([now.port, now.database_url, now.redis_url]), flush=True)
