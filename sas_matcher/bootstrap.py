@@ -207,6 +207,7 @@ def api(settings: Settings) -> "FastAPI":
     # the web framework takes 0.8 s to import, which a core that is started again need not wait for
     from adapters.fhir.booking import BookingEntry, Client  # noqa: PLC0415
     from adapters.fhir.server import FhirServer, error_response  # noqa: PLC0415
+    from sas_matcher.api.admission import Admission, Bulk  # noqa: PLC0415
     from sas_matcher.api.app import create_app  # noqa: PLC0415
     from sas_matcher.api.hub import Hub  # noqa: PLC0415
     from sas_matcher.api.wire import Wire  # noqa: PLC0415
@@ -255,6 +256,8 @@ def api(settings: Settings) -> "FastAPI":
                 steering=Steering(stores.ledger, stores.clock),
                 en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
                 territories=territories,
+                admission=Admission(settings.at_once, settings.waiting_room),
+                bulk=Bulk(),
                 crises=Crises(PostgresCrisis(stores.ledger), stores.clock, stores.ids, geography),
                 reviews=Reviews(PostgresCrisis(stores.ledger), stores.clock, geography),
                 national=PostgresNational(stores.ledger),
@@ -295,6 +298,10 @@ class Meter:
         metrics.CERTIFICATES.labels("optimal" if gap == 0 else "gap" if gap > 0 else "fallback").inc()
         if gap > 0:
             metrics.GAP.observe(gap / UNITS_PER_MIN)
+
+    def late(self, what: str) -> None:
+        """Count what did not come in time."""
+        metrics.LATE.labels(what).inc()
 
     def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
         """Count a decision."""

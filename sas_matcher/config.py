@@ -24,6 +24,8 @@ class Settings:
         data_dir: folder of the embedded servers.
         api_workers: processes that serve the API.
         rate, burst: calls a second, and at once, for each API key.
+        at_once: requests for a place that a worker works on at once; those that are less urgent or younger wait.
+        waiting_room: how many of these wait before the least urgent is refused (503, Retry-After).
         sockets: websockets a worker accepts.
         origins: web origins that may open a websocket.
         pool: connections to PostgreSQL for each process.
@@ -57,6 +59,8 @@ class Settings:
     api_workers: int = 1
     rate: float = 100.0
     burst: float = 300.0
+    at_once: int = 64
+    waiting_room: int = 128
     sockets: int = 12_000
     origins: tuple[str, ...] = ()
     pool: int = 12

@@ -10,6 +10,8 @@ _SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30, 300)
 HTTP: Final = Histogram("sas_http_seconds", "HTTP answers", ["route", "method", "status"], buckets=_SECONDS)
 SOCKETS: Final = Gauge("sas_sockets", "Open websockets", multiprocess_mode="livesum")
 PUSHED: Final = Counter("sas_pushed", "Messages pushed on websockets")
+ADMITTED: Final = Counter("sas_admission", "Requests for a place let in or refused in an overload", ["tier", "verdict"])
+LATE: Final = Counter("sas_solver_late", "Solves and plans that did not come in time: the fallback decides", ["what"])
 SLOW_READERS: Final = Counter("sas_slow_readers", "Websockets cut off because their reader was too slow")
 TIME_TO_DECISION: Final = Histogram(
     "sas_time_to_decision_seconds", "From request to decision", ["tier", "verdict"], buckets=_SECONDS

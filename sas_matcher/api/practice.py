@@ -9,6 +9,8 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from sas_matcher.api.auth import Caller
+from sas_matcher.api.edge import SMALL
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
@@ -77,6 +79,19 @@ async def publish(request: Request) -> Response:
     of a booked slot cannot change: withdraw it), other_territory (withdraw it, then publish it there).
     """
     who = await caller(request, Scope.PRACTICE)
+    if not _is_bulk(request):
+        return await _published(request, who)
+    async with wire(request).bulk.turn():
+        return await _published(request, who)
+
+
+def _is_bulk(request: Request) -> bool:
+    """Tell whether a body is large, or may be: those wait for one another."""
+    length = request.headers.get("content-length", "")
+    return not length.isdigit() or int(length) > SMALL
+
+
+async def _published(request: Request, who: Caller) -> Response:
     slots = await read_slots(await request.body())
     results = await wire(request).publishing.publish(who.publisher, slots)
     return json({"counts": _counts(results), "results": results})

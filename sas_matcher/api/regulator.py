@@ -21,6 +21,7 @@ from sas_matcher.api.schemas import (
 )
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope, Visibility
+from sas_matcher.ports import Idempotency
 
 router = APIRouter(prefix="/v1", tags=["régulation"])
 WAIT_S: Final = 2.0  # then 202: the decision is pushed
@@ -45,16 +46,22 @@ async def ask(request: Request) -> Response:
     idempotency = once(request, who, body)
     wish = parse(RequestIn, body)
     row = services.regulating.new_request(wish.model_dump(), who.territories)
+    async with services.admission.admit(row["tier"], (who.key_id, idempotency.key)):
+        return await _asked(request, row, idempotency)
+
+
+async def _asked(request: Request, row: dict[str, Any], idempotency: Idempotency) -> Response:
+    services = wire(request)
     decided = services.hub.expect(row["id"])
     try:
         outcome = await services.regulating.ask(row, idempotency)
         if outcome.replayed:
-            return await _replayed(request, str(outcome.document), who.key_id)
+            return await _replayed(request, str(outcome.document), idempotency.key_id)
         async with asyncio.timeout(WAIT_S):
             return raw(await decided, 201)
     except TimeoutError:
         # the ledger may know what the stream has not told yet (Redis away)
-        document = await services.regulating.document(row["id"], who.key_id)
+        document = await services.regulating.document(row["id"], idempotency.key_id)
         return raw(document, 202 if _open(document) else 201)
     finally:
         services.hub.release(row["id"], decided)

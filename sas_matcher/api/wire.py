@@ -10,6 +10,7 @@ import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
+from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.api.auth import Caller, Gate, Rate, Tickets
 from sas_matcher.api.hub import Hub
 from sas_matcher.domain.agenda import Import
@@ -64,6 +65,8 @@ class Wire:
     regulating: Regulating
     steering: Steering
     en_sus: EnSus
+    admission: Admission
+    bulk: Bulk
     crises: Crises
     reviews: Reviews
     territories: Sequence[str]

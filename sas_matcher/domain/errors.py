@@ -19,6 +19,7 @@ SasError
 ├── TooLargeError          413  too_large            body or list over the limit
 ├── TooManyError           429  too_many_requests    rate limit; `retry_after` seconds
 ├── UnavailableError       503  unavailable          a store is away; nothing was done
+│   └── OverloadedError    503  overloaded           more urgent or older calls go first; `retry_after` seconds
 └── FencedError            —    fenced               this matcher lost its lease; it must stop writing
 ```
 """
@@ -170,6 +171,13 @@ class UnavailableError(SasError):
     status = 503
     code = "unavailable"
     title = "Service momentanément indisponible"
+
+
+class OverloadedError(UnavailableError):
+    """More comes than can be decided: others go first; nothing was done, the same call may be sent again."""
+
+    code = "overloaded"
+    title = "Service saturé"
 
 
 class FencedError(SasError):

@@ -58,6 +58,10 @@ class Watch(Protocol):
         """One batch was solved; ``gap`` as in ``Pick``: 0 proven optimal, else a bound, −1 when unknown."""
         ...
 
+    def late(self, what: str) -> None:
+        """A solve or a plan did not come in time; the fallback decides."""
+        ...
+
     def decided(self, request: OpenRequest, verdict: str, seconds: float) -> None:
         """One request got its verdict, so long after it was created."""
         ...
@@ -150,4 +154,6 @@ class Decider:
             return await self._solver.solve(problem, SOLVE_S)
         except SolveTimeoutError:
             _log.warning("matcher.solver_late", requests=len(problem.penalty), arcs=len(problem.arc_cost))
+            if self._watch:
+                self._watch.late("solve")
             return None

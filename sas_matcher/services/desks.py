@@ -54,8 +54,13 @@ class Round(NamedTuple):
 class Desks:
     """All desks of one matcher. Not thread-safe: one task decides."""
 
-    def __init__(self, elsewhere: PlannerProcess | None, wake: Callable[[], object]) -> None:
-        self._elsewhere, self._wake = elsewhere, wake
+    def __init__(
+        self,
+        elsewhere: PlannerProcess | None,
+        wake: Callable[[], object],
+        late: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._elsewhere, self._wake, self._late = elsewhere, wake, late
         self._desks: dict[str, TerritoryDesk] = {}
         self._opening: dict[str, TerritoryDesk] = {}
         self._opened = 0
@@ -185,6 +190,7 @@ class Desks:
                 self._ready[name] = (task, made)
         except PlanLateError:
             _log.warning("matcher.plan_late", territory=name)
+            self._late("plan")
             self._not_before[name] = now + RETRY_S
         finally:
             if self._desks.get(name) is desk:

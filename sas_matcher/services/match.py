@@ -167,7 +167,7 @@ class Matcher:
         self._remembered: dict[str, tuple[date, bool]] = {}  # whether there are earlier days, as looked up on a day
         self._opening = asyncio.Lock()  # one task opens and closes desks,
         self._deciding = asyncio.Lock()  # and not between a decision and what the ledger says to it
-        self._desks = Desks(solver, self._work.set)
+        self._desks = Desks(solver, self._work.set, watch.late if watch else lambda _: None)
         self._open = OpenRequests(self._work)
         self._decider = Decider(
             clock=clock,

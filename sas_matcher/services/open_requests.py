@@ -1,6 +1,7 @@
 """The open requests of a matcher, each in the one place that says what happens to it next."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -90,8 +91,9 @@ class OpenRequests:
     # -- batches -------------------------------------------------------------------------------------------------
 
     def next_batch(self, territories: Container[str], with_desk: Container[str]) -> list[OpenRequest]:
-        """Take the new ones of some territories, the most urgent first when there are too many for one batch.
+        """Take the new ones of some territories when there are too many for one batch: the most urgent first.
 
+        Of equals the territories take turns, each by age: a crisis in one of them does not make the others wait.
         A promise is a desk's: it waits until its territory has one.
         """
         ready = [
@@ -100,7 +102,12 @@ class OpenRequests:
             if request.territory in territories and (request.promised is None or request.territory in with_desk)
         ]
         if len(ready) > BATCH:
-            ready = sorted(ready, key=lambda r: (TIER_RANK[r.tier], r.created_at, r.id))[:BATCH]
+            turns = Counter[tuple[str, str]]()
+            ranked = []
+            for request in sorted(ready, key=lambda r: (r.created_at, r.id)):
+                turns[request.territory, request.tier] += 1
+                ranked.append((TIER_RANK[request.tier], turns[request.territory, request.tier], request))
+            ready = [request for *_, request in sorted(ranked, key=lambda entry: entry[:2])[:BATCH]]
         for request in ready:
             del self.new[request.id]
         return ready

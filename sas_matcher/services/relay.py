@@ -18,6 +18,8 @@ from sas_matcher.ports import Announcement, Bus, Clock, Ledger
 # A healthy writer needs milliseconds; a bulk of 10 000 places, counted from the instant it came, close to two seconds:
 # swept in the midst of that, all of it would be published twice.
 GRACE: Final = timedelta(seconds=3)
+# A bus that takes its time must not fill the memory of who writes: a minute at 500 requests a second.
+MOST: Final = 100_000
 _FORGET_EVERY_S: Final = 0.2
 _BATCH: Final = 200
 _BYTES: Final = 500_000  # of one round trip: the matcher takes in the first part of a bulk while the rest is written
@@ -36,7 +38,11 @@ class Relay:
         self._done: list[int] = []
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
-        """Queue for publication at once."""
+        """Queue for publication at once; over ``MOST`` they are left to the sweep, which finds them in the outbox."""
+        room = MOST - len(self._queue)
+        if len(announcements) > room:
+            # what is no outbox row would be lost
+            announcements = [a for n, a in enumerate(announcements) if n < room or not a.id]
         if announcements:
             self._queue.extend(announcements)
             self._more.set()

@@ -15,6 +15,7 @@ import pytest
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.policy import DEFAULT_SETTING
+from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import MT_TEXT
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
@@ -25,7 +26,7 @@ from sas_matcher.services.deciding import SolveTimeoutError
 from sas_matcher.services.desks import PlanLateError
 from sas_matcher.services.match import Matcher
 from solver import Plan, Problem, solve
-from tests.matching_cases import LYON, NOW
+from tests.matching_cases import LYON, NOW, request
 
 ALL = ("69", "38")
 
@@ -308,8 +309,12 @@ class Counts:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, str, int]] = []
+        self.late_ones: list[str] = []
         self.verdicts: list[str] = []
         self.states: list[tuple[int, int]] = []
+
+    def late(self, what: str) -> None:
+        self.late_ones.append(what)
 
     def batch(self, size: int, arcs: int, seconds: float, method: str, gap: int) -> None:
         assert seconds >= 0
@@ -454,6 +459,20 @@ async def test_the_batch_limit_keeps_the_most_urgent(stage: Stage, monkeypatch: 
     async with stage.running() as ledger:
         await until(lambda: len(ledger.told) == 6)
         assert [sorted(batch) for batch in ledger.batches] == [["T0-2", "T0-5", "T1-3"], ["T2-1", "T3-0", "T3-4"]]
+
+
+def test_a_crisis_in_one_territory_does_not_make_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Territories take turns within a tier, each by age; tiers still come first."""
+    monkeypatch.setattr(open_requests, "BATCH", 5)
+    waiting = open_requests.OpenRequests(asyncio.Event())
+    for number in range(20):
+        waiting.add(request(f"crisis{number}", tier=Tier.T2, created_at=NOW - 100 + number))
+    waiting.add(request("urgent", tier=Tier.T1, created_at=NOW))
+    for number in range(2):
+        waiting.add(request(f"calm{number}", territory="38", tier=Tier.T2, created_at=NOW + number))
+    taken = [r.id for r in waiting.next_batch(ALL, ())]
+    assert taken == ["urgent", "crisis0", "calm0", "crisis1", "calm1"]
+    assert [r.id for r in waiting.next_batch(ALL, ())] == [f"crisis{n}" for n in range(2, 7)]
 
 
 async def test_a_request_past_its_deadline_is_dropped_and_does_not_hold_up_others(
@@ -663,6 +682,7 @@ async def test_a_late_solver_means_tier_greedy_and_says_so(stage: Stage, monkeyp
         assert {name: ledger.held(name) for name in ledger.requests} == {"T0": 1, "T1": 2, "T2": None}
         assert {(d["method"], d["gap_min"]) for d in ledger.decisions.values()} == {("greedy", None)}
         assert solver.asked == 1 and stage.watch.batches[0][2:] == ("greedy", -1)
+        assert stage.watch.late_ones == ["solve"]
 
 
 async def test_a_batch_out_of_time_keeps_what_it_has_and_says_what_that_may_miss(

@@ -1,10 +1,14 @@
 """The relay: who publishes what, and when another may take over."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
+
 from sas_matcher.ports import Announcement, Bus, Ledger
+from sas_matcher.services import relay as relaying
 from sas_matcher.services.relay import Relay
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -60,3 +64,23 @@ async def test_a_bulk_goes_out_in_parts_and_in_order() -> None:
     while batch := relay._next_batch():
         trips.append([a.id for a in batch])
     assert trips == [[0, 1, 2], [3, 4, 5, 6, 7, 8]]
+
+
+async def test_a_slow_bus_does_not_fill_the_memory_of_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the bound rows are left to the sweep, which finds them in the outbox; what is no row is kept."""
+    monkeypatch.setattr(relaying, "MOST", 3)
+    rows = [said(number, 10) for number in range(1, 6)]
+    store = Store(rows)
+    relay = Relay(cast(Bus, store), store)
+    relay.ledger = cast(Ledger, store)
+    relay.announce(rows)
+    relay.announce([said(0, 10)])
+    publishing = asyncio.create_task(relay.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert store.trips == [[1, 2, 3, 0]]
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    await relay.forget_published()
+    assert await relay.sweep() == 2
+    assert (store.trips[-1], store.outbox) == ([4, 5], [])
