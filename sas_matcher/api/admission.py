@@ -20,7 +20,16 @@ from sas_matcher.domain.errors import OverloadedError
 from sas_matcher.domain.vocabulary import Tier
 
 AT_ONCE: Final = 64
-"""Requests in the works of one worker, as in the closed loop of ``./sas bench``: 110 ms each at 584 a second."""
+"""Requests in the works of one worker at the most, as in the closed loop of ``./sas bench`` (110 ms each)."""
+
+FEWEST: Final = 4
+TARGET_S: Final = 0.3
+"""Fewer are let in at once while they take longer than this: on a slower machine, or beside a busy one, the same number
+in the works is a longer wait for everybody, and urgent requests shall have their answer within a second (p99)."""
+
+CUT: Final = 0.8
+"""What is left of the number when they take too long, once for each time that one takes; it grows by one in that time
+(additive increase, multiplicative decrease: Chiu and Jain 1989)."""
 
 URGENT_EXTRA: Final = 32
 """So many more for T0 and T1: they do not wait behind those that take long (a matcher that is started again)."""
@@ -45,7 +54,8 @@ class _Waiter:
     rank: int
     since: float
     number: int
-    gate: asyncio.Future[None] = field(compare=False)
+    # None: its turn; or why it is refused
+    gate: asyncio.Future[OverloadedError | None] = field(compare=False)
 
 
 class Admission:
@@ -59,6 +69,7 @@ class Admission:
         self._numbers = 0
         self._gap_s = 1.0 / 400
         self._left_at: float | None = None
+        self._limit, self._cut_at = float(at_once), 0.0
 
     @property
     def working(self) -> int:
@@ -89,46 +100,60 @@ class Admission:
             self._working += 1
         self._first_try.pop(once, None)
         metrics.ADMITTED.labels(tier, "admitted").inc()
+        began = asyncio.get_running_loop().time()
         try:
             yield
         finally:
+            self._learn(began, asyncio.get_running_loop().time())
             self._leave()
+
+    def _learn(self, began: float, now: float) -> None:
+        """Let fewer in at once when they take too long, more when all that may are in and they do not."""
+        if now - began > TARGET_S:
+            if began >= self._cut_at:  # whoever came before the last cut says nothing about it
+                self._limit = max(float(min(FEWEST, self._at_once)), self._limit * CUT)
+                self._cut_at = now
+        elif self._working >= self._limit - 1:
+            self._limit = min(float(self._at_once), self._limit + 1 / self._limit)
 
     def _may_enter(self, tier: str) -> bool:
         if tier in _URGENT:
             # nobody less urgent is ahead of them; others as urgent are, where any wait
             ahead = bool(self._waiting) and self._waiting[0].rank <= _RANK[Tier(tier)]
-            return self._working < self._at_once + self._extra and not ahead
-        return self._working < self._at_once and not self._waiting
+            return self._working < self._most(urgent=True) and not ahead
+        return self._working < self._most(urgent=False) and not self._waiting
+
+    def _most(self, *, urgent: bool) -> int:
+        limit = int(self._limit)
+        # as large a share of what is let in now as of what may be let in at the most
+        return limit + -(-self._extra * limit // self._at_once) if urgent else limit
 
     async def _wait(self, tier: Tier, since: float, once: tuple[str, str]) -> None:
         self._numbers += 1
-        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        gate: asyncio.Future[OverloadedError | None] = asyncio.get_running_loop().create_future()
         mine = _Waiter(_RANK[tier], since, self._numbers, gate)
         heapq.heappush(self._waiting, mine)
         if len(self._waiting) > self._room:
             last = max(self._waiting)
             self._remove(last)
-            last.gate.set_exception(self._refusal(last))
+            if not last.gate.done():  # else it has hung up, or has waited long enough
+                last.gate.set_result(self._refusal(last))
         try:
             async with asyncio.timeout(PATIENCE_S[tier]):
-                await gate
+                refusal = await gate
         except TimeoutError:
-            if gate.done() and not gate.cancelled() and gate.exception() is None:
-                return  # its turn came in the same instant
+            # a turn that came in the same instant counts
+            refusal = gate.result() if gate.done() and not gate.cancelled() else self._refusal(mine)
             self._remove(mine)
-            refusal = self._refusal(mine)
-            self._refused(tier, once, since)
-            raise refusal from None
-        except OverloadedError:
-            self._refused(tier, once, since)
-            raise
-        except BaseException:
-            # the caller hung up: a place that was given meanwhile goes to the next
+        except asyncio.CancelledError:
+            # the caller hung up: a turn that was given meanwhile goes to the next
             self._remove(mine)
-            if gate.done() and not gate.cancelled() and gate.exception() is None:
+            if gate.done() and not gate.cancelled() and gate.result() is None:
                 self._leave()
             raise
+        if refusal is not None:
+            self._refused(tier, once, since)
+            raise refusal
 
     def _refused(self, tier: Tier, once: tuple[str, str], since: float) -> None:
         metrics.ADMITTED.labels(tier, "refused").inc()
@@ -164,8 +189,7 @@ class Admission:
                 first.gate.set_result(None)
 
     def _fits(self, waiter: _Waiter) -> bool:
-        urgent = waiter.rank <= _RANK[Tier.T1]
-        return self._working < self._at_once + self._extra * urgent
+        return self._working < self._most(urgent=waiter.rank <= _RANK[Tier.T1])
 
 
 class Bulk:

@@ -10,6 +10,7 @@ import pytest
 from sas_matcher.api import admission
 from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.domain.errors import OverloadedError
+from sas_matcher.domain.vocabulary import Tier
 
 
 class Door:
@@ -113,11 +114,33 @@ async def test_who_comes_back_is_as_old_as_the_first_try(door: Door) -> None:
 
 
 async def test_nobody_waits_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(admission.PATIENCE_S, "T3", 0.01)
+    monkeypatch.setitem(admission.PATIENCE_S, Tier.T3, 0.01)
     await door.come("T2a", "T2b", "T3c")
     await door._tasks["T3c"]
     assert "T3c" in door.refused
     assert door.admission.waiting == 0
+
+
+async def test_fewer_are_let_in_while_they_take_too_long_and_more_when_they_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door = Door(at_once=10, room=100, urgent_extra=5)
+    monkeypatch.setattr(admission, "TARGET_S", -1.0)
+    for number in range(60):
+        await door.come(f"T2-{number}")
+        await door.go(f"T2-{number}")
+    await door.come(*(f"T2+{number}" for number in range(10)), "T1-a", "T1-b", "T1-c")
+    # never fewer than some, and urgent ones half as many again
+    assert (len(door.inside), door.inside[-1]) == (admission.FEWEST + 2, "T1-b")
+    monkeypatch.setattr(admission, "TARGET_S", 60.0)
+    for _ in range(200):
+        name = door.inside[0]
+        await door.go(name)
+        await door.come(f"T2*{name}"[:24] + str(_))
+    assert len([name for name in door.inside if name.startswith("T2")]) == 10
+    for task in door._tasks.values():
+        task.cancel()
+    await asyncio.gather(*door._tasks.values(), return_exceptions=True)
 
 
 async def test_who_hangs_up_leaves_the_place_to_the_next(door: Door) -> None:
