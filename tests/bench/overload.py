@@ -154,7 +154,7 @@ async def _kept(url: str, runs: Sequence[str]) -> set[str]:
 
 
 def recovered_s(before: Sequence[Seen], calm: Sequence[Seen]) -> float:
-    """Return after how many seconds of the calm run all is as before: nobody refused, nobody slower than anybody then."""
+    """Return after how many seconds of the calm run all is as before: nobody refused, nobody slower than then."""
     normal = max(one.ms for one in before)
     return max((one.at + one.ms / 1e3 for one in calm if one.status != 201 or one.ms > normal), default=0.0)
 
