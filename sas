@@ -251,7 +251,8 @@ case $command in
         prepare dev
         cd "$root"
         # three at a time: tests mostly wait for servers; a file stays together, with the service that it shares
-        exec "$py" -m pytest -n 3 --dist loadfile "$@"
+        # (the order of files is ours: see tests/conftest.py)
+        exec "$py" -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
         ;;
     race | bench)
         prepare dev

@@ -405,7 +405,13 @@ def test_ctrl_c_in_a_replay_leaves_nothing(run: Any, tmp_path: Path, monkeypatch
 
 def test_days_are_compared_by_real_replays(run: Any, tmp_path: Path) -> None:
     """Without ``--policies``: those that the service has."""
-    code, out, err = run("compare", str(SAMPLE / "day.jsonl"), "--out", str(tmp_path / "r"))
+    events = (
+        published(at("07:00"), "near", at("09:00")),
+        created(at("08:00"), "r1", at("12:00"), tier="T0"),
+        created(at("08:01"), "r2", at("12:00")),
+    )
+    write_day(tmp_path / "day.jsonl", day_of(*events))
+    code, out, err = run("compare", str(tmp_path / "day.jsonl"), "--out", str(tmp_path / "r"))
     assert (code, err) == (0, "")
     assert f"1 journée, {', '.join(laboratory.REPLAYABLE)}." in out
 
