@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["en sus"])
 _KIND = re.compile(r"^(steps\.\d+)\.(?:ask|tell)(?=\.)")
 
 
-def _read_ladder(body: bytes) -> LadderIn:
+def read_ladder(body: bytes) -> LadderIn:
     """Read a ladder; what is wrong with a step is named as it was sent, without the kind that pydantic adds."""
     try:
         return parse(LadderIn, body)
@@ -146,7 +146,7 @@ async def put_ladder(request: Request, code: str) -> Response:
     """Replace the ladder; who, when and why is written down and told to the territory's keys."""
     who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
     body = await request.body()
-    wish = _read_ladder(body)
+    wish = read_ladder(body)
     named = once(request, who, body)
     return json(await wire(request).en_sus.change_ladder(code, wish.rows(), wish.why, wish.version, named))
 

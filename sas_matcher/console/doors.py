@@ -32,7 +32,8 @@ def _safe(path: str) -> str:
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
 
 
-def _is_secure(visit: Visit) -> bool:
+def is_secure(visit: Visit) -> bool:
+    """Tell whether browsers reach this service by https."""
     return visit.request.url.scheme == "https" or visit.site.public_url.startswith("https://")
 
 
@@ -45,7 +46,7 @@ def let_in(visit: Visit, token: str, path: str) -> Response:
 
 def keep(visit: Visit, answer: Response, token: str) -> None:
     """Set the session's cookie: no script reads it, no other site's page sends it, https only where there is any."""
-    secure = _is_secure(visit)
+    secure = is_secure(visit)
     name = SECURE_COOKIE if secure else COOKIE
     answer.set_cookie(name, token, httponly=True, samesite="strict", secure=secure, path="/")
 

@@ -1,14 +1,15 @@
 """The pages of those who steer: what is open now, the map, needs and delays, supply and fairness, the ACI report."""
 
 import asyncio
-from datetime import datetime, time
+from collections.abc import Sequence
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
 from sas_matcher.api.figures import csv_answer
-from sas_matcher.api.wire import JSON, json
+from sas_matcher.api.wire import JSON, Wire, json
 from sas_matcher.console.charts import columns, course_parts, reach
 from sas_matcher.console.site import Entry, Pages
 from sas_matcher.console.steering import WHO, Steering
@@ -17,34 +18,41 @@ from sas_matcher.console.visit import Visit
 pages = Pages(scopes=WHO, entries=(Entry("/pilotage", "Pilotage"),))
 
 
-async def now_of(look: Steering) -> dict[str, Any]:
-    """Return what is to be known of this moment and of today, in the territory that is looked at."""
-    services, zone = look.visit.wire, ZoneInfo(look.record.timezone)
-    midnight = datetime.combine(look.visit.now.astimezone(zone).date(), time(), zone)
-    today = services.figures.span(look.territory, midnight, look.visit.now, look.structures)
-    present = await services.figures.now([look.territory], look.structures)
+async def moment(services: Wire, now: datetime, territory: str, structures: Sequence[str] | None) -> dict[str, Any]:
+    """Return what is to be known of this moment and of today in a territory."""
+    record = services.geography.territories[territory]
+    zone = ZoneInfo(record.timezone)
+    midnight = datetime.combine(now.astimezone(zone).date(), time(), zone)
+    # a second past midnight there is no day yet to count
+    today = services.figures.span(territory, min(midnight, now - timedelta(seconds=1)), now, structures)
+    present = await services.figures.now([territory], structures)
     return {
         "present": present["territories"][0],
         "at": present["at"],
         "today": await services.figures.totals(today),
         "editors": await services.editors.all(),
-        "setting": await services.steering.setting(look.territory),
+        "standing": await services.crises.territory(territory),
+        "record": record,
         "zone": zone,
     }
+
+
+async def _moment(look: Steering) -> dict[str, Any]:
+    return await moment(look.visit.wire, look.visit.now, look.territory, look.structures)
 
 
 @pages.get("/pilotage")
 async def present(visit: Visit) -> Response:
     """Show what is open and free now; the page renews it by itself."""
     look = Steering(visit)
-    return look.show("now.html", **await now_of(look))
+    return look.show("now.html", **await _moment(look))
 
 
 @pages.get("/pilotage/maintenant")
 async def present_part(visit: Visit) -> Response:
     """Show it again."""
     look = Steering(visit)
-    return look.show("_now.html", **await now_of(look))
+    return look.show("_now.html", **await _moment(look))
 
 
 @pages.get("/pilotage/carte")
@@ -99,19 +107,19 @@ async def report(visit: Visit) -> Response:
     look, figures = Steering(visit), visit.wire.figures
     names = ("tiers", "unmet", "unmet-professions", "unmet-hours", "communes", "supply")
     tables = {name: await figures.table(name, look.span) for name in names}
-    changes = await visit.wire.steering.changes(look.territory, None, 200)
+    declared = await visit.wire.crises.log(None, look.territory, None, 200)
     return look.show(
         "report.html",
         tables=tables,
         totals=await figures.totals(look.span),
         fairness=await figures.fairness(look.span),
-        crises=[c for c in changes if c["before"]["crisis"] != c["after"]["crisis"] and _inside(c, look)],
+        declared=[entry for entry in reversed(declared) if _inside(entry, look)],
         zone=ZoneInfo(look.record.timezone),
     )
 
 
-def _inside(change: dict[str, Any], look: Steering) -> bool:
-    return look.span.since <= datetime.fromisoformat(change["at"]) < look.span.until
+def _inside(entry: dict[str, Any], look: Steering) -> bool:
+    return look.span.since <= datetime.fromisoformat(entry["at"]) < look.span.until
 
 
 @pages.get("/pilotage/export")

@@ -1,5 +1,6 @@
 """What all pages of the workplace Pilotage share: which territory, which days, and where else one can go."""
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -89,3 +90,20 @@ class Steering:
         return self.visit.show(
             f"pilotage/{template}", status, look=self, places=PLACES, periods=PERIODS, now=self.visit.now, **values
         )
+
+
+def number_of(text: str, field: str) -> float | int | None:
+    """Return a number that somebody typed, with point or comma; None of nothing.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError as wrong:
+        raise InvalidInputError.of(field, "doit être un nombre") from wrong
+    if not math.isfinite(value):
+        raise InvalidInputError.of(field, "doit être un nombre fini")
+    return int(value) if value.is_integer() else value

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
-from sas_matcher.console import account_pages, pilotage_pages
+from sas_matcher.console import account_pages, crisis_pages, pilotage_pages, settings_pages, wall_pages
 from sas_matcher.console.demo_pages import demo_pages
 from sas_matcher.console.doors import Door, door_pages
 from sas_matcher.console.live import live_route
@@ -27,8 +27,16 @@ def console_routes(
     workplaces = [
         account_pages.administration,
         pilotage_pages.pages,
+        crisis_pages.pages,
+        settings_pages.pages,
+        wall_pages.keeping,
+        wall_pages.wall,
         account_pages.own,
         door_pages(clock, doors),
         *([demo_pages()] if demo else []),
     ]
-    return [*Site(workplaces, public_url, uuid, demo).routes(), live_route(public_url)]
+    return [
+        *Site(workplaces, public_url, uuid, demo).routes(),
+        live_route(public_url),
+        wall_pages.wall_route(public_url),
+    ]
