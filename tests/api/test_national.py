@@ -152,6 +152,13 @@ async def test_a_booking_is_told_from_beginning_to_end(side: Side) -> None:
     kept, cancelled, refused = [await side.book(minutes) for minutes in (30, 60, 90)]
     await side.regulator.act("cancel", await side.request_of(cancelled), {"reason": "patient"})
     assert (await side.practice.post(f"/v1/bookings/{refused}/refuse", {})).status_code == 200
+    accepted, unanswered = [await side.book(minutes, acceptance="explicit") for minutes in (120, 130)]
+    moved = await side.book(150)
+    assert await side.messages(booking_id=accepted) == [], "the practice may still say no"
+    assert (await side.practice.post(f"/v1/bookings/{accepted}/accept")).status_code == 200
+    other = slot(next_spot(side.service.geography), side.service.clock.now() + timedelta(minutes=180))
+    (later,) = await side.practice.publish(other)
+    assert (await side.practice.post(f"/v1/bookings/{moved}/move", {"slot_id": later})).status_code == 200
     side.service.clock.ahead += timedelta(minutes=31)
     for outcome in ("noshow", "fulfilled"):
         assert (await side.practice.post(f"/v1/bookings/{kept}/outcome", {"outcome": outcome})).status_code == 200
@@ -159,6 +166,9 @@ async def test_a_booking_is_told_from_beginning_to_end(side: Side) -> None:
     assert side.platform.told_of(kept) == ["booked", "noshow", "fulfilled"]
     assert side.platform.told_of(cancelled) == ["booked", "cancelled"]
     assert side.platform.told_of(refused) == ["booked", "cancelled"]
+    assert side.platform.told_of(accepted) == ["booked"] and side.platform.told_of(unanswered) == []
+    hours = await side.service.rows("select distinct starts from appointment_message where booking_id = $1", moved)
+    assert side.platform.told_of(moved) == ["booked"] and len(hours) == 2, "told again with its new hour"
     methods = [method for identifier, method, _, _ in side.platform.heard if identifier == kept]
     assert methods == ["POST", "PUT", "PUT"]
     assert {operator for *_, operator in side.platform.heard} == {OPERATOR[1]}

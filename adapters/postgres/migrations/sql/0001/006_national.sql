@@ -48,12 +48,12 @@ begin
         else 'cancelled' end;
     -- what the platform never heard of (booked before the link was on) need not be cancelled there
     if told <> 'booked' and not known then return null; end if;
+    -- of a named professional the profile knows no "pending": it is told once the practice has accepted
+    if told = 'booked' and new.acceptance = 'explicit' and new.accepted_at is null then return null; end if;
     insert into appointment_message (booking_id, number, status, territory, key_id, professional, sos, starts, ends,
         booked_at, state)
     select new.id, (select count(*) + 1 from appointment_message m where m.booking_id = new.id),
-        -- pending: nobody is named, or the practice has yet to accept
-        case when told = 'booked' and (s.professional is null or (new.acceptance = 'explicit' and new.accepted_at is null))
-            then 'pending' else told end,
+        case when told = 'booked' and s.professional is null then 'pending' else told end,
         s.territory, r.key_id, s.professional, s.source_kind = 'sos', s.starts, s.ends, new.firm_at,
         case when s.professional is null and s.source_kind <> 'sos' then 'impossible' else 'waiting' end
     -- a place that another editor published is booked there: that editor tells it
