@@ -23,7 +23,7 @@ AT_ONCE: Final = 64
 """Requests in the works of one worker at the most, as in the closed loop of ``./sas bench`` (110 ms each)."""
 
 FEWEST: Final = 4
-TARGET_S: Final = 0.3
+TARGET_S: Final = 0.2
 """Fewer are let in at once while they take longer than this: on a slower machine, or beside a busy one, the same number
 in the works is a longer wait for everybody, and urgent requests shall have their answer within a second (p99)."""
 

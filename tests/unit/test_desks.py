@@ -16,6 +16,7 @@ from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.pairs import Codes, Requests, Slots
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.services.desks import RETRY_S, Desks, PlanLateError, PlannerProcess
@@ -259,3 +260,26 @@ async def test_who_lost_his_place_does_not_take_that_of_another_promise() -> Non
         decided = scene.decide(NOW + 1)
         assert all(d.slot_id != 2 or d.request_id == keeper for d in decided)
     assert not scene.desks.has_work(NOW + 1)
+
+
+def test_a_place_kept_for_urgent_requests_is_paired_with_the_others_when_it_is_released() -> None:
+    """Who waits at a desk gets nothing of a kept place that comes; an urgent one does; released, it is everybody's."""
+    kept = [n for n in range(1, 200) if lots(np.array([n]))[0] < 30][:2]
+    scene = Scene(PRESETS["promise"])
+    scene.desk.terms = replace(scene.desk.terms, urgent_reserve_pct=30)
+    assert [d.what for d in scene.call(request("waits"))] == ["none"]
+    scene.publish(*(place(n, 120) for n in kept))
+    scene.market.reserve({"69": 30})
+    later = NOW + 60
+    assert [d.request_id for d in scene.decide(later) if d.what == "promise"] == []
+    urgent = request("urgent", Tier.T1, created_at=later, minutes=240)
+    assert [(d.what, d.slot_id in kept) for d in scene.call(urgent, now=later) if d.request_id == "urgent"] == [
+        ("promise", True)
+    ]
+    free = next(n for n in kept if scene.market.left_of(n) > 0)
+    hour_before = NOW + 120 * 60 - RELEASE_S
+    scene.desks.release(free)
+    given = [
+        (d.what, d.slot_id) for now in (hour_before, NOW + 5400) for d in scene.decide(now) if d.request_id == "waits"
+    ]
+    assert given and given[-1][1] == free
