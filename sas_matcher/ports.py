@@ -303,7 +303,8 @@ class Ledger(Protocol):
     ) -> list[tuple[str, int, str, dict[str, Any]]]:
         """Return what a source has published: record, seats left, status, and counts.
 
-        Counts: ``taken`` for sure, ``arrived``, ``missed``, ``handed_back`` (None: not yet).
+        Counts: ``taken`` for sure, ``held`` and ``promised`` (either may yet go), ``arrived``, ``missed``,
+        ``handed_back`` (None: not yet).
         """
         ...
 

@@ -359,7 +359,9 @@ class MemoryLedger:
 
     def _counts(self, slot: Slot) -> dict[str, Any]:
         counts = zip(("taken", "arrived", "missed"), practice.slot_counts(self.tables, slot.id), strict=True)
-        return {**dict(counts), "handed_back": slot.handed_back}
+        states = [b.state for b in self.tables.seats.get(slot.id, {}).values()]
+        unsure = {state: states.count(state) for state in ("held", "promised")}
+        return {**dict(counts), **unsure, "handed_back": slot.handed_back}
 
     async def offers(self, *args: Any) -> list[tuple[str, int]]:
         """Return (record, seats left) of live places; arguments as in the query ``offers``."""

@@ -109,6 +109,7 @@ class AskingTables:
                 **{n: getattr(request, n) for n in ("profession", "needs", "age_band", "tier", "deadline")},
                 "own_patient": request.mt is not None and request.mt == overflow["professional"],
                 **{name: getattr(q, name) for name in ("asked_at", "answered_at", "booking_id")},
+                "answer_by": q.answer_by if q.state == "asked" else None,
             }
         ).decode()
 

@@ -96,8 +96,11 @@ select source, professional, structure from slot where id = $1
 -- name: slots_of_source
 -- What a source has published, by start.
 select place_json(s)::text as record, greatest(0, place_left(s)) as left, status, (
-        select json_build_object('taken', c.taken, 'arrived', c.arrived, 'missed', c.missed, 'handed_back', s.handed_back)
-        from slot_counts(s.id) c)::text as counts
+        select json_build_object('taken', c.taken, 'held', k.held, 'promised', k.promised, 'arrived', c.arrived,
+            'missed', c.missed, 'handed_back', s.handed_back)
+        from slot_counts(s.id) c, (
+            select count(*) filter (where b.state = 'held') as held, count(*) filter (where b.state = 'promised') as promised
+            from booking b where b.slot_id = s.id and b.ended_at is null) k)::text as counts
 from slot s
 where source = $1 and starts >= $2 and starts < $3
   and ($4::text[] is null or professional = any($4) or structure = any($5::text[])) and id > $6

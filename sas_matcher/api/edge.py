@@ -21,7 +21,7 @@ from sas_matcher.domain.errors import SasError, TooLargeError
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024
 _BULKY: Final = frozenset({"/v1/slots", "/v1/slots/withdraw"})
-_TABLE: Final = re.compile(r"/v1/agendas/[^/]{1,40}/csv")
+_TABLE: Final = re.compile(r"/(?:v1|cabinet)/agendas/[^/]{1,40}/csv")
 _FRAMES: Final = 8  # innermost calls that are logged of an unexpected error
 # strict by default: answers are data, pages bring their own policy
 _HEADERS: Final = (

@@ -74,7 +74,7 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
             return json({"service": "sas_matcher", "version": __version__, **links})
         if visit.account is None:
             return visit.go("/demo" if visit.site.demo else "/connexion")
-        return visit.go(visit.site.home_of(visit.caller.scope))
+        return visit.go(visit.site.home_of(visit.caller.role))
 
     @pages.get("/connexion")
     async def door(visit: Visit) -> Response:

@@ -15,13 +15,13 @@ from sas_matcher.console import words
 from sas_matcher.console.static_files import serve_static, static_url
 from sas_matcher.console.visit import AUTO, Visit, csrf_of, same_origin, session_token
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, SasError
-from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 
 Handler = Callable[[Visit], Awaitable[Response]]
 
 
 class Entry(NamedTuple):
-    """An entry of the navigation, shown to those of a scope."""
+    """An entry of the navigation, shown to those who may open it."""
 
     path: str
     title: str
@@ -32,14 +32,19 @@ class Pages:
     """The pages of one workplace: handlers by address, and who may open them.
 
     Attributes:
-        scopes: whose pages they are; none: anybody who is signed in. ``open_to_all``: nobody needs to be.
+        scopes, roles: whose pages they are; none: anybody who is signed in. ``open_to_all``: nobody needs to be.
         entries: what the navigation shows of them.
     """
 
     scopes: tuple[Scope, ...] = ()
+    roles: tuple[Role, ...] = ()
     entries: tuple[Entry, ...] = ()
     open_to_all: bool = False
     handlers: list[tuple[str, str, Handler]] = field(default_factory=list)
+
+    def are_for(self, role: Role) -> bool:
+        """Tell whether somebody of a role may open them."""
+        return not (self.scopes or self.roles) or role in self.roles or SCOPE_OF_ROLE[role] in self.scopes
 
     def get(self, path: str) -> Callable[[Handler], Handler]:
         """Serve a page, or a part of one."""
@@ -74,7 +79,7 @@ def _environment() -> Environment:
     )
     env.globals |= {"static": static_url, "words": words}
     env.filters |= {
-        name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until", "number")
+        name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until", "number", "local")
     }
     return env
 
@@ -95,6 +100,7 @@ class Site:
         self.workplaces = workplaces
         self.public_url = public_url
         self.demo = demo
+        self.uuid = uuid
         self._env = _environment()
         self._env.globals |= {"once": uuid, "demo": demo}
 
@@ -102,13 +108,13 @@ class Site:
         """Return a template, filled."""
         return self._env.get_template(template).render(**values)
 
-    def entries_for(self, scope: Scope) -> list[Entry]:
-        """Return the navigation of a scope, in the order of the workplaces."""
-        return [e for pages in self.workplaces for e in pages.entries if not pages.scopes or scope in pages.scopes]
+    def entries_for(self, role: Role) -> list[Entry]:
+        """Return the navigation of a role, in the order of the workplaces."""
+        return [entry for pages in self.workplaces if pages.are_for(role) for entry in pages.entries]
 
-    def home_of(self, scope: Scope) -> str:
-        """Return where people of a scope begin."""
-        return next((entry.path for entry in self.entries_for(scope)), "/compte")
+    def home_of(self, role: Role) -> str:
+        """Return where people of a role begin."""
+        return next((entry.path for entry in self.entries_for(role)), "/compte")
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of all pages and files."""
@@ -143,7 +149,7 @@ class Site:
         if not pages.open_to_all:
             if visit.account is None:
                 raise NotAuthenticatedError("Connectez-vous pour voir cette page.")
-            if pages.scopes and caller_of(visit.account.key).scope not in pages.scopes:
+            if not pages.are_for(caller_of(visit.account.key).role):
                 raise NotAllowedError("Cette page n'est pas ouverte à votre rôle.")
             visit.wire.gate.spend(visit.account.key.id)
         if request.method == "POST":

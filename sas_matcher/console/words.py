@@ -1,6 +1,6 @@
 """The field's words as pages say them, and how hours, delays and distances are written in French."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -84,7 +84,39 @@ AGES: Final[dict[str, str]] = {
     "adulte": "Adulte",
     "senior": "Personne âgée",
 }
+PLACES: Final[dict[str, str]] = {
+    "free": "libre",
+    "held": "un régulateur l'examine",
+    "booked": "réservée",
+    "closed": "fermée",
+    "handed_back": "rendue au cabinet",
+    "withdrawn": "retirée",
+}
+"""What a practice's place is (see ``cabinet.board.Place.state``)."""
+VISIBILITIES: Final[dict[str, str]] = {
+    "snp": "Régulateurs du SAS",
+    "cpts": "Régulateurs et membres de la CPTS",
+    "pro": "Tous les professionnels",
+    "public": "Tout le monde",
+}
+COUNTS: Final[dict[str, str]] = {"patients": "patients", "visits": "visites à domicile", "children": "enfants"}
+PERIODS: Final[dict[str, str]] = {"day": "jour", "half_day": "demi-journée"}
+GONE: Final[dict[str, str]] = {
+    "cancelled": "Annulé",
+    "refused": "Refusé",
+    "withdrawn": "Place retirée",
+    "replaced": "Déplacé",
+    "displaced": "Déplacé",
+    "lapsed": "Non confirmé",
+}
+"""How a booking of a practice ended."""
+SHORT_MODES: Final[dict[str, str]] = {"cabinet": "cabinet", "tele": "téléc.", "visite": "visite"}
 PARIS: Final = ZoneInfo("Europe/Paris")
+WEEKDAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
+_MONTHS: Final = (
+    *("janvier", "février", "mars", "avril", "mai", "juin"),
+    *("juillet", "août", "septembre", "octobre", "novembre", "décembre"),
+)
 _DAYS: Final = ("lun.", "mar.", "mer.", "jeu.", "ven.", "sam.", "dim.")
 
 
@@ -106,6 +138,17 @@ def hour(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
     return f"{_instant(value).astimezone(zone):%-H h %M}"
 
 
+def hour_text(value: str) -> str:
+    """Return a wall-clock time as one says it: ``08:30`` → ``8 h 30``."""
+    hours, _, minutes = value.partition(":")
+    return f"{int(hours)} h {minutes}"
+
+
+def local(value: str) -> str:
+    """Return a wall-clock time of an agenda: ``2026-12-24T12:00`` → ``24/12/2026 12 h 00``."""
+    return f"{date.fromisoformat(value[:10]):%d/%m/%Y} {hour_text(value[11:16])}"
+
+
 def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
     """Return a day and hour as one says them: ``aujourd'hui 14 h 05``, ``demain 9 h 00``, ``jeu. 3/12 9 h 00``."""
     local, today = _instant(value).astimezone(zone), now.astimezone(zone).date()
@@ -113,6 +156,13 @@ def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
     named = {-1: "hier", 0: "aujourd'hui", 1: "demain"}
     day = named.get(days) or f"{_DAYS[local.weekday()]} {local.day}/{local.month}"
     return f"{day} {hour(local, zone)}"
+
+
+def day(value: date, today: date) -> str:
+    """Return a day as one says it: ``Aujourd'hui, jeudi 26 novembre``."""
+    named = {-1: "Hier, ", 0: "Aujourd'hui, ", 1: "Demain, "}.get((value - today).days, "")
+    text = f"{named}{WEEKDAYS[value.weekday()]} {value.day} {_MONTHS[value.month - 1]}"
+    return text[0].upper() + text[1:]
 
 
 def span(minutes: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
-from sas_matcher.console import account_pages, crisis_pages, pilotage_pages, settings_pages, wall_pages
+from sas_matcher.console import account_pages, cabinet, crisis_pages, pilotage_pages, settings_pages, wall_pages
 from sas_matcher.console.demo_pages import demo_pages
 from sas_matcher.console.doors import Door, door_pages
 from sas_matcher.console.live import live_route
@@ -25,6 +25,7 @@ def console_routes(
         doors: other ways to sign in (see ``doors``).
     """
     workplaces = [
+        cabinet.pages,
         account_pages.administration,
         pilotage_pages.pages,
         crisis_pages.pages,

@@ -13,12 +13,20 @@ from sas_matcher.domain.agenda import QUICK, SHOWN, Import, Piece
 from sas_matcher.domain.errors import ConflictError, IdempotencyError, InvalidInputError, NotFoundError
 from sas_matcher.ports import AgendaRecord, Clock
 from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
-from sas_matcher.services.agenda_week import NO_EXTRAS, pieces_of, pruned, quick_hours, text_of, week_of
+from sas_matcher.services.agenda_week import (
+    MOST_QUICK,
+    NO_EXTRAS,
+    pieces_of,
+    pruned,
+    quick_hours,
+    text_of,
+    week_of,
+    with_single,
+)
 from sas_matcher.services.publish import Publisher
 
 FEED: Final = "feed"  # origin of what an agenda follows
 MOST_AGENDAS: Final = 500  # of one source: a gestionnaire with forty centres and a dozen professionals each
-MOST_QUICK: Final = 100  # quick places and stops that an agenda keeps at a time
 _TRIES: Final = 4  # writers of one agenda at the same time
 _AT_ONCE: Final = 4  # agendas that one stop changes side by side: a third of the ledger's connections
 _SOON: Final = timedelta(minutes=5)  # any time that may be published
@@ -281,9 +289,34 @@ class Agendas:
 
         def change(known: dict[str, Any] | None) -> dict[str, Any]:
             document = known or {}
-            return {**document, "quick": {**document["quick"], "stops": []}}
+            single = [one for one in document["quick"]["stops"] if one.get("single")]
+            return {**document, "quick": {**document["quick"], "stops": single}}
 
         return await self._each(publisher, key_id, names, change)
+
+    async def take_off(
+        self, publisher: Publisher, key_id: str, name: str, spans: Sequence[tuple[datetime, datetime]], *, back: bool
+    ) -> dict[str, Any]:
+        """Take single slots of an agenda off, or put them ``back``; who has a place keeps it, ``go_on`` leaves them.
+
+        Args:
+            publisher: who speaks.
+            key_id: their key, for the trace.
+            name: of the agenda.
+            spans: when they start and end; all that the agenda publishes in that time goes.
+            back: put back what was taken off so.
+
+        Raises:
+            NotFoundError: there is no such agenda.
+            ConflictError: too many at a time.
+        """
+        now = self._clock.now()
+
+        def change(known: dict[str, Any] | None) -> dict[str, Any]:
+            document = pruned(known or {}, self._local(known or {}, now))
+            return with_single(document, [(self._local(document, a), self._local(document, b)) for a, b in spans], back)
+
+        return await self._change(publisher, key_id, name, change)
 
     async def _each(
         self,

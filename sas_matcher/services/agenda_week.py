@@ -20,7 +20,7 @@ from sas_matcher.domain.agenda import (
     Week,
     one_day,
 )
-from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.errors import ConflictError, InvalidInputError
 from sas_matcher.ports import TakenPlage
 from sas_matcher.recurrence import expand
 from sas_matcher.services.publish import OF_AGENDAS
@@ -30,6 +30,7 @@ NO_EXTRAS: Final[Mapping[str, Any]] = {
     "imported": {"origin": None, "at": None, "hours": [], "closures": []},
 }
 QUICK_KEPT: Final = timedelta(hours=48)  # how long a repeated quick action is known, as other Idempotency-Keys
+MOST_QUICK: Final = 100  # quick places and stops that an agenda keeps at a time
 LONGEST_QUICK: Final = timedelta(hours=12)  # a day's work
 _GRID: Final = timedelta(minutes=5)  # quick places of a range that has begun start at the next such mark
 
@@ -158,3 +159,20 @@ def pruned(document: Mapping[str, Any], here: datetime) -> dict[str, Any]:
             "stops": [one for one in quick["stops"] if one["to"] >= text_of(old)],
         },
     }
+
+
+def with_single(document: Mapping[str, Any], spans: Sequence[tuple[datetime, datetime]], back: bool) -> dict[str, Any]:
+    """Return a document with some times taken off one by one, or put ``back``; spans on the wall clock of the place.
+
+    They are stops that say ``single``: who has a place keeps it, and the end of a stop is not theirs.
+
+    Raises:
+        ConflictError: more than ``MOST_QUICK`` stops at a time.
+    """
+    named = [(text_of(start), text_of(end)) for start, end in spans]
+    left = [one for one in document["quick"]["stops"] if not one.get("single") or (one["from"], one["to"]) not in named]
+    if not back:
+        left += [{"from": start, "to": end, "booked": "keep", "single": True} for start, end in dict.fromkeys(named)]
+    if len(left) > MOST_QUICK:
+        raise ConflictError(f"{MOST_QUICK} retraits au plus à la fois ; ajoutez plutôt une fermeture à l'agenda.")
+    return {**document, "quick": {**document["quick"], "stops": left}}

@@ -104,7 +104,7 @@ async def test_a_plage_is_counted(scene: Scene, service: Running) -> None:
     assert counted == {"slot_id": plage, "capacity": 4, "taken": 2, "arrived": 1, "missed": 1}
     window = {"from": scene.at(-60).isoformat(), "to": scene.at(60).isoformat()}
     (row,) = (await scene.practice.get("/v1/slots", **window)).json()["slots"]
-    assert row["counts"] == {"taken": 2, "arrived": 1, "missed": 1, "handed_back": None}
+    assert row["counts"] == {"taken": 2, "held": 0, "promised": 0, "arrived": 1, "missed": 1, "handed_back": None}
     problem(await (await service.practice()).post(path, {"arrived": 1}), 404, "not_found")
     problem(await scene.practice.post("/v1/slots/0/arrived", {"arrived": 1}), 422, "invalid_input")
 

@@ -61,8 +61,9 @@ class Person:
         return page
 
     def _heard(self, message: Any) -> None:
-        # a refused call is logged by the browser itself: what the test makes of it is the test's
-        if message.type == "error" and "Failed to load resource" not in message.text:
+        # a refused call is logged by the browser and by htmx: what the test makes of it is the test's
+        refused = "Failed to load resource" in message.text or "Response Status Error Code" in message.text
+        if message.type == "error" and not refused:
             self.browsing.complaints.append(message.text)
 
 

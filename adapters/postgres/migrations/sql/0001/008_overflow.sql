@@ -113,7 +113,8 @@ create function question_json(q question) returns json language sql stable as $$
         'minutes', o.minutes, 'modes', array(select m from unnest(o.modes) m where m = any(r.modes)),
         'profession', r.profession, 'needs', r.needs, 'age_band', r.age_band, 'tier', r.tier, 'deadline', r.deadline,
         'own_patient', r.mt is not null and r.mt = o.professional,
-        'asked_at', q.asked_at, 'answered_at', q.answered_at, 'booking_id', q.booking_id)
+        'asked_at', q.asked_at, 'answer_by', case when q.state = 'asked' then q.answer_by end,
+        'answered_at', q.answered_at, 'booking_id', q.booking_id)
     from overflow o, request r where o.id = q.overflow_id and r.id = q.request_id
 $$;
 

@@ -1,0 +1,317 @@
+"""The day of a practice in a real browser: places, patients, questions, stop; live, by keyboard, for nobody else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from playwright.async_api import Page
+
+from adapters.geo.gazetteer import Commune
+from tests.api.running import Caller, next_spot, rpps, wish
+from tests.browser.desk import NARROW, Browsing, Person, violations
+
+PAGES = (
+    "/cabinet",
+    "/cabinet/agendas",
+    "/cabinet/agendas/cabinet",
+    "/cabinet/accords",
+    "/cabinet/bilan",
+    "/cabinet/equipe",
+)
+PARIS = ZoneInfo("Europe/Paris")
+
+
+class Practice:
+    """A doctor, in a commune of their own, who keeps an agenda here; a regulator of that commune."""
+
+    def __init__(self, browsing: Browsing, spot: Commune, key: Caller, regulator: Caller, number: str) -> None:
+        self.browsing, self.spot, self.key, self.regulator, self.number = browsing, spot, key, regulator, number
+        self.rights: dict[str, Any] = {"professionals": (number,), "source": f"cabinet-{number}"}
+
+    @classmethod
+    async def open(cls, browsing: Browsing, **agenda: Any) -> "Practice":
+        number, spot = rpps(), next_spot(browsing.service.geography)
+        key = await browsing.service.key("professional", professionals=(number,), source=f"cabinet-{number}")
+        self = cls(browsing, spot, key, await browsing.service.regulator(), number)
+        document = {
+            "professional": {"rpps": number, "name": f"Dr Fictif {number[-4:]}"},
+            "source_kind": "liberal",
+            "location": {"lat": spot.lat, "lon": spot.lon, "insee": spot.code, "label": "Cabinet fictif"},
+            "profession": "MG",
+            **agenda,
+        }
+        answer = await key.http.put("/v1/agendas/cabinet", json=document)
+        assert answer.status_code == 200, answer.text
+        return self
+
+    def clock(self, minutes: float) -> str:
+        """Say what the clock of the place shows in so many minutes."""
+        return (self.browsing.service.clock.now() + timedelta(minutes=minutes)).astimezone(PARIS).strftime("%H:%M")
+
+    async def places(self, count: int, first: float, last: float) -> None:
+        """Publish quick places from one minute to another, from now."""
+        body = {"count": count, "start": self.clock(first), "end": self.clock(last)}
+        answer = await self.key.post("/v1/agendas/cabinet/places", body)
+        assert answer.status_code == 200, answer.text
+
+    async def patient(self, **changes: Any) -> str:
+        """Let a regulator find and confirm a place here; returns the request."""
+        asked = await self.regulator.ask(wish(self.spot, **changes))
+        await self.regulator.act("confirm", asked["request_id"])
+        return str(asked["request_id"])
+
+
+@asynccontextmanager
+async def at_work(practice: Practice, role: str = "delegate", **more: Any) -> AsyncIterator[Page]:
+    """A colleague's page of today, listening."""
+    async with practice.browsing.person(role, **practice.rights, **more) as somebody:
+        yield await opened(somebody)
+
+
+async def opened(somebody: Person, path: str = "/cabinet") -> Page:
+    page = await somebody.open(path)
+    await page.locator("#live[data-state=on]").wait_for()
+    return page
+
+
+async def test_the_main_day_by_keyboard(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    async with at_work(practice) as page, at_work(practice, "professional") as colleague:
+        # quick places: A, number, hours, Enter
+        await page.keyboard.press("a")
+        await page.keyboard.type("3")
+        await page.fill("#q-start", practice.clock(20))
+        await page.fill("#q-end", practice.clock(100))
+        await page.keyboard.press("Enter")
+        await page.get_by_text("3 places publiées").wait_for()
+        await page.locator(".chip.free", has_text="0 sur 3").wait_for()
+        assert await violations(page) == []
+        # two bookings arrive by themselves, with a sound once it is asked for
+        await page.locator("h1").click()
+        await page.keyboard.press("s")
+        await page.locator("#sound[aria-pressed=true]").wait_for()
+        rung = int(await page.locator("#board").get_attribute("data-rung") or 0)
+        first = await practice.patient(age_band="enfant")
+        await page.locator("[data-row]", has_text="Plage 1 sur 3").wait_for()
+        await page.locator(f'#board[data-rung="{rung + 1}"]').wait_for()
+        second = await practice.patient()
+        for one in (page, colleague):
+            await one.locator("[data-row]", has_text="Plage 2 sur 3").wait_for()
+        # one is refused with a reason; the colleague's page and the regulator know at once
+        await page.locator("summary", has_text="2 patients").click()
+        await page.locator("details .tag", has_text="Enfant").wait_for()
+        await page.locator("details li", has_text="Enfant").get_by_role("button", name="Refuser").click()
+        await page.get_by_role("heading", name="Refuser ce rendez-vous").wait_for()
+        assert await violations(page) == []
+        await page.keyboard.press("3")
+        for one in (page, colleague):
+            await one.locator(".row.gone .tag", has_text="Refusé").wait_for()
+        assert (await practice.regulator.request(first))["status"] != "firm"
+        # the plage begins: one came
+        browsing.service.clock.ahead += timedelta(minutes=30)
+        await page.evaluate("sas.say('sas-tick')")
+        await page.locator("[data-row]", has_text="Plage 1 sur 3").locator("[data-key=v]").wait_for()
+        await page.locator("[data-row]", has_text="Plage 1 sur 3").focus()
+        await page.keyboard.press("v")
+        await page.locator("[data-row]", has_text="1 venu").wait_for()
+        assert (await practice.regulator.request(second))["status"] == "fulfilled"
+        await colleague.locator("[data-row]", has_text="1 venu").wait_for()
+
+
+async def test_single_places_bookings_and_the_stop(browsing: Browsing) -> None:
+    now = browsing.service.clock.now().astimezone(PARIS)
+    tomorrow = (now + timedelta(days=1)).date().isoformat()
+    hours = [
+        {"id": "demain", "first": tomorrow, "start": "09:00", "end": "10:00", "each_min": 30},
+        {"id": "bientot", "first": now.date().isoformat(), "start": _at(now, 20), "end": _at(now, 40), "each_min": 20},
+    ]
+    practice = await Practice.open(browsing, hours=hours, acceptance="explicit", accept_min=10)
+    async with at_work(practice) as page:
+        # a booking that is to be accepted: the countdown, then O; it begins, and nobody came: L
+        request = await practice.patient(delay="1H")
+        row = page.locator(".asked [data-row]")
+        await row.locator("[data-until]", has_text="min").wait_for()
+        assert await violations(page) == []
+        await page.keyboard.press("o")
+        await page.get_by_text("Rendez-vous accepté").wait_for()
+        await row.wait_for(state="detached")
+        browsing.service.clock.ahead += timedelta(minutes=25)
+        await page.evaluate("sas.say('sas-tick')")
+        await page.locator(".row.due").focus()
+        await page.keyboard.press("l")
+        await page.locator(".row.noshow").wait_for()
+        assert (await practice.regulator.request(request))["status"] == "noshow"
+        # a place is taken off in two clicks, and put back; the other stays
+        half_past = page.locator("label.chip", has_text="9 h 30")
+        await half_past.click()
+        await page.get_by_role("button", name="Retirer les places cochées").click()
+        await page.locator("label.chip.withdrawn", has_text="9 h 30").wait_for()
+        assert await page.locator("label.chip.free").count() == 1
+        # everything stops, and goes on; what was taken off by hand stays off
+        await page.locator("h1").click()
+        await page.keyboard.press("x")
+        await page.get_by_role("heading", name="Tout arrêter jusqu'à minuit ?").wait_for()
+        assert await violations(page) == []
+        await page.keyboard.press("1")
+        await page.get_by_text("aucune place n'est proposée").wait_for()
+        await page.get_by_role("button", name="Reprendre").click()
+        await page.get_by_text("Reprise").wait_for()
+        await page.locator("label.chip.withdrawn", has_text="9 h 30").click()
+        await page.get_by_role("button", name="Les remettre").click()
+        await page.locator("label.chip.free", has_text="9 h 30").wait_for()
+
+
+def _at(now: datetime, minutes: int) -> str:
+    return (now + timedelta(minutes=minutes)).strftime("%H:%M")
+
+
+async def test_a_question_en_sus_is_answered_with_one_key(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    ladder = {"steps": [{"kind": "ask", "name": "Cabinets", "waves": 1, "at_once": 3, "wait_min": 5}], "why": "essai"}
+    ars = await browsing.service.key("ars", territories=(practice.spot.territory,))
+    path = f"/v1/territories/{practice.spot.territory}/ladder"
+    answer = await ars.http.put(path, json=ladder, headers={"Idempotency-Key": f"echelle-{practice.number}"})
+    assert answer.status_code == 200, answer.text
+    async with browsing.person("professional", **practice.rights) as doctor:
+        page = await opened(doctor, "/cabinet/accords")
+        await page.fill("#o-from", "00:00")
+        await page.fill("#o-to", "23:59")
+        for day in ("samedi", "dimanche"):
+            await page.get_by_label(day).check()
+        await page.get_by_role("button", name="Donner l'accord").click()
+        await page.get_by_role("status").get_by_text("Accord en vigueur").wait_for()
+        await page.get_by_role("button", name="Poser la limite").click()
+        await page.get_by_role("status").get_by_text("Limite en vigueur").wait_for()
+        assert await violations(page) == []
+        await page.goto(browsing.service.url + "/cabinet")
+        asked = await practice.regulator.ask(wish(practice.spot, delay="8H"))
+        row = page.locator(".asked [data-row]", has_text="En sus")
+        await row.locator("[data-until]", has_text="min").wait_for()
+        assert await violations(page) == []
+        await page.keyboard.press("o")
+        held = await practice.regulator.until(asked["request_id"], lambda d: d["status"] == "held")
+        (answered,) = (await practice.key.get("/v1/questions", state="accepted")).json()["questions"]
+        assert answered["booking_id"] == held["booking"]["booking_id"]
+        await row.wait_for(state="detached")
+
+
+async def test_the_week_is_said_once_and_a_table_is_checked_line_by_line(browsing: Browsing, tmp_path: Path) -> None:
+    practice = await Practice.open(browsing)
+    async with browsing.person("delegate", **practice.rights) as secretary:
+        page = await opened(secretary, "/cabinet/agendas/cabinet")
+        for day in ("lundi", "jeudi"):
+            await page.get_by_label(day).check()
+        await page.get_by_role("button", name="Ajouter la plage").click()
+        await page.get_by_role("status").get_by_text("Plage ajoutée").wait_for()
+        await page.get_by_role("rowheader", name="lundi, jeudi").wait_for()
+        await page.fill("#start", "12:00")
+        await page.get_by_role("button", name="Ajouter la plage").click()
+        await page.get_by_role("alert").get_by_text("au plus ; faites deux plages").wait_for()
+        assert await page.input_value("#start") == "12:00"
+        soon = (browsing.service.clock.now().astimezone(PARIS) + timedelta(days=2)).date()
+        good = f"date;debut;fin;duree\n{soon};09:00;10:00;20\n"
+        table = tmp_path / "places.csv"
+        table.write_text(good + f"{soon};26:00;10:00;20\n{soon};14:00;15:00;x\n", encoding="utf-8")
+        await page.set_input_files("#csv-file", table)
+        await page.get_by_text("2 erreurs").wait_for()
+        lines = page.locator("#csv-preview tbody tr")
+        assert [await lines.nth(n).locator("th").inner_text() for n in range(2)] == ["3", "4"]
+        assert await page.get_by_role("button", name="Publier ce tableau").count() == 0
+        assert await violations(page) == []
+        table.write_text(good, encoding="utf-8")
+        await page.set_input_files("#csv-file", table)
+        await page.get_by_role("button", name="Publier ce tableau").click()
+        await page.get_by_text("ligne(s) d'un tableau").wait_for()
+        await page.goto(browsing.service.url + "/cabinet")
+        await page.locator("label.chip.free", has_text="9 h 40").wait_for()
+
+
+async def test_everybody_sees_and_changes_only_their_own(browsing: Browsing) -> None:
+    mine, other = await Practice.open(browsing), await Practice.open(browsing)
+    await other.places(2, 30, 90)
+    await other.patient()
+    booked = (
+        await other.key.get("/v1/bookings", **{"from": "2020-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z"})
+    ).json()
+    booking = booked["bookings"][0]["booking_id"]
+    async with at_work(mine) as page:
+        assert await page.locator(".chip[class*=free] input, [data-row]").count() == 0
+        url = browsing.service.url
+        for path in (f"/cabinet?pour=p:{other.number}", "/cabinet/agendas/nord"):
+            answer = await page.goto(url + path)
+            assert answer is not None and answer.status == 404
+        await page.goto(url + "/cabinet")
+        status = await page.evaluate(
+            """async (booking) => { const form = new FormData(document.getElementById("quick"));
+            const own = {csrf: form.get("csrf"), once: form.get("once")};
+            const sent = new URLSearchParams({...own, booking, outcome: "noshow"});
+            return (await fetch("/cabinet/venu", {method: "POST", body: sent})).status; }""",
+            booking,
+        )
+        assert status == 404
+    assert (await other.key.get(f"/v1/bookings/{booking}")).json()["state"] == "firm"
+
+
+async def test_whoever_runs_several_centres_works_for_one_at_a_time(browsing: Browsing) -> None:
+    spot = next_spot(browsing.service.geography)
+    source = f"gestion-{rpps()}"
+    codes = ("690000101", "690000102")
+    runs = await browsing.service.key("gestionnaire", territories=(spot.territory,), structures=codes, source=source)
+    for number, code in enumerate(codes):
+        document = {
+            "structure": {"finess": code, "name": f"Centre fictif {number}", "kind": "cds"},
+            "source_kind": "cds",
+            "location": {"lat": spot.lat, "lon": spot.lon, "insee": spot.code},
+            "profession": "MG",
+            "hours": [
+                {
+                    "id": "j",
+                    "first": "2026-11-01",
+                    "start": "09:00",
+                    "end": "09:30",
+                    "repeat": "FREQ=DAILY",
+                    "each_min": 30,
+                }
+            ],
+        }
+        answer = await runs.http.put(f"/v1/agendas/centre-{number}", json=document)
+        assert answer.status_code == 200, answer.text
+    rights = {"territories": (spot.territory,), "structures": codes, "source": source}
+    async with browsing.person("gestionnaire", **rights) as manager:
+        page = await opened(manager)
+        assert await page.locator("#pour option").all_inner_texts() == ["Centre fictif 0", "Centre fictif 1"]
+        await page.select_option("#pour", "s:690000102")
+        await page.wait_for_url("**pour=s%3A690000102")
+        await page.get_by_role("link", name="Agendas").click()
+        await page.get_by_role("link", name="centre-1").wait_for()
+        assert await page.get_by_role("link", name="centre-0").count() == 0
+        # a colleague is let in for one centre, and sees no other
+        await page.get_by_role("link", name="Équipe").click()
+        await page.fill("#i-login", f"accueil-{source[-6:]}")
+        await page.fill("#i-name", "Accueil fictif")
+        await page.get_by_role("button", name="Créer le compte").click()
+        await page.get_by_text("montré cette seule fois").wait_for()
+        assert await violations(page) == []
+    async with browsing.signed_in(f"accueil-{source[-6:]}") as colleague:
+        page = await colleague.open("/cabinet/agendas")
+        await page.get_by_role("link", name="centre-1").wait_for()
+        assert await page.get_by_role("link", name="centre-0").count() == 0
+        assert await page.locator("#pour").count() == 0
+
+
+async def test_pages_are_accessible_by_night_on_a_phone_and_enlarged(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing, acceptance="tacit")
+    await practice.places(4, 30, 120)
+    await practice.places(1, 150, 210)
+    await practice.patient(age_band="senior")
+    # 683 px: what is left of a screen of 1366 px at a zoom of 200 %
+    for scheme, viewport in (("dark", NARROW), ("light", {"width": 683, "height": 384})):
+        async with browsing.person("professional", scheme=scheme, viewport=viewport, **practice.rights) as doctor:
+            page = await doctor.open("/cabinet")
+            for path in PAGES:
+                await page.goto(browsing.service.url + path)
+                assert await violations(page) == [], path
+                assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
