@@ -80,7 +80,9 @@ async def test_a_question_says_what_is_needed_and_goes_to_who_is_asked(asker: As
         **{"territory": TERRITORY, "professional": "8a", "structure": None, "minutes": 15, "modes": ["cabinet"]},
         **{"profession": "MG", "needs": [], "age_band": "enfant", "tier": "T1", "own_patient": True},
         **{"deadline": document["deadline"], "asked_at": document["asked_at"], "answered_at": None, "booking_id": None},
+        "answer_by": document["answer_by"],
     }
+    assert document["answer_by"] > document["asked_at"]
     assert "SECRET-1" not in asked.data and "lat" not in document and "insee" not in document
     (climbed,) = [a for a in news if a.type == "asking.changed"]
     assert (climbed.aggregate, climbed.owner, list(climbed.audience)) == (f"asking:{request}", KEY, [])
