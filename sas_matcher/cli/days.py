@@ -100,9 +100,9 @@ def replay(
 
     name = None if policy is None else laboratory.policy_of(policy)
     if batches is not None:
-        if history is not None:
-            raise InputError("--batches redécide ce qui fut décidé, sans prévisions ; retirez --history")
-        laboratory.replay_recorded(file, batches, name, seed=seed, out=out, summary=summary, say=typer.echo)
+        laboratory.replay_recorded(
+            file, batches, name, history=history, seed=seed, out=out, summary=summary, say=typer.echo
+        )
         return
     if name is None:
         raise InputError(f"donnez --policy ; valeurs possibles : {', '.join(laboratory.POLICIES)}")

@@ -201,7 +201,15 @@ def replay_file(
 
 
 def replay_recorded(
-    path: Path, batches: Path, policy: str | None, *, seed: int, out: Path, summary: Path, say: Say
+    path: Path,
+    batches: Path,
+    policy: str | None,
+    *,
+    history: Path | None,
+    seed: int,
+    out: Path,
+    summary: Path,
+    say: Say,
 ) -> None:
     """Decide a recorded day again with its batches; write result and summary, and say what came out differently.
 
@@ -218,6 +226,7 @@ def replay_recorded(
     except DayLogError as wrong:
         raise InputError(f"{batches}, ligne {wrong.line} : {wrong.problem.rstrip('.')}") from wrong
     policy = policy or next((mark.policy for mark in marks if isinstance(mark, Batch)), "firm")
+    learned = past(history, day)
     with _both_files(out, summary) as write:
         with progress(len(day.events), f"{path.name} : {policy}") as advance:
             try:
@@ -225,6 +234,7 @@ def replay_recorded(
                     day,
                     policy,
                     marks,
+                    history=learned,
                     seed=seed,
                     advance=lambda events: advance(f"{path.name} : {policy}", events),
                 )

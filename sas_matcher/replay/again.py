@@ -20,6 +20,8 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports import Announcement, Claim, SettingChange
 from sas_matcher.replay.batches import Batch, Mark, Seats, base_name, slot_number
 from sas_matcher.replay.daylog import DayLog, Event, RequestCreated, SlotCapacity, SlotPublished, SlotWithdrawn
+from sas_matcher.replay.history import LEARNED
+from sas_matcher.replay.recording import DISPLACED, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
 
 
@@ -106,16 +108,18 @@ class Again(Replay):
         self._clock.seconds = float(batch.t)
         if batch.mt_first != self._mt_first:
             await self._set_mt_first(batch.mt_first)
-        open_now = self._matcher.batch_of(batch.requests)
-        if not open_now:
+        again = {name for name in batch.requests if self._matcher.is_open(name)}
+        open_now = self._matcher.batch_of(batch.asked)
+        if not open_now and batch.step is None:
             return
         began = self._stopwatch()
         self._losing.lost = batch.lost
-        await self._matcher.decide_batch(open_now)
+        steps = {} if batch.step is None else {self._day.meta.territory: batch.step}
+        await self._matcher.decide_batch(open_now, steps)
         self._losing.lost = frozenset()
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
-        self._compare(batch, {request.id for request in open_now})
+        self._compare(batch, again)
 
     async def _set_mt_first(self, wanted: bool) -> None:
         """Let the territory's setting be what it was when a batch was decided."""
@@ -128,14 +132,24 @@ class Again(Replay):
 
     def _compare(self, batch: Batch, again: Container[str]) -> None:
         names = {slot_id: name for name, slot_id in self._slot_ids.items()}
-        chosen: dict[str, str | None] = {}
-        for said in self._journal.take():
-            chosen |= {name: names.get(slot_id) for name, slot_id, *_ in orjson.loads(said.data)["requests"]}
-        for name, slot in zip(batch.requests, batch.slots, strict=True):
+        chosen: dict[str, tuple[str | None, str | None]] = {}
+        for news in self._journal.take():
+            rows = orjson.loads(news.data)["requests"]
+            chosen |= {name: (names.get(slot_id), _heard(verdict)) for name, slot_id, verdict, _ in rows}
+        for name, slot, said in zip(batch.requests, batch.slots, batch.said, strict=True):
             if name in again:
                 self.decided += 1
-                if chosen.get(name) != slot:
-                    self.different.append((name, slot, chosen.get(name)))
+                now, verdict = chosen.pop(name, (None, None))
+                another_word = said is not None and verdict != _heard(said) and name not in batch.lost
+                if now != slot or another_word:
+                    self.different.append((name, slot, now))
+        # whom the live plan let be
+        self.different += [(name, None, slot) for name, (slot, verdict) in chosen.items() if verdict is not None]
+
+
+def _heard(verdict: str | None) -> str | None:
+    """The ledger's word where something was decided; that there is no place is not told twice in one process."""
+    return verdict if verdict in {*SEATED, DISPLACED} else None
 
 
 def _renamed(event: Event) -> Event:
@@ -157,11 +171,21 @@ def decide_again(
     policy: str,
     marks: Sequence[Mark],
     *,
+    history: Sequence[DayLog] = (),
     seed: int = 0,
     stopwatch: Callable[[], float] = time.perf_counter,
     advance: Callable[[int], object] = lambda _: None,
 ) -> tuple[list[bytes], dict[str, Any], list[tuple[str, str | None, str | None]]]:
     """Decide a recorded day again with its recorded batches.
+
+    Args:
+        day: as recorded.
+        policy: under which it was decided.
+        marks: its batches, as ``batches.read_batches`` gives them.
+        history: earlier days of the territory: those that the service learned from are found among them.
+        seed: of the futures, as the service had it.
+        stopwatch: seconds of real time.
+        advance: hears how many of the day's events have happened since it was last told.
 
     Returns:
         Result and summary as ``run.replay_day`` gives them; the latter also says under ``batches`` how many decisions
@@ -175,7 +199,9 @@ def decide_again(
     if others:
         raise InvalidInputError(f"ces lots ont été décidés sous « {others[0]} », pas sous « {policy} »")
     began = stopwatch()
-    run = Again(day, policy, marks, stopwatch=stopwatch, advance=advance)
+    # as ``RecordedDays`` gives them to the live matcher
+    before = sorted((d for d in history if d.meta.start < day.meta.start), key=lambda d: -d.meta.start)[:LEARNED]
+    run = Again(day, policy, marks, history=before, seed=seed, stopwatch=stopwatch, advance=advance)
     lines = asyncio.run(run.run())
     summary = summary_of(day, policy, seed, lines, stopwatch() - began, run.decision_ms, lawful=False)
     return lines, {**summary, "batches": {"decided": run.decided, "different": len(run.different)}}, run.different

@@ -6,7 +6,11 @@ log that come before a line; several lines may stand after the same event.
 - ``meta``, the first line: ``format``, ``territory`` and ``start`` of the day log it belongs to.
 - ``batch``: at the instant ``t``, ``requests`` were decided together under ``policy``. ``slots`` says which slot was
   chosen for each (null: none, or none of this log), ``lost`` who did not get it, as it had just been taken;
-  ``mt_first`` whether a free place at the médecin traitant's came first.
+  ``said`` what came of it in the ledger's words (null: nothing was claimed);
+  ``mt_first`` whether a free place at the médecin traitant's came first. Where a desk decides, ``asked`` are those who
+  had just called, in the order in which it heard of them, the others were decided by its plan; ``step`` is what became
+  of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
+  null. A batch of a desk may decide for nobody.
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -19,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from sas_matcher.replay.daylog import DayLog, DayLogError, Instant
+from sas_matcher.services.desks import Step
 
 FORMAT: Final = "sas-batches/1"
 
@@ -33,7 +38,11 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that were decided together, and what was chosen for each (parallel); ``lost`` did not get it."""
+    """Requests that were decided together, and what was chosen for each (parallel); ``lost`` did not get it.
+
+    ``said`` is parallel too. ``step`` is one of ``services.desks.Step``, None without a plan. In files of before there
+    were desks all have been ``asked``, and nothing is known to be ``said``.
+    """
 
     t: Instant
     after: int
@@ -42,6 +51,9 @@ class Batch:
     lost: frozenset[str]
     policy: str
     mt_first: bool
+    said: tuple[str | None, ...]
+    asked: tuple[str, ...]
+    step: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
         except (TypeError, ValueError, AttributeError, OverflowError) as wrong:
             raise DayLogError(number, f"valeur incorrecte : {wrong}") from None
         named = {mark.slot_id} if isinstance(mark, Seats) else {name for name in mark.slots if name is not None}
-        asked = set() if isinstance(mark, Seats) else {*mark.requests, *mark.lost}
+        asked = set() if isinstance(mark, Seats) else {*mark.requests, *mark.lost, *mark.asked}
         if unknown := sorted((named - slots) | (asked - requests)):
             raise DayLogError(number, f"« {unknown[0]} » n'est pas dans le journal.")
         if not after <= mark.after <= len(day.events):
@@ -139,7 +151,12 @@ def _mark(record: Any) -> Mark:
     if len(requests) != len(slots):
         raise ValueError("« requests » et « slots » doivent avoir la même longueur.")
     lost = frozenset(record["lost"])
-    return Batch(t, after, requests, slots, lost, str(record["policy"]), bool(record["mt_first"]))
+    said = tuple(record.get("said", (None,) * len(requests)))
+    if len(said) != len(requests):
+        raise ValueError("« requests » et « said » doivent avoir la même longueur.")
+    asked, step = tuple(record.get("asked", requests)), record.get("step")
+    policy, mt_first = str(record["policy"]), bool(record["mt_first"])
+    return Batch(t, after, requests, slots, lost, policy, mt_first, said, asked, None if step is None else Step(step))
 
 
 def _whole(value: Any) -> int:

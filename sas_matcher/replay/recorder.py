@@ -238,12 +238,19 @@ class Recorder:
             self._apply_places(self._places.popleft()[1], t)
         for files in self._open.values():
             recording = files.recording
-            self._send_away(recording, [row[0] for row in batch["requests"]], t)
+            self._send_away(recording, [*batch["asked"], *(row[0] for row in batch["requests"])], t)
             for slot_id, seats in recording.lacking(batch["requests"]).items():
                 row = await self._ledger.slot_record(slot_id)
                 if row is not None:
                     recording.lend(orjson.loads(row["record"]), seats, t)
-            recording.batch(t, batch["requests"], mt_first=recording.meta.territory in batch["mt_first"])
+            territory = recording.meta.territory
+            recording.batch(
+                t,
+                batch["requests"],
+                mt_first=territory in batch["mt_first"],
+                asked=batch["asked"],
+                step=batch["steps"].get(territory),
+            )
         for territory, kind, items in batch["news"]:
             if territory in self._open:
                 self._open[territory].recording.places(kind, items, t)

@@ -35,6 +35,7 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
     line_of,
 )
+from sas_matcher.services.desks import Step
 
 Json = Mapping[str, Any]
 
@@ -43,6 +44,10 @@ SPECIALTY: Final = "specialty:"
 
 SEATED: Final = frozenset({"held", "promised", "moved", "told_firm"})
 """Verdicts of the ledger after which a request has a seat."""
+FIRM: Final = frozenset({"held", "told_firm"})
+"""Those after which it keeps it in a replay, where the regulator confirms at once."""
+DISPLACED: Final = "displaced"
+"""The verdict after which a promised request has none any more."""
 LOST: Final = frozenset({"seat_lost", "limit_reached", "not_waiting"})
 """Verdicts after which it has not, although one was chosen for it."""
 
@@ -96,6 +101,7 @@ class Recording:
         self._gone: dict[int, int] = {}
         self._names: dict[int, int] = {}
         self._holds: dict[str, _Place] = {}  # the seat that each request has in a replay
+        self._firm: set[str] = set()
         self._open: set[str] = set()
         self._closed: set[str] = set()
         self._events = 0
@@ -157,9 +163,8 @@ class Recording:
             place.hidden += mark.hidden
             place.total = place.taken + mark.left
         else:
-            for name, slot_name in zip(mark.requests, mark.slots, strict=True):
-                if slot_name is not None and name not in mark.lost:
-                    self._seat(name, _slot_id(slot_name))
+            for name, slot_name, said in zip(mark.requests, mark.slots, mark.said, strict=True):
+                self._settle_one(name, None if slot_name is None else _slot_id(slot_name), said)
 
     # -- what practices do ---------------------------------------------------------------------------------------
 
@@ -238,6 +243,7 @@ class Recording:
     def _lose(self, place: _Place) -> None:
         """Forget a slot; its requests are open again."""
         del self._places[place.slot_id]
+        self._firm -= {name for name, held in self._holds.items() if held is place}
         self._holds = {name: held for name, held in self._holds.items() if held is not place}
 
     def _slot(self, record: Json) -> Slot:
@@ -324,29 +330,70 @@ class Recording:
             self._resize(place, place.taken + seats, t)
             place.left = seats
 
-    def batch(self, t: float, rows: Sequence[Sequence[Any]], *, mt_first: bool) -> None:
-        """Take in a batch: of each request its id, the slot chosen, the ledger's verdict (or None) and the policy."""
+    def batch(
+        self,
+        t: float,
+        rows: Sequence[Sequence[Any]],
+        *,
+        mt_first: bool,
+        asked: Sequence[str] | None = None,
+        step: Sequence[str] | None = None,
+    ) -> None:
+        """Take in a batch.
+
+        Args:
+            t: of the decision, epoch seconds.
+            rows: of each request its id, the slot chosen, the ledger's verdict (or None) and the policy.
+            mt_first: whether a free place at the médecin traitant's came first.
+            asked: who had just called, in order; all of them where nothing is said.
+            step: what became of the plan of the territory's desk, and under which policies it was made.
+        """
         mine = [(name, slot, verdict) for name, slot, verdict, _ in rows if name in self._open]
-        if not mine:
+        called = [name for name in ([row[0] for row in rows] if asked is None else asked) if name in self._open]
+        if not mine and not called and step is None:
             return
         self.settle(t)
         slots = tuple(self._places[slot].name if slot in self._places else None for _, slot, _ in mine)
         lost = frozenset(name for name, _, verdict in mine if verdict in LOST)
         # the instant of the decision: candidates and costs hang on it
         at = Instant(t, self._offset(t))
-        policy = "+".join(sorted({row[3] for row in rows if row[0] in self._open}))
-        self._mark(Batch(at, self._events, tuple(name for name, _, _ in mine), slots, lost, policy, mt_first))
+        policy = "+".join(sorted({row[3] for row in rows if row[0] in self._open})) or ("" if step is None else step[1])
+        names, said = tuple(name for name, _, _ in mine), tuple(verdict for _, _, verdict in mine)
+        self._mark(
+            Batch(
+                *(at, self._events, names, slots, lost, policy, mt_first, said, tuple(called)),
+                None if step is None else Step(step[0]),
+            )
+        )
         for name, slot, verdict in mine:
-            if slot is not None and verdict in SEATED:
-                self._seat(name, slot)
+            self._settle_one(name, slot, verdict)
+
+    def _settle_one(self, name: str, slot_id: int | None, verdict: str | None) -> None:
+        """Give, move or take back the seat that a request has in a replay."""
+        # in a replay who is firm keeps his seat, whatever he did with it in truth
+        if name in self._firm:
+            return
+        if verdict == DISPLACED:
+            self._unseat(name)
+        elif slot_id is not None and verdict in SEATED:
+            self._seat(name, slot_id)
+            if verdict in FIRM:
+                self._firm.add(name)
 
     def _seat(self, name: str, slot_id: int) -> None:
         place = self._places.get(slot_id)
-        # in a replay who has a seat keeps it, whatever he did with it in truth
-        if place is not None and name not in self._holds:
-            self._holds[name] = place
-            place.taken += 1
-            place.left = max(0, place.left - 1)
+        if place is None or self._holds.get(name) is place:
+            return
+        self._unseat(name)
+        self._holds[name] = place
+        place.taken += 1
+        place.left = max(0, place.left - 1)
+
+    def _unseat(self, name: str) -> None:
+        place = self._holds.pop(name, None)
+        if place is not None:
+            place.taken -= 1
+            place.left += 1
 
     def settle(self, t: float) -> None:
         """Note where the seats that the matcher saw are not those of a replay."""

@@ -6,7 +6,8 @@ deciding takes no time) it is made at once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
@@ -44,11 +45,23 @@ class PlannerProcess(Protocol):
         ...
 
 
+class Step(StrEnum):
+    """What became of a territory's plan in a round; a round without one has none."""
+
+    MADE = "made"
+    """Begun and taken over in the same round."""
+    BEGUN = "begun"
+    """It is being made elsewhere."""
+    TAKEN = "taken"
+    """One that was begun earlier has come, and was taken over."""
+
+
 class Round(NamedTuple):
-    """What the desks of a round decided, by territory, and how the plans among it went."""
+    """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory."""
 
     decisions: list[tuple[str, Decision]]
     plans: list[tuple[int, int, int]]  # requests, pairs, gap
+    steps: dict[str, Step]
 
 
 class Desks:
@@ -155,21 +168,30 @@ class Desks:
         """Whether a plan has come or is due, or somebody wants an answer."""
         return bool(self._ready) or self.due() <= now or any(desk.is_asked() for desk in self._desks.values())
 
-    def decide(self, now: float) -> Round:
-        """Take over plans that have come, begin those that are due, answer the calls."""
+    def decide(self, now: float, recorded: Mapping[str, Step] | None = None) -> Round:
+        """Take over plans that have come, begin those that are due, answer the calls.
+
+        Args:
+            now: of the round.
+            recorded: the steps of a round that is decided again; nothing else is planned then, whatever is due.
+        """
         decisions: list[tuple[str, Decision]] = []
         plans: list[tuple[int, int, int]] = []
-        for name, desk in self._desks.items():
-            if name in self._running or (name not in self._ready and not self._is_due(name, desk, now)):
-                continue
-            if name in self._ready:
+        steps = self._steps(now) if recorded is None else dict(recorded)
+        for name, step in list(steps.items()):
+            desk = self._desks[name]
+            if step is Step.TAKEN:
                 task, made = self._ready.pop(name)
             else:
                 task = desk.task(now)
-                if self._elsewhere is not None and _takes_long(desk, task):
+                if recorded is None and self._elsewhere is not None and _takes_long(desk, task):
                     self._running[name] = asyncio.create_task(self._plan(name, desk, task, now, self._elsewhere))
+                    steps[name] = Step.BEGUN
                     continue
                 made = desk.planner.plan(task)
+                if step is Step.BEGUN:
+                    self._ready[name] = (task, made)
+                    continue
             decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
             plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
         for name, desk in self._desks.items():
@@ -178,10 +200,17 @@ class Desks:
             again = {decision.request_id for decision in answers}
             decisions = [(t, d) for t, d in decisions if t != name or d.request_id not in again or d.what == "displace"]
             decisions += [(name, decision) for decision in answers]
-        return Round(decisions, plans)
+        return Round(decisions, plans, steps)
 
-    def _is_due(self, name: str, desk: TerritoryDesk, now: float) -> bool:
-        return max(desk.due(), self._not_before.get(name, 0.0)) <= now
+    def _steps(self, now: float) -> dict[str, Step]:
+        """Which plans have come, and which are to be made."""
+        steps = {}
+        for name, desk in self._desks.items():
+            if name in self._ready:
+                steps[name] = Step.TAKEN
+            elif name not in self._running and max(desk.due(), self._not_before.get(name, 0.0)) <= now:
+                steps[name] = Step.MADE
+        return steps
 
     async def _plan(self, name: str, desk: TerritoryDesk, task: Task, now: float, elsewhere: PlannerProcess) -> None:
         try:

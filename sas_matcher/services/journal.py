@@ -1,6 +1,6 @@
 """What a batch was decided on and what came of it, told to whoever records the service (stream ``batches``)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import orjson
@@ -19,6 +19,7 @@ def batch_news(
     lines: Sequence[Line],
     verdicts: Sequence[str],
     announced: Sequence[Announcement],
+    steps: Mapping[str, str],
 ) -> Announcement:
     """Tell a batch.
 
@@ -30,6 +31,7 @@ def batch_news(
         lines: what was claimed.
         verdicts: what the ledger said to each.
         announced: what the claim has changed.
+        steps: what became of the plan of each territory's desk.
     """
     claims = [(line.request, line.claim.slot_id, verdict) for line, verdict in zip(lines, verdicts, strict=True)]
     claimed = {request.id for request, _, _ in claims}
@@ -41,6 +43,9 @@ def batch_news(
             [request.id, slot, verdict, rules.policies(request.territory)[request.tier]]
             for request, slot, verdict in (*claims, *unclaimed)
         ],
+        "asked": [request.id for request in batch],
+        # a plan may decide for nobody: under which policies is said with it
+        "steps": {name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in steps.items()},
         "mt_first": sorted({r.territory for r in batch if rules.terms(r.territory).mt_first}),
         "news": [[a.territory, a.type, orjson.Fragment(a.data)] for a in announced if a.stream == "places"],
     }

@@ -47,7 +47,7 @@ from sas_matcher.ports import (
 )
 from sas_matcher.services.claiming import Line, Scribe
 from sas_matcher.services.deciding import Decider, SolverProcess, Watch
-from sas_matcher.services.desks import Desks, PlannerProcess
+from sas_matcher.services.desks import Desks, PlannerProcess, Step
 from sas_matcher.services.journal import batch_news
 from sas_matcher.services.open_requests import OpenRequests
 from sas_matcher.services.rules import Rules
@@ -576,8 +576,16 @@ class Matcher:
         """Take these of the open requests to be decided together, whatever else is open (a recorded batch)."""
         return self._open.take(request_ids)
 
-    async def decide_batch(self, batch: Sequence[OpenRequest]) -> None:
+    def is_open(self, request_id: str) -> bool:
+        """Whether a request may still be decided."""
+        return any(request.id == request_id for request in self._open)
+
+    async def decide_batch(self, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None = None) -> None:
         """Decide a batch and commit it: picks, claims in one transaction, losers go round again.
+
+        Args:
+            batch: who wants to be decided.
+            steps: of the desks' plans, in a recorded batch that is decided again (``Desks.decide``).
 
         Raises:
             UnavailableError: the ledger is away; the batch goes round again.
@@ -586,20 +594,26 @@ class Matcher:
         async with self._deciding:
             self._open.begin(batch)
             try:
-                await self._decide_and_commit(batch)
+                await self._decide_and_commit(batch, steps)
             except UnavailableError:
                 self._open.again([request for request in batch if request.id not in self._open.at_desk])
                 raise
             finally:
                 self._open.end()
 
-    async def _decide_and_commit(self, batch: Sequence[OpenRequest]) -> None:
+    async def _decide_and_commit(self, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None) -> None:
         began, heard = self._clock.now(), self._heard
         batch = [self._rules.reaching(request) for request in batch]
         lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
-        lines += await self._desk_lines(began, [request for request in batch if request.territory in self._desks])
-        if not lines:
-            return
+        at_desk = [request for request in batch if request.territory in self._desks]
+        more, taken = await self._desk_lines(began, at_desk, steps)
+        lines += more
+        verdicts, announced = await self._commit(began, lines) if lines else ([], [])
+        if self._journal is not None and (lines or at_desk or taken):
+            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced, taken)])
+
+    async def _commit(self, began: datetime, lines: Sequence[Line]) -> tuple[list[str], list[Announcement]]:
+        """Claim, and bring memory in line with what the ledger says."""
         fences = {line.request.territory: self._fences.get(line.request.territory, -1) for line in lines}
         try:
             verdicts, announced = await self._ledger.claim(began, fences, [line.claim for line in lines])
@@ -609,8 +623,7 @@ class Matcher:
                     self._desks[line.request.territory].settle(line.decision, "unknown")
             raise
         self._settle(lines, verdicts, announced)
-        if self._journal is not None:
-            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced)])
+        return verdicts, announced
 
     async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
         """Decide requests that no desk has, together, and write down the claims."""
@@ -639,8 +652,10 @@ class Matcher:
                 await asyncio.sleep(0)
         return lines
 
-    async def _desk_lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
-        """Let the desks decide, and write down the claims."""
+    async def _desk_lines(
+        self, began: datetime, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None
+    ) -> tuple[list[Line], Mapping[str, Step]]:
+        """Let the desks decide, and write down the claims; also returns the steps of their plans."""
         now = began.timestamp()
         found: dict[str, Candidates] = {}
         async with self._still:
@@ -650,7 +665,7 @@ class Matcher:
                 self._desks.take_in(now, request, found[request.id])
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        done = self._desks.decide(now)
+        done = self._desks.decide(now, steps)
         if self._watch:
             for requests, pairs, gap in done.plans:
                 self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
@@ -671,7 +686,7 @@ class Matcher:
                 desk.settle(decision, "seat_lost")
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
-        return lines
+        return lines, done.steps
 
     def _all_places(self, request: OpenRequest, now: float) -> Candidates:
         return find_candidates(self.market, request, now, self._rules.terms(request.territory), full=True)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import orjson
@@ -18,9 +19,25 @@ import pytest
 
 from adapters.geo.gazetteer import Commune
 from sas_matcher import bootstrap
+from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, read_batches
-from sas_matcher.replay.daylog import DayLog, RequestCancelled, SlotCapacity, SlotWithdrawn, read_day
+from sas_matcher.replay.daylog import (
+    DayLog,
+    Event,
+    Instant,
+    Request,
+    RequestCancelled,
+    RequestCreated,
+    Slot,
+    SlotCapacity,
+    SlotPublished,
+    SlotWithdrawn,
+    read_day,
+    write_day,
+)
+from sas_matcher.replay.recorder import meta_of
+from sas_matcher.services.desks import Step
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, run_service, slot, wish
 from tests.e2e.test_demo import START_S, environment, gone, left_behind
@@ -163,6 +180,79 @@ async def test_a_recorded_day_decides_the_same(service: Running, tmp_path: Path)
     places = await scene.places()
     assert early not in again
     assert again == {name: place for name, place in places.items() if name != early}
+
+
+def an_earlier_day(folder: Path, service: Running) -> DayLog:
+    """Record a day of last week: at each half hour somebody calls, and a place comes up for two hours later."""
+    territory = service.geography.territories[TERRITORY]
+    zone = ZoneInfo(territory.timezone)
+    date = (service.clock.now().astimezone(zone) - timedelta(days=7)).date()
+    meta = meta_of(TERRITORY, zone, date, Terms())
+    spot = service.geography.by_code("69123")
+    assert spot is not None
+    events: list[Event] = []
+    for n in range(44):
+        t = Instant(meta.start + 1800 * n, meta.start.offset_s)
+        start = Instant(t + 7200, t.offset_s)
+        end = Instant(start + 900, t.offset_s)
+        place = (spot.lat, spot.lon)
+        offer = Slot(f"s{n}", f"p{n}", None, "liberal", *place, start, end, 1, "cabinet", "MG", ("pmr",))
+        tier = ("T0", "T1", "T2", "T3")[n % 4]
+        deadline = Instant(min(t + 3600 * 3, meta.end), t.offset_s)
+        asked = Request(f"r{n}", *place, "MG", ("cabinet",), tier, deadline, 5.0, (), None, True)
+        events += [SlotPublished(t, offer), RequestCreated(t, asked)]
+    day = DayLog(meta, tuple(events))
+    (folder / TERRITORY).mkdir(parents=True)
+    write_day(folder / TERRITORY / f"{date}.jsonl", day)
+    return day
+
+
+async def test_a_recorded_day_of_promises_decides_the_same(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Plans that are made elsewhere while calls are answered, with a forecast: each decision, and its word, again."""
+    past, folder = tmp_path / "past", tmp_path / "today"
+    settings = settings_for(database_url, redis_url, territories=(TERRITORY,), history_dir=str(past))
+    async with run_service(settings) as service:
+        earlier = an_earlier_day(past, service)
+        coordinator = await service.key("cpts", territories=(TERRITORY,))
+        body = {"policy": dict.fromkeys(("T0", "T1", "T2", "T3"), "promise"), "why": "essai"}
+        answer = await coordinator.patch(f"/v1/territories/{TERRITORY}/settings", body)
+        assert answer.status_code == 200, answer.text
+        await service.stop_core()
+        await service.start_core()
+        scene = await Scene.of(service)
+
+        async def told(name: str) -> bool:
+            return bool((await scene.regulator.request(name))["status"] == "firm")
+
+        async with recording(service, folder):
+            slots = [scene.slot(45 + 10 * n, km_north=n % 4) for n in range(9)]
+            await scene.publish(*slots)
+            first = [await scene.ask(delay=delay) for delay in ("4H", "24H", "1H", "48H", "4H")]
+            crowd = await scene.burst(*(wish(scene.spot, delay=delay) for delay in ("24H", "4H", "1H", "48H", "4H")))
+            documents = [await scene.regulator.request(name) for name in first + crowd]
+            promised = [d["request_id"] for d in documents if d["status"] == "promised"]
+            assert promised
+            await scene.regulator.act("cancel", promised[-1], {"reason": "cancelled"})
+            answer = await scene.practice.post("/v1/slots/withdraw", {"external_ids": [slots[6]["external_id"]]})
+            assert answer.status_code == 200
+            await scene.publish(scene.slot(70), scene.slot(75, capacity=2))
+            # time passes: at half an hour before their places begin those who were promised one are told
+            service.clock.ahead += timedelta(minutes=60)
+            await eventually(lambda: told(promised[0]))
+            for name in first + crowd:
+                await scene.settled(name)
+        day, marks = recorded(folder)
+        places = await scene.places()
+    steps = {batch.step for batch in batches(marks)}
+    assert {Step.BEGUN, Step.TAKEN} <= steps
+    assert {"promised", "told_firm"} <= {word for batch in batches(marks) for word in batch.said}
+    lines, summary, different = await asyncio.to_thread(decide_again, day, "promise", marks, history=[earlier])
+    assert different == []
+    assert summary["batches"]["decided"] >= len(first + crowd)
+    rows = [orjson.loads(line) for line in lines]
+    served = {row["request_id"]: row["slot_id"] for row in rows if row["status"] == "served"}
+    assert served and served.items() <= places.items()
+    assert any(batch.step is Step.TAKEN and set(batch.requests) - set(batch.asked) for batch in batches(marks))
 
 
 async def test_what_a_crowd_does_at_once_is_decided_the_same(service: Running, tmp_path: Path) -> None:

@@ -435,7 +435,10 @@ def _recorded(tmp_path: Path, *, slots: Sequence[str | None] = ("near", "far"), 
     )
     day = day_of(*events)
     write_day(tmp_path / "2026-01-12.jsonl", day)
-    batch = Batch(Instant.parse(at("08:00:02")), 4, ("r1", "r2"), tuple(slots), frozenset(), "firm", False)
+    names = ("r1", "r2")
+    batch = Batch(
+        *(Instant.parse(at("08:00:02")), 4, names, tuple(slots), frozenset(), "firm", False, (None, None), names)
+    )
     lines = [mark_line(BatchesMeta(day.meta.territory, day.meta.start)), mark_line(replace(batch, **changes))]
     (tmp_path / "2026-01-12.batches.jsonl").write_bytes(b"".join(lines))
     return (*_wish(tmp_path, tmp_path / "2026-01-12.jsonl"), "--batches", str(tmp_path / "2026-01-12.batches.jsonl"))
@@ -479,8 +482,8 @@ def test_batches_that_do_not_fit_are_refused(run: Any, tmp_path: Path) -> None:
     assert code == 2 and "décidés sous « promise », pas sous « firm »" in err
     code, _, err = run(*_recorded(tmp_path, requests=("r1", "r3")))
     assert code == 2 and "2026-01-12.batches.jsonl, ligne 2 : « r3 » n'est pas dans le journal" in err
-    code, _, err = run(*wish, "--history", str(tmp_path))
-    assert code == 2 and "retirez --history" in err
+    code, _, err = run(*_recorded(tmp_path), "--history", str(tmp_path / "gone"))
+    assert code == 2 and "gone n'existe pas" in err
     code, _, err = run(*wish[:-1], "no.jsonl")
     assert code == 2 and "no.jsonl n'existe pas" in err
     assert names(tmp_path) == before
