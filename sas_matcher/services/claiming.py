@@ -106,6 +106,11 @@ class Scribe:
                 document = explain(market, picked(pick), now, zone, terms)
         return Line(request, self._claim(request, decision.slot_id, kind, until, document), decision)
 
+    def of_choice(self, request: OpenRequest, decision: Decision, document: dict[str, Any], began: datetime) -> Line:
+        """Write down that the place behind a promise is told as its regulator chose it."""
+        until = began + timedelta(seconds=self._rules.hold_seconds(request.territory))
+        return Line(request, self._claim(request, decision.slot_id, ClaimKind.TELL, until, document), decision)
+
     def _claim(
         self,
         request: OpenRequest,

@@ -32,7 +32,7 @@ from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.peers import OFFICIAL
 from sas_matcher.matching.sharing import RELEASE_S
 from sas_matcher.matching.terms import Terms
-from sas_matcher.matching.territory import TerritoryDesk
+from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.ports import (
     LIMIT_NEWS,
     PLACES_STREAM,
@@ -683,10 +683,22 @@ class Matcher:
             try:
                 lines.append(self._scribe.of_decision(self.market, open_one, decision, places, began, kept=kept))
             except PlaceGoneError:
-                desk.settle(decision, "seat_lost")
+                line = await self._chosen_line(open_one, decision, began) if kept else None
+                if line is None:
+                    desk.settle(decision, "seat_lost")
+                else:
+                    lines.append(line)
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         return lines, done.steps
+
+    async def _chosen_line(self, request: OpenRequest, decision: Decision, began: datetime) -> Line | None:
+        """Tell a promised place that the matcher itself would not give: a regulator chose it, and his reasons stand."""
+        slot_id = decision.slot_id
+        if decision.what != "firm" or slot_id is None or slot_id != request.promised or slot_id not in self.market:
+            return None
+        document = orjson.loads(await self._ledger.request_document(request.id, None) or "{}")
+        return self._scribe.of_choice(request, decision, document.get("decision") or {}, began)
 
     def _all_places(self, request: OpenRequest, now: float) -> Candidates:
         return find_candidates(self.market, request, now, self._rules.terms(request.territory), full=True)
