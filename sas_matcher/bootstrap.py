@@ -31,6 +31,7 @@ from adapters.postgres.crisis import PostgresCrisis
 from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.figures import PostgresFigures
 from adapters.postgres.national import PostgresNational
+from adapters.postgres.statement import PostgresStatement
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
@@ -69,6 +70,7 @@ from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.relay import Relay
 from sas_matcher.services.screens import Screens
+from sas_matcher.services.statement import Statements
 from sas_matcher.services.steer import Steering
 from sas_matcher.telling import notices_of, notifying
 
@@ -254,6 +256,7 @@ def api(settings: Settings) -> "FastAPI":
                 ),
                 consenting=Consenting(PostgresConsent(stores.ledger), stores.clock, geography),
                 steering=Steering(stores.ledger, stores.clock),
+                statements=Statements(PostgresStatement(stores.ledger), stores.clock, geography),
                 en_sus=EnSus(stores.ledger, PostgresAsking(stores.ledger), stores.clock, stores.ids, geography),
                 territories=territories,
                 admission=Admission(settings.at_once, settings.waiting_room),

@@ -810,6 +810,67 @@ class ConsentBook(Protocol):
         ...
 
 
+Owners = tuple[str | None, Sequence[str], Sequence[str]]
+"""Whose places: of this source (None: none), of these professionals (RPPS), of these structures (FINESS)."""
+Window = tuple[datetime, datetime]
+
+
+class Act(NamedTuple):
+    """A patient's place, with what its payment asks.
+
+    Attributes:
+        state: ``firm``, ``fulfilled`` or ``noshow``.
+        en_sus: beyond the published places.
+        regulated_at: when the request was made; ``role``: of the key that made it.
+        own: whether the patient is one of this professional's (médecin traitant): ``yes``, ``no`` or ``unknown``.
+    """
+
+    booking_id: str
+    state: str
+    professional: str | None
+    professional_name: str | None
+    structure: str | None
+    structure_name: str | None
+    source_kind: str
+    territory: str
+    insee: str
+    starts: datetime
+    ends: datetime
+    mode: str
+    profession: str
+    en_sus: bool
+    regulated_at: datetime
+    role: str
+    own: str
+
+
+class Offered(NamedTuple):
+    """A slot that was offered, and how many of its seats patients have."""
+
+    professional: str | None
+    professional_name: str | None
+    structure: str | None
+    structure_name: str | None
+    source_kind: str
+    territory: str
+    starts: datetime
+    ends: datetime
+    capacity: int
+    taken: int
+
+
+class StatementBook(Protocol):
+    """Where what practices get back is read."""
+
+    async def acts(self, owners: Owners, window: Window, limit: int) -> list[Act]:
+        """Return what became a patient's place on slots that start in a window, by start."""
+        ...
+
+    async def offered(self, owners: Owners, window: Window, limit: int) -> list[Offered]:
+        """Return the slots that were offered and start in a window, by start."""
+        ...
+
+
 class AskingBook(Protocol):
     """The ledger's part about en sus. Yes and no are ``change_booking("accept_question" | "refuse_question", …)``."""
 

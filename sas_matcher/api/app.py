@@ -22,6 +22,7 @@ from sas_matcher.api import (
     problems,
     regulator,
     service,
+    statement,
     territory,
 )
 from sas_matcher.api.edge import Edge
@@ -81,6 +82,7 @@ def create_app(
         asking,
         crisis,
         figures,
+        statement,
         service,
         national,
     )

@@ -33,6 +33,7 @@ from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.screens import Screens
+from sas_matcher.services.statement import Statements
 from sas_matcher.services.steer import Steering
 
 JSON: Final = "application/json"
@@ -64,6 +65,7 @@ class Wire:
     read_csv: Callable[[bytes], Import]
     regulating: Regulating
     steering: Steering
+    statements: Statements
     en_sus: EnSus
     admission: Admission
     bulk: Bulk

@@ -26,6 +26,7 @@ from sas_matcher.cli.limits import limits
 from sas_matcher.cli.notify import notify
 from sas_matcher.cli.options import DEFAULT_URL, Data, Json, Key, Url, checked_key
 from sas_matcher.cli.settings import settings
+from sas_matcher.cli.statement import releve
 
 app = typer.Typer(
     cls=FrenchGroup,
@@ -42,6 +43,7 @@ app.add_typer(days)
 app.add_typer(settings, name="settings")
 app.add_typer(limits, name="limits")
 app.add_typer(consent, name="consent")
+app.add_typer(releve)
 app.add_typer(agenda, name="agenda")
 app.add_typer(en_sus, name="en-sus")
 app.add_typer(crisis, name="crisis")

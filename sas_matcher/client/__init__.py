@@ -36,6 +36,7 @@ from sas_matcher.client._events import Event, EventStream, Gap, Position
 from sas_matcher.client._http import Retry
 from sas_matcher.client._practice import Acceptance, Subscription
 from sas_matcher.client._settings import Setting, SettingChange, SettingChanges
+from sas_matcher.client._statement import Statement, StatementWeek
 
 from sas_matcher.client._client import SasClient  # isort: skip  (built on all of the above)
 
@@ -74,6 +75,8 @@ __all__ = [
     "SlotOutcome",
     "SlotOutcomes",
     "SlotPage",
+    "Statement",
+    "StatementWeek",
     "Subscription",
     "TablePreview",
     "UnreachableError",

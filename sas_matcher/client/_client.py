@@ -19,6 +19,7 @@ from sas_matcher.client._events import EventStream, Position
 from sas_matcher.client._http import LOOPBACK, Http, Retry, Sleep, sleep
 from sas_matcher.client._practice import PracticeCalls
 from sas_matcher.client._settings import Setting, SettingChanges
+from sas_matcher.client._statement import Statement
 
 TIMEOUT_S = 15.0
 """Bound of each step of a call; the service itself answers a request for a place within 2 s."""
@@ -203,6 +204,11 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
     async def remove_limit(self, name: str) -> None:
         """Take a limit back; the places that it closed are open again."""
         await self._http.call("DELETE", f"/v1/limits/{name}")
+
+    async def statement(self, start: datetime, end: datetime) -> Statement:
+        """Return what taking part gave back in a window, a quarter at the most; for practices and gestionnaires."""
+        query = {"from": start.isoformat(), "to": end.isoformat()}
+        return Statement.of(await self._http.call("GET", "/v1/statement", query=query))
 
     async def put_share_rule(self, name: str, rule: Mapping[str, Any]) -> ShareRule:
         """Set or change which places leave, in force when this returns; what is booked or promised stays.

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sas_matcher.demo.calendar import WEEKDAY_HOURS, Hours, sas_hours
 from sas_matcher.demo.world import (
     GPS_PER_INHABITANT,
     PARTICIPATION,
@@ -24,6 +23,7 @@ from sas_matcher.demo.world import (
     requests_of_day,
     slots_of_day,
 )
+from sas_matcher.domain.duty import WEEKDAY_HOURS, Hours, sas_hours
 
 ROUND_THE_CLOCK: Hours = (0, 24)
 LAST_HOURS = 2

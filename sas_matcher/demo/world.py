@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.demo import identity
-from sas_matcher.demo.calendar import Hours, local_texts, opening, sas_hours
+from sas_matcher.demo.calendar import local_texts, opening
+from sas_matcher.domain.duty import Hours, sas_hours
 
 Json = dict[str, Any]
 Ints = npt.NDArray[np.int64]

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from sas_matcher.demo.calendar import Hours, sas_hours
 from sas_matcher.demo.world import (
     SATURDAY_SHARE,
     SLOTS_PER_PROFESSIONAL,
@@ -31,6 +30,7 @@ from sas_matcher.demo.world import (
     requests_of_day,
     slots_of_day,
 )
+from sas_matcher.domain.duty import Hours, sas_hours
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Delay, tier_of
 from sas_matcher.replay.daylog import (
     DayLog,

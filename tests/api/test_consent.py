@@ -71,3 +71,40 @@ async def test_rules_are_of_who_may_set_them(scene: Scene, service: Running) -> 
     problem(await practice.get("/v1/share-rules/none"), 404, "not_found")
     long = {"from": scene.at(0).isoformat(), "to": scene.at(32 * 1440).isoformat()}
     problem(await practice.get("/v1/exposures", **long), 422, "invalid_input")
+
+
+async def test_a_practice_reads_what_it_gets_back_and_nobody_elses(scene: Scene, service: Running) -> None:
+    doctor, centre = rpps(), "690000199"
+    practice = await service.practice(professionals=(doctor,), structures=(centre,))
+    owner = {
+        "professional": {"rpps": doctor, "name": "Dr Fictif"},
+        "structure": {"finess": centre, "name": "Centre", "kind": "cds"},
+    }
+    await practice.publish(scene.slot(120, source_kind="cds", **owner))
+    held = await scene.regulator.ask(scene.wish(has_mt="no"))
+    await scene.regulator.act("confirm", held["request_id"])
+    window = {"from": scene.at(-60).isoformat(), "to": scene.at(60 * 24).isoformat()}
+    found = (await practice.get("/v1/statement", **window)).json()
+    (act,) = found["acts"]
+    assert (act["by_sas"], act["not_own_patient"], act["within_48h"]) == (True, True, True)
+    assert (act["paid_to"], act["regulator"], act["booking_id"]) == (
+        f"structure:{centre}",
+        "osnp",
+        held["booking"]["booking_id"],
+    )
+    assert {(row["kind"], row["hours_offered"]) for row in found["weeks"]} == {
+        ("professional", 0.25),
+        ("structure", 0.25),
+    }
+    # a gestionnaire of the centre reads the same; who steers a territory and has no structure, nothing
+    gestionnaire = await service.key("gestionnaire", territories=(scene.spot.territory,), structures=(centre,))
+    assert (await gestionnaire.get("/v1/statement", **window)).json()["acts"] == [act]
+    stranger = await service.practice(professionals=(rpps(),))
+    assert (await stranger.get("/v1/statement", **window)).json()["acts"] == []
+    cpts = await service.key("cpts", territories=(scene.spot.territory,))
+    problem(await cpts.get("/v1/statement", **window), 403, "not_allowed")
+    table = await practice.get("/v1/statement", **window, format="csv", what="weeks")
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.text.startswith("\ufeffkind;id;name;week;") and f"structure;{centre};Centre;" in table.text
+    long = {**window, "to": scene.at(94 * 1440).isoformat()}
+    problem(await practice.get("/v1/statement", **long), 422, "invalid_input")

@@ -43,6 +43,7 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("PUT", "/v1/share-rules/{name}"): PRACTICE,
     ("DELETE", "/v1/share-rules/{name}"): PRACTICE,
     ("GET", "/v1/exposures"): PRACTICE,
+    ("GET", "/v1/statement"): PRACTICE | frozenset({Scope.COORDINATOR}),
     ("GET", "/v1/limits"): PRACTICE,
     ("GET", "/v1/limits/{name}"): PRACTICE,
     ("PUT", "/v1/limits/{name}"): PRACTICE,

@@ -11,7 +11,6 @@ import pytest
 
 from adapters.geo import Gazetteer
 from sas_matcher.demo import identity
-from sas_matcher.demo.calendar import easter, is_public_holiday, sas_hours
 from sas_matcher.demo.world import (
     DELAYS,
     OPEN_MARKET_SLOTS,
@@ -26,6 +25,7 @@ from sas_matcher.demo.world import (
     slots_of_day,
 )
 from sas_matcher.domain import vocabulary as v
+from sas_matcher.domain.duty import easter, is_public_holiday, sas_hours
 from sas_matcher.travel import haversine_km
 
 TUESDAY, SATURDAY, SUNDAY = date(2026, 11, 24), date(2026, 11, 28), date(2026, 11, 29)
