@@ -19,6 +19,8 @@ class NoticeKind(StrEnum):
     QUESTION = "question.asked"
     QUESTION_CLOSED = "question.closed"
     QUESTION_RELEASED = "question.released"
+    CALLED = "crisis.called"
+    CALLED_IN_DRILL = "crisis.drill"
     HANDED_BACK = "places.handed_back"
     REMIND_ACCEPT = "reminder.accept"
     REMIND_OUTCOME = "reminder.outcome"
@@ -37,6 +39,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     NoticeKind.QUESTION: "Une question en sus attend votre réponse",
     NoticeKind.QUESTION_CLOSED: "Une question en sus est close",
     NoticeKind.QUESTION_RELEASED: "Une place acceptée en sus n'a finalement pas été prise",
+    NoticeKind.CALLED: "Votre territoire est sous tension ou en crise : on vous appelle à ouvrir des places",
+    NoticeKind.CALLED_IN_DRILL: "EXERCICE : on vous appelle à ouvrir des places ; il n'y a rien à faire d'autre",
     NoticeKind.HANDED_BACK: "Des places inutilisées vous sont rendues",
     NoticeKind.REMIND_ACCEPT: "Rappel : un rendez-vous est encore à accepter",
     NoticeKind.REMIND_OUTCOME: "Rappel : la suite de rendez-vous passés reste à dire",
@@ -75,7 +79,12 @@ def in_words(kind: str, body: Mapping[str, Any], zone: ZoneInfo) -> Told:
         lines.append(f"Places rendues : {seats}.")
     if bookings := body.get("bookings"):
         lines.append(f"Rendez-vous concernés : {bookings}.")
-    for name, what in (("booking_id", "Rendez-vous"), ("question_id", "Question"), ("slot_id", "Créneau")):
+    for name, what in (
+        ("booking_id", "Rendez-vous"),
+        ("question_id", "Question"),
+        ("slot_id", "Créneau"),
+        ("call_id", "Appel"),
+    ):
         if name in body:
             lines.append(f"{what} {body[name]}")
     return Told(subject, tuple(lines))

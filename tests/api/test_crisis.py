@@ -1,5 +1,6 @@
 """Crisis through HTTP, on real servers: declared by who may, applied, told, undone exactly, written down."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -275,6 +276,8 @@ async def _consent(here: Territory, doctor: Caller, **changes: Any) -> None:
 async def test_practices_that_consented_are_called_and_answer(service: Running, here: Territory) -> None:
     await here.plan()
     willing, unwilling = await service.practice(), await service.practice()
+    hook = {"way": "webhook", "address": "http://127.0.0.1:9/sas", "kinds": ["crisis.called"]}
+    assert (await willing.http.put("/v1/subscriptions/agenda", json=hook)).status_code == 200
     await _consent(here, willing)
     await _consent(here, unwilling, crisis_calls=False)
     path = f"/v1/territories/{here.code}/crisis/calls"
@@ -291,7 +294,16 @@ async def test_practices_that_consented_are_called_and_answer(service: Running, 
     async with await here.cpts.listen() as ear:
         assert (await willing.post(answer, {"places": 3})).json()["state"] == "yes"
         assert (await ear.event("crisis.answered", territory=here.code))["data"]["places"] == 3
-    (made,) = (await here.cpts.get("/v1/crisis/calls", territory=here.code)).json()["calls"]
+    # and by the ways that it has asked for; an exercise is told as one
+    await here.go("tension", drill=True)
+    await here.cpts.post(path, {**body, "drill": True})
+    told = await service.rows("select kind, body::text from notice where body ->> 'call_id' is not null order by id")
+    assert [(row["kind"], orjson.loads(row["body"])["drill"]) for row in told] == [
+        ("crisis.called", False),
+        ("crisis.drill", True),
+    ]
+    await here.go("normal", drill=True)
+    _, made = (await here.cpts.get("/v1/crisis/calls", territory=here.code)).json()["calls"]
     assert (made["called"], made["yes"], made["no"], made["places"]) == (1, 1, 0, 3)
     await here.go("normal")
 
@@ -384,3 +396,23 @@ async def test_bad_declarations_name_the_field(here: Territory, changes: dict[st
         "invalid_input",
     )
     assert field in orjson.dumps(refused["errors"]).decode()
+
+
+async def test_declarations_at_once_come_one_after_the_other(service: Running, here: Territory) -> None:
+    """Own level and the région's at once, again and again: whatever comes first, settings end where they began."""
+    region = f"region:{service.geography.territories[here.code].region}"
+    ars = await service.key("ars", territories=("*",))
+    await here.plan()
+    before = await here.setting()
+    for level in ("tension", "crise", "tension", "normal"):
+        answers = await asyncio.gather(
+            here.declare(level), here.declare(level, ars), here.declare(level, ars, scope=region), here.declare(level)
+        )
+        # of those about the same scope one declares, the others find it there
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 409, 409]
+        assert (await here.standing())["level"] == level
+    assert await here.setting() == before
+    log = (await here.regulator.get("/v1/crisis/log", territory=here.code)).json()["entries"]
+    assert [entry["version"] for entry in log if entry["scope"] == here.code] == [4, 3, 2, 1]
+    moves = [moved for entry in reversed(log) for moved in entry["territories"] if moved["territory"] == here.code]
+    assert [moved["was"] for moved in moves] == ["normal", *(moved["level"] for moved in moves[:-1])]

@@ -112,6 +112,7 @@ create function notice_kind(p_type text, p_data json) returns text language sql 
         when 'question.asked' then 'question.asked'
         when 'question.closed' then 'question.closed'
         when 'question.released' then 'question.released'
+        when 'crisis.called' then case when (p_data ->> 'drill')::boolean then 'crisis.drill' else 'crisis.called' end
         when 'places.handed_back' then 'places.handed_back' end
 $$;
 
@@ -120,7 +121,9 @@ create function notice_body(p_data json) returns json language sql immutable as 
     select json_strip_nulls(json_build_object(
         'booking_id', p_data -> 'booking_id', 'question_id', p_data -> 'question_id',
         'slot_id', case when p_data -> 'seats' is not null then p_data -> 'slot_id' end, 'seats', p_data -> 'seats',
-        'start', p_data -> 'start', 'until', coalesce(p_data -> 'acceptance' -> 'until', p_data -> 'answer_by')))
+        'call_id', p_data -> 'call_id', 'drill', case when p_data -> 'call_id' is not null then p_data -> 'drill' end,
+        'start', p_data -> 'start', 'until', coalesce(p_data -> 'acceptance' -> 'until', p_data -> 'answer_by',
+            case when p_data -> 'call_id' is not null then p_data -> 'until' end)))
 $$;
 
 create function queue_notices() returns trigger language plpgsql as $$
@@ -137,7 +140,8 @@ begin
     from subscription_member m join subscription s on s.id = m.subscription_id join api_key k on k.id = s.key_id
     -- a websocket has heard it already
     where m.member = any(new.audience) and s.state = 'active' and s.way <> 'websocket'
-      and (named = any(s.kinds) or (named = 'booking.to_accept' and 'booking.made' = any(s.kinds)))
+      and (named = any(s.kinds) or (named = 'booking.to_accept' and 'booking.made' = any(s.kinds))
+           or (named = 'crisis.drill' and 'crisis.called' = any(s.kinds)))
       and k.revoked_at is null and (k.expires_at is null or k.expires_at > new.at)
     on conflict do nothing;
     return null;
