@@ -45,6 +45,13 @@ from tests.race.limit_guards import (
     a_place_published_while_its_limit_is_reached,
     two_claims_under_one_limit,
 )
+from tests.race.practice_guards import (
+    accepted_while_time_runs_out,
+    claim_of_a_place_handed_back,
+    moved_into_a_lowered_capacity,
+    moved_over_a_limit,
+    take_of_a_place_handed_back,
+)
 
 LATER: Final = NOW + minutes(1)
 
@@ -600,6 +607,27 @@ GUARDS: Final = (
         Edit("take_place", "and coalesce(s.for_request = r.id, true)", ""),
         a_place_en_sus_chosen_for_another,
     ),
+    Guard(
+        "request lock, accepting",
+        Edit("accept_booking", "where id = p_booking) for update;", "where id = p_booking);"),
+        accepted_while_time_runs_out,
+    ),
+    Guard(
+        "capacity in move_booking",
+        Edit(
+            "move_booking",
+            "and (select count(*) from booking o where o.slot_id = s.id and o.ended_at is null) < s.capacity",
+            "",
+        ),
+        moved_into_a_lowered_capacity,
+    ),
+    Guard(
+        "limit in move_booking",
+        Edit("move_booking", "raise exception 'limit_reached' using errcode = 'SAS04';", ""),
+        moved_over_a_limit,
+    ),
+    Guard("handed back, claimed", Edit("take_seats", "and s.handed_back is null", ""), claim_of_a_place_handed_back),
+    Guard("handed back, chosen", Edit("take_place", "and s.handed_back is null", ""), take_of_a_place_handed_back),
     Guard("unique seat", NO_SEAT_INDEX, two_claims_of_the_last_seat, behind=(NO_SLOT_LOCK,)),
     Guard("one place a request", Drop("drop index booking_one_request"), one_request_twice_in_a_batch),
     Guard(

@@ -19,6 +19,14 @@ create table history (
 );
 create function record_booking() returns trigger language plpgsql as $$
 begin
+    -- moved by its practice: one seat freed, another taken
+    if tg_op = 'UPDATE' then
+        if new.slot_id <> old.slot_id then
+            insert into history (what, slot_id, seat, request_id, booking_id, professional, during, until, at)
+            values ('free', old.slot_id, old.seat, old.request_id, old.id, old.professional, old.during, null, null),
+                ('take', new.slot_id, new.seat, new.request_id, new.id, new.professional, new.during, null, null);
+        end if;
+    end if;
     insert into history (what, slot_id, seat, request_id, booking_id, professional, during, until, at)
     select k.what, new.slot_id, new.seat, new.request_id, new.id, new.professional, new.during, new.hold_until, new.firm_at
     from (values ('take', tg_op = 'INSERT'),
