@@ -32,6 +32,7 @@ from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.figures import PostgresFigures
 from adapters.postgres.national import PostgresNational
 from adapters.postgres.statement import PostgresStatement
+from adapters.postgres.studies import PostgresStudies
 from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest, user_of
 from adapters.solving import ProcessSolver
@@ -72,6 +73,7 @@ from sas_matcher.services.relay import Relay
 from sas_matcher.services.screens import Screens
 from sas_matcher.services.statement import Statements
 from sas_matcher.services.steer import Steering
+from sas_matcher.services.studies import Studies, StudyRoom
 from sas_matcher.telling import notices_of, notifying
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ _AGAIN_S: Final = 0.1
 _DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then
 _OPEN_RATE, _OPEN_BURST = 1.0, 30.0  # calls of one address to what needs no account: a page is one, a crawler many
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
+_NICE: Final = 15  # of studies: a machine that is busy answers calls first
 _GC: Final = gc.get_threshold()
 LOADING_GC: Final = 100_000  # objects between two collections while places load: twenty pages of the ledger's rows
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -216,9 +219,11 @@ def api(settings: Settings) -> "FastAPI":
     from sas_matcher.api.ws import Sockets  # noqa: PLC0415
     from sas_matcher.console.workplaces import console_routes  # noqa: PLC0415
     from sas_matcher.polling import appointment_server, editors_view  # noqa: PLC0415
+    from sas_matcher.replay.studies import RecordedShelf  # noqa: PLC0415
 
     geography = Gazetteer.load()
     ids = SystemIds()
+    shelf = RecordedShelf(Path(settings.history_dir)) if settings.history_dir else None
     fhir = FhirServer(f"{settings.public_url}/fhir" if settings.public_url else "")
     appointments = appointment_server(settings, fhir)
     sign_in = Client(settings.psc_authorize, settings.psc_client, settings.psc_redirect)
@@ -268,6 +273,7 @@ def api(settings: Settings) -> "FastAPI":
                 figures=Figures(figures, stores.clock, geography),
                 public=PublicFigures(figures, stores.clock, geography, territories),
                 open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
+                studies=Studies(PostgresStudies(stores.ledger), shelf, stores.clock, stores.ids),
                 zones=cache(partial(zones, geography)),
                 screens=Screens(figures, stores.clock, stores.ids, stores.ids.uuid),
             )
@@ -346,6 +352,14 @@ async def poll_editors(settings: Settings) -> None:
         editor_polling(settings, stores.ledger, stores.bus, stores.clock, geography) as polling,
     ):
         await polling.run()
+
+
+async def studies(settings: Settings) -> None:
+    """Work through the studies of recorded days until cancelled."""
+    from sas_matcher.replay.studies import RecordedShelf  # noqa: PLC0415 - the replay, which the other processes do not need
+
+    async with open_stores(settings, _PATIENCE_S) as stores:
+        await StudyRoom(PostgresStudies(stores.ledger), RecordedShelf(Path(settings.history_dir)), stores.clock).run()
 
 
 async def core(settings: Settings, holder: str) -> None:
@@ -497,6 +511,12 @@ def run_core(settings: Settings, holder: str) -> None:
 def run_editors(settings: Settings) -> None:
     """Poll the editors in this process until a signal (see ``poll_editors``)."""
     _run_until_signal(poll_editors(settings), "editors.stopped")
+
+
+def run_studies(settings: Settings) -> None:
+    """Work through studies in this process until a signal, giving way to all others (see ``StudyRoom``)."""
+    os.nice(_NICE)
+    _run_until_signal(studies(settings), "studies.stopped")
 
 
 def _run_until_signal(work: Coroutine[Any, Any, None], stopped: str) -> None:

@@ -149,6 +149,8 @@ class Service:
             self.children.append(Child("core", [*base, "core", parent, holder], environment, None))
             if self.settings.editors:
                 self.children.append(Child("editors", [*base, "editors", parent, holder], environment, None))
+            if self.settings.history_dir:
+                self.children.append(Child("studies", [*base, "studies", parent, holder], environment, None))
         if listening is not None:
             fd = listening.fileno()
             for number in range(self.settings.api_workers):

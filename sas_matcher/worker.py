@@ -1,4 +1,4 @@
-"""Entry of the child processes: ``python -m sas_matcher.worker PART PARENT REST``: core HOLDER, editors, api FD."""
+"""Entry of children: ``python -m sas_matcher.worker PART PARENT REST``: core HOLDER, editors, studies, api FD."""
 
 import os
 import socket
@@ -12,7 +12,13 @@ def main(arguments: list[str]) -> None:
     part, parent, rest = arguments
     end_with_parent(int(parent))
     # only now: these imports take a second, in which the parent may die
-    from sas_matcher.bootstrap import run_api, run_core, run_editors, set_up_logging  # noqa: PLC0415
+    from sas_matcher.bootstrap import (  # noqa: PLC0415
+        run_api,
+        run_core,
+        run_editors,
+        run_studies,
+        set_up_logging,
+    )
     from sas_matcher.config import Settings  # noqa: PLC0415
 
     settings = Settings.of_environment(os.environ)
@@ -21,6 +27,8 @@ def main(arguments: list[str]) -> None:
         run_core(settings, rest)
     elif part == "editors":
         run_editors(settings)
+    elif part == "studies":
+        run_studies(settings)
     else:
         run_api(settings, socket.socket(fileno=int(rest)))
 

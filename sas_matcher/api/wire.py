@@ -35,6 +35,7 @@ from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.screens import Screens
 from sas_matcher.services.statement import Statements
 from sas_matcher.services.steer import Steering
+from sas_matcher.services.studies import Studies
 
 JSON: Final = "application/json"
 _KEY = re.compile(r"[\x21-\x7e]{8,128}")
@@ -79,6 +80,7 @@ class Wire:
     open_door: Rate
     screens: Screens
     zones: Callable[[str], bytes]
+    studies: Studies
 
 
 def wire(request: Request) -> Wire:

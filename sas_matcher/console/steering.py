@@ -33,6 +33,7 @@ PLACES: Final = (
     Place("/pilotage/carte", "Carte"),
     Place("/pilotage/besoins", "Besoins et délais"),
     Place("/pilotage/offre", "Offre et équité"),
+    Place("/pilotage/journees", "Journées rejouées", dated=False),
     Place("/pilotage/aci", "Rapport ACI"),
     Place("/pilotage/reglages", "Réglages", dated=False),
 )

@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
-from sas_matcher.console import account_pages, cabinet, crisis_pages, pilotage_pages, settings_pages, wall_pages
+from sas_matcher.console import (
+    account_pages,
+    cabinet,
+    crisis_pages,
+    pilotage_pages,
+    settings_pages,
+    study_pages,
+    wall_pages,
+)
 from sas_matcher.console.demo_pages import demo_pages
 from sas_matcher.console.doors import Door, door_pages
 from sas_matcher.console.live import live_route
@@ -30,6 +38,7 @@ def console_routes(
         pilotage_pages.pages,
         crisis_pages.pages,
         settings_pages.pages,
+        study_pages.pages,
         wall_pages.keeping,
         wall_pages.wall,
         account_pages.own,

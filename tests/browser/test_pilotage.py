@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from tests.api.running import Caller, Running, slot, wish
 from tests.browser.desk import NARROW, Browsing, violations
 
-PLACES = ("", "/crise", "/crise/plan", "/carte", "/besoins", "/offre", "/aci", "/reglages")
+PLACES = ("", "/crise", "/crise/plan", "/carte", "/besoins", "/offre", "/journees", "/aci", "/reglages")
 PLAN = {
     "tension": {"settings": {"radius_pct": 125, "urgent_reserve_pct": 20}, "text": "Appeler la CPTS"},
     "crise": {"settings": {"radius_pct": 150}},

@@ -17,6 +17,9 @@
   for (const name of ["settings", "crisis", "ladder", "study"]) body.addEventListener(`sas-${name}`, renew);
   setInterval(() => { if (!document.hidden) soon(); }, ANYWAY_MS);
 
+  // what is being worked out elsewhere is looked at while it goes on
+  setInterval(() => { if (!document.hidden && document.querySelector("[data-watch]")) window.sas.say("sas-watch"); }, 1500);
+
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-print]")) window.print();
   });

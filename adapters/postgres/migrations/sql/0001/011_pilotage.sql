@@ -28,6 +28,7 @@ create table study (
     part        real not null default 0,
     -- whoever works on it has it until then
     claimed_until timestamptz,
+    claims      int not null default 0,
     failure     text,
     finished_at timestamptz,
     check ((finished_at is null) = (state in ('waiting', 'running')))
