@@ -50,11 +50,9 @@ class PostgresCrisis:
         rows = [dict(row) for row in await self._run("territories", list(codes))]
         return [{**row, **{name: orjson.loads(row[name]) for name in ("applied", "before")}} for row in rows]
 
-    async def log(
-        self, scope: str | None, territory: str | None, before: int | None, limit: int
-    ) -> list[dict[str, Any]]:
-        """Return what was declared, newest first."""
-        return await self._documents("log", scope, territory, before, limit)
+    async def log(self, scopes: Sequence[str], before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return what was declared for some scopes, newest first."""
+        return await self._documents("log", list(scopes), before, limit)
 
     # -- plans
 

@@ -51,11 +51,9 @@ select array_agg(e) as published from tell_crisis($1, $2, $3, $4, $5, $6, null, 
 select array_agg(e) as published from supersede_proposals($1, $2) e
 
 -- name: log
--- What was declared, newest first; of a scope, or whatever concerned a territory. before (an id) pages backwards.
+-- What was declared for some scopes, newest first; before (an id) pages backwards.
 select crisis_log_json(l)::text as document from crisis_log l
-where ($1::text is null or scope = $1)
-  and ($2::text is null or jsonb_path_query_array(territories, '$[*].territory') @> to_jsonb($2::text))
-  and ($3::bigint is null or id < $3) order by id desc limit $4
+where scope = any($1) and ($2::bigint is null or id < $2) order by id desc limit $3
 
 -- name: plan
 select crisis_plan_json(p)::text as document from crisis_plan p where territory = $1

@@ -117,10 +117,8 @@ class CrisisBook(Protocol):
         """Return where some territories stand, really and in drills; those at normal since ever are left out."""
         ...
 
-    async def log(
-        self, scope: str | None, territory: str | None, before: int | None, limit: int
-    ) -> list[dict[str, Any]]:
-        """Return what was declared for a scope, or concerned a territory, newest first."""
+    async def log(self, scopes: Sequence[str], before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Return what was declared for some scopes, newest first; from below an id on."""
         ...
 
     async def plan(self, territory: str) -> dict[str, Any] | None:
@@ -208,6 +206,11 @@ class Steerer(NamedTuple):
         return "*" in self.territories or territory in self.territories
 
 
+def scopes_over(geography: Geography, territory: str) -> list[str]:
+    """Return the scopes that a territory lies in, the narrowest first."""
+    return [territory, f"{REGION}{geography.territories[territory].region}", NATION]
+
+
 class Crises:
     """What CPTS, ARS, prefect's offices and administrators do about a crisis, and practices about its calls."""
 
@@ -234,9 +237,6 @@ class Crises:
         if scope not in known:
             raise InvalidInputError.of("scope", "indiquez un département, region:NOM ou nation")
         return [scope]
-
-    def _scopes_over(self, territory: str) -> list[str]:
-        return [territory, f"{REGION}{self._geography.territories[territory].region}", NATION]
 
     def checked(self, scope: str, who: Steerer) -> list[str]:
         """Return the territories of a scope for which this key may declare.
@@ -279,7 +279,7 @@ class Crises:
             CrisisNotAllowedError: the plan of a territory breaks promises, and it has no leave for that.
             ConflictError: the level was changed since ``version`` was read, or is the one that stands.
         """
-        covering = {code: self._scopes_over(code) for code in self.checked(scope, who)}
+        covering = {code: scopes_over(self._geography, code) for code in self.checked(scope, who)}
         wish = Declaration(scope, drill, level, why, str(who.role), covering, version, proposal)
         now = self._clock.now()
         done = await self._book.declare(now, wish, lambda standing: self._turn(standing, now, drill=drill), once)
@@ -326,7 +326,7 @@ class Crises:
     async def territory(self, code: str) -> dict[str, Any]:
         """Return where a territory stands, by which scopes, and what levels have set of its settings."""
         (shown,) = await self.standing([code])
-        scopes = await self._book.scopes(self._scopes_over(code))
+        scopes = await self._book.scopes(scopes_over(self._geography, code))
         open_ones = await self._book.proposals([code], "open", 1)
         return {
             **shown,
@@ -338,8 +338,9 @@ class Crises:
     async def log(
         self, scope: str | None, territory: str | None, before: int | None, limit: int
     ) -> list[dict[str, Any]]:
-        """Return what was declared for a scope, or concerned a territory, newest first."""
-        return await self._book.log(scope, territory, before, limit)
+        """Return what was declared for a scope, or for any scope that a territory lies in, newest first."""
+        scopes = scopes_over(self._geography, territory) if territory is not None else [str(scope)]
+        return await self._book.log(scopes, before, limit)
 
     # -- plans
 

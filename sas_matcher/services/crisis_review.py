@@ -13,7 +13,7 @@ from sas_matcher.domain.crisis import Level
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports import Clock, Geography
-from sas_matcher.services.crisis import CrisisBook
+from sas_matcher.services.crisis import CrisisBook, scopes_over
 
 LONGEST: Final = timedelta(days=120)  # a winter; more is asked for in parts
 _MOST_ENTRIES: Final = 1_000
@@ -80,9 +80,8 @@ class Reviews:
 
     async def _entries(self, scope: str, members: Sequence[str]) -> list[dict[str, Any]]:
         """Return what was declared that concerned the scope, newest first."""
-        if len(members) == 1:
-            return await self._book.log(None, members[0], None, _MOST_ENTRIES)
-        return await self._book.log(scope, None, None, _MOST_ENTRIES)
+        scopes = scopes_over(self._geography, members[0]) if scope in members else [scope]
+        return await self._book.log(scopes, None, _MOST_ENTRIES)
 
 
 def _at(entry: Mapping[str, Any]) -> datetime:
