@@ -131,6 +131,7 @@ class Game:
         self.book = book_of(desk)
         self.asking = Asking(self.book, self.clock, ids, lambda _: 0, lambda _: PARIS)
         self.requests: dict[str, str | None] = {}  # of each, its médecin traitant
+        self.promised: set[str] = set()
         self.seen: set[str] = set()  # bookings and questions that were judged
         self.shown: list[tuple[str, int, str]] = []
         self.names = itertools.count(1)
@@ -347,7 +348,8 @@ class Game:
         changed |= {a.aggregate for a in last}
         self.matcher.hear(last)
         for request, mt in list(self.requests.items()):
-            if request not in changed:
+            # the seat behind a promise moves in silence
+            if request not in changed and request not in self.promised:
                 continue
             document = orjson.loads(await self.ledger.request_document(request, KEY) or "{}")
             await self._judge_request(document, mt)
@@ -368,6 +370,7 @@ class Game:
             held = document["booking"]
             kept = held["slot_id"] if held is not None and held["booking_id"] in self.seen else None
             self.judge("proposed", [one["slot_id"] for one in named if one and one["slot_id"] != kept], "sas", mt)
+        (self.promised.add if document["status"] == "promised" else self.promised.discard)(document["request_id"])
         booking = document["booking"]
         if booking is None or booking["booking_id"] in self.seen:
             return

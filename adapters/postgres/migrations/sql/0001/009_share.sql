@@ -41,7 +41,8 @@ create table exposure (
     slots   bigint[] not null,
     rules   text[] not null
 );
-create index exposure_of_slot on exposure using gin (slots);
+-- without its list of pending entries: whoever writes must not wait for the list of others to be sorted in
+create index exposure_of_slot on exposure using gin (slots) with (fastupdate = off);
 create index exposure_at on exposure (at);
 
 create function share_allows(r share_rule, s slot) returns boolean language sql immutable as $$
