@@ -249,6 +249,7 @@ def api(settings: Settings) -> "FastAPI":
                 gate=gate,
                 accounts=accounts_of(stores.ledger, stores.clock, stores.ids),
                 tickets=tickets,
+                kept=stores.bus,
                 hub=hub,
                 publishing=publishing,
                 bookings=Bookings(stores.ledger, stores.clock),
@@ -292,7 +293,7 @@ def api(settings: Settings) -> "FastAPI":
                 await asyncio.gather(following, return_exceptions=True)
                 await reader.close()
 
-    pages = console_routes(settings.public_url, SystemClock(), ids.uuid, settings.demo)
+    pages = console_routes(settings.public_url, SystemClock(), ids.uuid, settings.demo, settings.lrm_origins)
     others = [*booking.routes(), *appointments.routes(), *fhir.routes(), *pages]
     return create_app(open_wire, ids.uuid, others, {"/fhir": error_response})
 

@@ -47,6 +47,7 @@ class Settings:
         mail_from: address that these come from.
         webhook_hosts: hosts (``host`` or ``host:port``) of our own network that webhooks may go to, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
+        lrm_origins: values of ``origin`` with which regulators' software may open the regulation page (INT_L01).
         demo: title of the demonstration that this is: its pages let anybody of this machine in. Empty: none.
     """
 
@@ -85,6 +86,7 @@ class Settings:
     mail_from: str = ""
     webhook_hosts: tuple[str, ...] = ()
     history_dir: str = ""
+    lrm_origins: tuple[str, ...] = ()
     demo: str = ""
 
     @classmethod

@@ -321,6 +321,12 @@ class Gazetteer:
         points = self._points(lat, lon)
         return self._commune(int(self._nearest_rows(*points)[0]))
 
+    def nearest_of(self, lat: Floats, lon: Floats) -> list[Commune]:
+        """Return the nearest inhabited commune of each of many points (degrees, shape (n,))."""
+        rows = self._nearest_rows(lat, lon)
+        known = {row: self._commune(row) for row in np.unique(rows).tolist()}
+        return [known[row] for row in rows.tolist()]
+
     def landmass_of(self, lat: npt.ArrayLike, lon: npt.ArrayLike) -> npt.NDArray[np.int16]:
         """Landmass of each point: that of the nearest commune.
 

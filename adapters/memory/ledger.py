@@ -42,6 +42,7 @@ _REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
     "decline": requests.decline_hold,
     "cancel": requests.cancel_request,
     "resume": requests.resume_request,
+    "hand": requests.hand_request,
     "take": requests.take_place,
 }
 _BOOKING_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {

@@ -243,6 +243,23 @@ def resume_request(tables: Tables, now: datetime, key_id: str, request_id: str) 
     return word, tables.request_json(request)
 
 
+def hand_request(tables: Tables, now: datetime, key_id: str, request_id: str, to: str) -> Answer:
+    """Hand an open request, with what it has, to another regulator: handed, already, conflict or not_found."""
+    request, _ = _of_key(tables, key_id, request_id, None)
+    if request is None:
+        return "not_found", None
+    if to == key_id:
+        word = "already"
+    elif request.status not in ("waiting", "promised", "held", "firm", "lapsed"):
+        word = "conflict"
+    else:
+        request.key_id = to
+        request.version += 1
+        tables.announce_handed(now, request, key_id)
+        word = "handed"
+    return word, tables.request_json(request)
+
+
 def take_place(
     tables: Tables,
     now: datetime,

@@ -345,6 +345,11 @@ class Tables:
         for name in sorted(requests):
             self._say_request(now, self.requests[name], "events", kind, self.request_json(self.requests[name]))
 
+    def announce_handed(self, now: datetime, r: Request, before: str) -> None:
+        """Announce a request to the regulator whose it is now, and to the one whose it was."""
+        about = (r.id, r.version, r.key_id, (f"k:{before}",))
+        self.say(now, r.territory, "events", "request.handed", self.request_json(r), *about)
+
     def _say_request(self, now: datetime, r: Request, stream: str, kind: str, data: str) -> None:
         self.say(now, r.territory, stream, kind, data, r.id, r.version, r.key_id, ())
 

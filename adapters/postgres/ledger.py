@@ -32,6 +32,7 @@ _REQUEST_ACTIONS: Final = {
     "decline": "select * from decline_hold($1, $2, $3, $4, $5)",
     "cancel": "select * from cancel_request($1, $2, $3, $4)",
     "resume": "select * from resume_request($1, $2, $3)",
+    "hand": "select * from hand_request($1, $2, $3, $4)",
     "take": "select * from take_place($1, $2, $3, $4, $5, $6, $7)",
 }
 _BOOKING_ACTIONS: Final = {

@@ -33,6 +33,7 @@ class Subscriber:
         self.lost = False
         self.audience = [f"p:{name}" for name in caller.professionals] + [f"s:{name}" for name in caller.structures]
         self.audience += [f"t:{name}" for name in caller.territories]
+        self.audience.append(f"k:{caller.key_id}")
         if "*" in caller.professionals:
             self.audience.append(f"src:{caller.source}")
 
@@ -57,7 +58,7 @@ class Hub:
         self._clock = clock
         self.epoch = ""
         self.position = "0-0"
-        self._waiters: dict[str, list[asyncio.Future[bytes]]] = {}
+        self._waiters: dict[str, list[tuple[int, asyncio.Future[bytes]]]] = {}
         self._by_key: dict[str, set[Subscriber]] = {}
         self._by_audience: dict[str, set[Subscriber]] = {}
         self._by_territory: dict[str, set[Subscriber]] = {}
@@ -66,19 +67,22 @@ class Hub:
 
     # -- callers that wait for a decision ------------------------------------------------------------------------
 
-    def expect(self, request_id: str) -> asyncio.Future[bytes]:
-        """Return a future of the next document of a request; ask before the request is committed."""
+    def expect(self, request_id: str, after: int = 0) -> asyncio.Future[bytes]:
+        """Return a future of the next document of a request; ask before the request is committed.
+
+        Args:
+            request_id: whose.
+            after: a version that is known; only a newer one counts.
+        """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(request_id, []).append(future)
+        self._waiters.setdefault(request_id, []).append((after, future))
         return future
 
     def release(self, request_id: str, future: asyncio.Future[bytes]) -> None:
         """Stop waiting."""
-        waiters = self._waiters.get(request_id)
-        if waiters is not None and future in waiters:
-            waiters.remove(future)
-            if not waiters:
-                del self._waiters[request_id]
+        left = [waiter for waiter in self._waiters.pop(request_id, ()) if waiter[1] is not future]
+        if left:
+            self._waiters[request_id] = left
 
     # -- sockets -------------------------------------------------------------------------------------------------
 
@@ -189,16 +193,21 @@ class Hub:
         """Callers that wait may have missed their event: give them what the ledger says."""
         for request_id in list(self._waiters):
             document = await self._ledger.request_document(request_id, None)
-            if document is not None and orjson.loads(document)["decision"] is not None:
-                self._resolve(request_id, document.encode())
+            known = {} if document is None else orjson.loads(document)
+            if document is not None and known["decision"] is not None:
+                self._resolve(request_id, document.encode(), known["version"])
 
     def gap(self, reason: str) -> bytes:
         """Return the message that says: what happened before this offset is to be read from the ledger."""
         return orjson.dumps({"type": "gap", "epoch": self.epoch, "offset": self.position, "reason": reason})
 
-    def _resolve(self, request_id: str, document: bytes) -> None:
-        for future in self._waiters.pop(request_id, ()):
-            if not future.done():
+    def _resolve(self, request_id: str, document: bytes, version: int) -> None:
+        waiting = self._waiters.pop(request_id, ())
+        early = [waiter for waiter in waiting if version <= waiter[0]]
+        if early:
+            self._waiters[request_id] = early
+        for after, future in waiting:
+            if version > after and not future.done():
                 future.set_result(document)
 
     def _message(self, entry: Entry, summary: bool) -> bytes:
@@ -237,7 +246,7 @@ class Hub:
         if len(self._versions) > _KNOWN:
             self._versions.popitem(last=False)
         if fields[b"type"].startswith(b"request."):
-            self._resolve(aggregate.decode(), fields[b"data"])
+            self._resolve(aggregate.decode(), fields[b"data"], version)
         full = set(self._by_key.get(fields[b"owner"].decode(), ()))
         for name in fields[b"audience"].decode().split():
             full |= self._by_audience.get(name, set())

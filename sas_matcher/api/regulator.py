@@ -1,9 +1,7 @@
 """Routes of the regulators: requests, their life, the list of offers."""
 
-import asyncio
-from typing import Any, Final
+from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -15,16 +13,16 @@ from sas_matcher.api.schemas import (
     CancelIn,
     ConfirmIn,
     DeclineIn,
+    HandIn,
     Nothing,
     RequestIn,
     TakeIn,
 )
+from sas_matcher.api.waiting import ask_and_wait
 from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope, Visibility
-from sas_matcher.ports import Idempotency
 
 router = APIRouter(prefix="/v1", tags=["régulation"])
-WAIT_S: Final = 2.0  # then 202: the decision is pushed
 
 
 @router.post(
@@ -46,48 +44,10 @@ async def ask(request: Request) -> Response:
     idempotency = once(request, who, body)
     wish = parse(RequestIn, body)
     row = services.regulating.new_request(wish.model_dump(), who.territories)
-    async with services.admission.admit(row["tier"], (who.key_id, idempotency.key)):
-        return await _asked(request, row, idempotency)
-
-
-async def _asked(request: Request, row: dict[str, Any], idempotency: Idempotency) -> Response:
-    services = wire(request)
-    decided = services.hub.expect(row["id"])
-    try:
-        outcome = await services.regulating.ask(row, idempotency)
-        if outcome.replayed:
-            return await _replayed(request, str(outcome.document), idempotency.key_id)
-        async with asyncio.timeout(WAIT_S):
-            return raw(await decided, 201)
-    except TimeoutError:
-        # the ledger may know what the stream has not told yet (Redis away)
-        document = await services.regulating.document(row["id"], idempotency.key_id)
-        return raw(document, 202 if _open(document) else 201)
-    finally:
-        services.hub.release(row["id"], decided)
-
-
-def _open(document: str) -> bool:
-    """Tell whether a request still waits for its first decision."""
-    request = orjson.loads(document)
-    return bool(request["status"] == "waiting" and request["decision"] is None)
-
-
-async def _replayed(request: Request, request_id: str, key_id: str) -> Response:
-    """Answer a repeated Idempotency-Key with the request as it stands, decided if that takes no longer than usual."""
-    services = wire(request)
-    waiting = services.hub.expect(request_id)
-    try:
-        document = await services.regulating.document(request_id, key_id)
-        if _open(document):
-            async with asyncio.timeout(WAIT_S):
-                document = (await waiting).decode()
-    except TimeoutError:
-        return raw(document, 202)
-    finally:
-        services.hub.release(request_id, waiting)
-    answer = raw(document, 201)
-    answer.headers["Idempotent-Replay"] = "true"
+    asked = await ask_and_wait(services, row, idempotency)
+    answer = raw(asked.document, 201 if asked.decided else 202)
+    if asked.replayed and asked.decided:
+        answer.headers["Idempotent-Replay"] = "true"
     return answer
 
 
@@ -158,6 +118,30 @@ _action(
     Nothing,
     lambda asked: [],
 )
+
+
+@router.get("/colleagues", summary="To whom a request may be handed", responses=problems(401, 403, 429, 503))
+async def colleagues(request: Request) -> Response:
+    """Return the other regulators of the caller's territories: key, name and role."""
+    who = await caller(request, Scope.REGULATOR)
+    found = await wire(request).regulating.colleagues(who.key_id, who.territories)
+    return json({"colleagues": [{"key": key.id, "name": key.name, "role": key.role} for key in found]})
+
+
+@router.post(
+    "/requests/{request_id}/hand",
+    summary="Hand the request to a colleague",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(HandIn, once=True),
+)
+async def hand(request: Request, request_id: str) -> Response:
+    """Hand an open request, with its place or promise: from here on it is theirs alone, and both hear of it."""
+    who = await caller(request, Scope.REGULATOR)
+    body = await request.body()
+    idempotency = once(request, who, body)
+    asked = parse(HandIn, body)
+    target = uuid_of(request_id, "request_id")
+    return raw(await wire(request).regulating.hand(target, asked.to, idempotency))
 
 
 @router.post(

@@ -314,6 +314,14 @@ class TakeIn(Strict):
     slot_id: SlotId
 
 
+class HandIn(Strict):
+    """Hand the request to a colleague."""
+
+    to: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{8,16}$", strip_whitespace=True)] = Field(
+        description="Clé du collègue (son identifiant), voir /v1/colleagues"
+    )
+
+
 class LimitIn(Strict):
     """How many patients some members take together in a day or half a day; exactly one of most and share."""
 

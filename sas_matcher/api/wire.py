@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from sas_matcher.api.admission import Admission, Bulk
-from sas_matcher.api.auth import Caller, Gate, Rate, Tickets
+from sas_matcher.api.auth import Caller, Gate, OneTime, Rate, Tickets
 from sas_matcher.api.hub import Hub
 from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
@@ -56,6 +56,7 @@ class Wire:
     gate: Gate
     accounts: Accounts
     tickets: Tickets
+    kept: OneTime
     hub: Hub
     publishing: Publishing
     bookings: Bookings

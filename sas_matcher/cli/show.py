@@ -20,6 +20,7 @@ STATUS: Final = {
 }
 EVENT: Final = {
     "request.reopened": "demande rouverte",
+    "request.handed": "demande confiée",
     "request.told": "place et heure connues",
     "request.displaced": "promesse rompue",
     "booking.firm": "réservation confirmée",

@@ -296,6 +296,15 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
         """Open a request again whose hold ran out."""
         return Request.of(await self._act(f"/v1/requests/{request_id}/resume", {}, idempotency_key))
 
+    async def colleagues(self) -> list[dict[str, str]]:
+        """Return the other regulators of the same territories: ``key``, ``name``, ``role``."""
+        found: list[dict[str, str]] = (await self._http.call("GET", "/v1/colleagues"))["colleagues"]
+        return found
+
+    async def hand(self, request_id: str, to: str, *, idempotency_key: str | None = None) -> Request:
+        """Hand an open request, with its place or promise, to a colleague's key: it is theirs alone from here on."""
+        return Request.of(await self._act(f"/v1/requests/{request_id}/hand", {"to": to}, idempotency_key))
+
     async def take(self, request_id: str, slot_id: int, *, idempotency_key: str | None = None) -> Request:
         """Hold a place of one's own choice; the one held before is kept if this one is gone."""
         return Request.of(await self._act(f"/v1/requests/{request_id}/take", {"slot_id": slot_id}, idempotency_key))

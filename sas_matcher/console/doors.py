@@ -9,9 +9,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from sas_matcher import __version__
 from sas_matcher.api.auth import Rate
-from sas_matcher.api.wire import json
 from sas_matcher.console.site import Pages
 from sas_matcher.console.visit import COOKIE, SECURE_COOKIE, Visit, csrf_of
 from sas_matcher.domain.errors import SasError
@@ -65,16 +63,6 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
         burst=_TRIES_A_MINUTE,
         refusal="Trop d'essais de connexion depuis ce poste ; réessayez dans un instant.",
     )
-
-    @pages.get("/")
-    async def home(visit: Visit) -> Response:
-        if "text/html" not in visit.request.headers.get("accept", ""):
-            # no browser: say what this is and where the rest is
-            links = {"openapi": "/openapi.json", "ready": "/readyz"}
-            return json({"service": "sas_matcher", "version": __version__, **links})
-        if visit.account is None:
-            return visit.go("/demo" if visit.site.demo else "/connexion")
-        return visit.go(visit.site.home_of(visit.caller.role))
 
     @pages.get("/connexion")
     async def door(visit: Visit) -> Response:

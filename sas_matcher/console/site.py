@@ -17,6 +17,7 @@ from sas_matcher.console.visit import AUTO, Visit, csrf_of, same_origin, session
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, SasError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 
+_FILTERS: Final = ("hour", "when", "short", "span", "km", "utc", "minutes_until", "number", "local")
 Handler = Callable[[Visit], Awaitable[Response]]
 
 
@@ -78,9 +79,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     env.globals |= {"static": static_url, "words": words}
-    env.filters |= {
-        name: getattr(words, name) for name in ("hour", "when", "span", "km", "utc", "minutes_until", "number", "local")
-    }
+    env.filters |= {name: getattr(words, name) for name in _FILTERS}
     return env
 
 
@@ -92,15 +91,24 @@ class Site:
         public_url: address of this service as others know it; empty: as the call names it.
         uuid: makes Idempotency-Keys for forms.
         demo: title of the demonstration that this is; empty: none.
+        lrm_origins: values of ``origin`` of the regulators' software that may open the regulation page (INT_L01).
     """
 
     HOME: Final = "/"
 
-    def __init__(self, workplaces: Sequence[Pages], public_url: str, uuid: Callable[[], str], demo: str = "") -> None:
+    def __init__(
+        self,
+        workplaces: Sequence[Pages],
+        public_url: str,
+        uuid: Callable[[], str],
+        demo: str = "",
+        lrm_origins: Sequence[str] = (),
+    ) -> None:
         self.workplaces = workplaces
         self.public_url = public_url
         self.demo = demo
         self.uuid = uuid
+        self.lrm_origins = frozenset(lrm_origins)
         self._env = _environment()
         self._env.globals |= {"once": uuid, "demo": demo}
 

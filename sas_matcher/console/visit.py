@@ -162,13 +162,11 @@ class Visit:
         digest = hashlib.sha256(f"{self.request.method} {self.request.url.path}".encode()).digest()
         return Idempotency(self.caller.key_id, key, digest)
 
-    def show(
-        self, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
-    ) -> Response:
+    def show(self, template: str, code: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
         """Answer a page, or a part of one: values by name, and ``visit``, ``now`` and the words of ``words``."""
         return HTMLResponse(
             self.site.render(template, visit=self, **values),
-            status,
+            code,
             {"Content-Security-Policy": CSP, **(headers or {})},
         )
 

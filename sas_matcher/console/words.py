@@ -135,7 +135,8 @@ def _instant(value: str | datetime) -> datetime:
 
 def hour(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
     """Return an hour of the day: ``14 h 05``."""
-    return f"{_instant(value).astimezone(zone):%-H h %M}"
+    # the spaces of an hour, a distance do not break
+    return f"{_instant(value).astimezone(zone):%-H\u00a0h\u00a0%M}"
 
 
 def hour_text(value: str) -> str:
@@ -165,16 +166,21 @@ def day(value: date, today: date) -> str:
     return text[0].upper() + text[1:]
 
 
+def short(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
+    """Return an hour, with its day when that is not today: ``14 h 05``, ``demain 9 h 00``."""
+    return when(value, now, zone).removeprefix("aujourd'hui ")
+
+
 def span(minutes: float) -> str:
     """Return a length of time: ``moins d'une minute``, ``25 min``, ``3 h 05``, ``2 j 4 h``."""
     whole = round(minutes)
     if whole < 1:
         return "moins d'une minute"
     if whole < 60:
-        return f"{whole} min"
+        return f"{whole}\u00a0min"
     if whole < 48 * 60:
-        return f"{whole // 60} h {whole % 60:02d}" if whole % 60 else f"{whole // 60} h"
-    return f"{whole // 1440} j {whole % 1440 // 60} h"
+        return f"{whole // 60}\u00a0h\u00a0{whole % 60:02d}" if whole % 60 else f"{whole // 60}\u00a0h"
+    return f"{whole // 1440}\u00a0j {whole % 1440 // 60}\u00a0h"
 
 
 def minutes_until(value: str | datetime, now: datetime) -> float:
@@ -184,7 +190,7 @@ def minutes_until(value: str | datetime, now: datetime) -> float:
 
 def km(value: float) -> str:
     """Return a distance: ``0,8 km``, ``12 km``."""
-    return f"{value:.1f} km".replace(".", ",") if value < 10 else f"{value:.0f} km"
+    return f"{value:.1f}\u00a0km".replace(".", ",") if value < 10 else f"{value:.0f}\u00a0km"
 
 
 def profession(code: str | None, specialty: str | None = None) -> str:

@@ -8,7 +8,9 @@ from sas_matcher.console import (
     account_pages,
     cabinet,
     crisis_pages,
+    home,
     pilotage_pages,
+    regulation,
     settings_pages,
     study_pages,
     wall_pages,
@@ -21,7 +23,12 @@ from sas_matcher.ports import Clock
 
 
 def console_routes(
-    public_url: str, clock: Clock, uuid: Callable[[], str], demo: str, doors: Sequence[Door] = ()
+    public_url: str,
+    clock: Clock,
+    uuid: Callable[[], str],
+    demo: str,
+    lrm_origins: Sequence[str] = (),
+    doors: Sequence[Door] = (),
 ) -> list[BaseRoute]:
     """Return the routes of the pages, their files and their websocket.
 
@@ -30,9 +37,11 @@ def console_routes(
         clock: the time.
         uuid: see ``Site``.
         demo: see ``Site``.
+        lrm_origins: see ``Site``.
         doors: other ways to sign in (see ``doors``).
     """
     workplaces = [
+        regulation.pages,
         cabinet.pages,
         account_pages.administration,
         pilotage_pages.pages,
@@ -42,11 +51,12 @@ def console_routes(
         wall_pages.keeping,
         wall_pages.wall,
         account_pages.own,
+        home.pages,
         door_pages(clock, doors),
         *([demo_pages()] if demo else []),
     ]
     return [
-        *Site(workplaces, public_url, uuid, demo).routes(),
+        *Site(workplaces, public_url, uuid, demo, lrm_origins).routes(),
         live_route(public_url),
         wall_pages.wall_route(public_url),
     ]

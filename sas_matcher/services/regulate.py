@@ -18,11 +18,22 @@ from sas_matcher.domain.errors import (
     TooLateError,
 )
 from sas_matcher.domain.policy import DEFAULT_HOLD_S
-from sas_matcher.domain.vocabulary import DELAY_SPAN, SPECIALTIES, Delay, Mode, Tier, matching_specialty, tier_of
+from sas_matcher.domain.vocabulary import (
+    DELAY_SPAN,
+    SCOPE_OF_ROLE,
+    SPECIALTIES,
+    Delay,
+    Mode,
+    Role,
+    Scope,
+    Tier,
+    matching_specialty,
+    tier_of,
+)
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Clock, ConsentBook, Geography, Idempotency, Ids, Ledger, Outcome
+from sas_matcher.ports import Clock, ConsentBook, Geography, Idempotency, Ids, KeyRecord, Ledger, Outcome
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import haversine_km
@@ -67,6 +78,11 @@ def accepted(outcome: Outcome) -> str:
     if outcome.document is None:
         raise NotFoundError
     return outcome.document
+
+
+def _regulates(key: KeyRecord, now: datetime) -> bool:
+    in_force = key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+    return in_force and SCOPE_OF_ROLE[Role(key.role)] is Scope.REGULATOR
 
 
 class Regulating:
@@ -165,6 +181,41 @@ class Regulating:
             NotFoundError, HoldEndedError, ConflictError: see ``accepted``.
         """
         return accepted(await self._ledger.change_request(action, self._clock.now(), request_id, arguments, once))
+
+    async def colleagues(self, key_id: str, territories: Collection[str]) -> list[KeyRecord]:
+        """Return the regulators' keys in force of the same territories, by name, but for the one that asks."""
+        now = self._clock.now()
+        found = [
+            key
+            for key in await self._ledger.keys()
+            if key.id != key_id
+            and _regulates(key, now)
+            and ("*" in key.territories or "*" in territories or not set(territories).isdisjoint(key.territories))
+        ]
+        return sorted(found, key=lambda key: (key.name, key.id))
+
+    async def hand(self, request_id: str, to: str, once: Idempotency) -> str:
+        """Hand an open request, with its place or promise, to a colleague; returns it as it is theirs now.
+
+        Args:
+            request_id: of the caller.
+            to: key of the colleague.
+            once: who hands it.
+
+        Raises:
+            NotFoundError: not (any more) a request of this key.
+            InvalidInputError: no regulator's key in force that sees the request's territory.
+            ConflictError: the request is closed.
+        """
+        key = await self._ledger.key(to)
+        row = await self._ledger.request_for_choice(request_id, once.key_id)
+        if row is not None:
+            sees = key is not None and ("*" in key.territories or row["territory"] in key.territories)
+            if key is None or not _regulates(key, self._clock.now()) or not sees:
+                message = "ce n'est pas la clé d'un régulateur de ce territoire ; voyez /v1/colleagues"
+                raise InvalidInputError.of("to", message)
+        # one that was handed already is no longer found under this key: an answer given under this key is repeated
+        return await self.act("hand", request_id, [to], once)
 
     async def take(self, request_id: str, slot_id: int, once: Idempotency) -> str:
         """Hold a place that the regulator chose himself; the one held before is kept if this one is gone."""

@@ -443,3 +443,24 @@ async def test_requests_are_listed_by_status_newest_first(scene: Scene) -> None:
     assert [entry["request_id"] for entry in waiting] == [held[2]]
     older = (await scene.regulator.get("/v1/requests", before=listed[0]["created_at"], limit=1)).json()["requests"]
     assert [entry["request_id"] for entry in older] == [held[1]]
+
+
+async def test_a_request_is_handed_to_a_colleague_and_both_hear_of_it(scene: Scene, service: Running) -> None:
+    colleague = await service.regulator(scene.spot.territory)
+    elsewhere = await service.regulator("974")
+    await scene.practice.publish(scene.slot())
+    held = await scene.regulator.ask(scene.wish())
+    names = [c["key"] for c in (await scene.regulator.get("/v1/colleagues")).json()["colleagues"]]
+    assert colleague.key_id in names and scene.regulator.key_id not in names and scene.practice.key_id not in names
+    for wrong in (elsewhere.key_id, scene.practice.key_id, "000000000000"):
+        refused = await scene.regulator.post(f"/v1/requests/{held['request_id']}/hand", {"to": wrong})
+        assert refused.status_code == 422 and "to" in refused.json()["detail"]
+    async with await scene.regulator.listen() as first, await colleague.listen() as second:
+        handed = await scene.regulator.act("hand", held["request_id"], {"to": colleague.key_id}, key="handed-over-once")
+        again = await scene.regulator.act("hand", held["request_id"], {"to": colleague.key_id}, key="handed-over-once")
+        assert again == handed
+        for listener in (first, second):
+            await listener.event("request.handed", request_id=held["request_id"])
+    assert (await scene.regulator.get(f"/v1/requests/{held['request_id']}")).status_code == 404
+    firm = await colleague.act("confirm", held["request_id"])
+    assert firm["booking"]["booking_id"] == held["booking"]["booking_id"] and firm["status"] == "firm"

@@ -33,6 +33,8 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("POST", "/v1/requests/{request_id}/decline"): REGULATOR,
     ("POST", "/v1/requests/{request_id}/cancel"): REGULATOR,
     ("POST", "/v1/requests/{request_id}/resume"): REGULATOR,
+    ("POST", "/v1/requests/{request_id}/hand"): REGULATOR,
+    ("GET", "/v1/colleagues"): REGULATOR,
     ("POST", "/v1/requests/{request_id}/take"): REGULATOR,
     ("GET", "/v1/offers"): frozenset({Scope.REGULATOR, Scope.COORDINATOR}),
     ("POST", "/v1/slots"): PRACTICE,

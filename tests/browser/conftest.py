@@ -23,7 +23,7 @@ async def browsing(servers: Servers) -> AsyncIterator[Browsing]:
     if not CHROMIUM:
         pytest.skip("=== ATTENTION : Chromium n'est pas installé ; les tests des pages sont SAUTÉS ===")
     database_url = servers.new_database()
-    settings = settings_for(database_url, servers.new_redis(), demo="SAS des tests")
+    settings = settings_for(database_url, servers.new_redis(), demo="SAS des tests", lrm_origins=("lrm-test",))
     with warnings.catch_warnings():
         # the driver's own transports, when the browser is closed
         warnings.simplefilter("ignore", ResourceWarning)

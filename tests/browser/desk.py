@@ -32,10 +32,12 @@ def _axe() -> str:
 
 async def violations(page: Page) -> list[str]:
     """Return what axe-core finds wrong (WCAG 2.1 AA and best practice), one line each; empty is what we want."""
+    # without preload, which writes styles into the page (only for a rule about turned screens that is not among ours);
     # evaluated, not added as a script: the pages' policy forbids that, and stays in force
-    await page.evaluate(f"window.axe || ({{}}).constructor && (() => {{ {_axe()} }})()")
+    await page.evaluate(f"window.axe || (() => {{ {_axe()} }})()")
     found: list[dict[str, Any]] = await page.evaluate(
-        "async (tags) => (await axe.run({runOnly: {type: 'tag', values: tags}})).violations", list(RULES)
+        "async (tags) => (await axe.run({preload: false, runOnly: {type: 'tag', values: tags}})).violations",
+        list(RULES),
     )
     return [
         f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for rule in found for node in rule["nodes"]
@@ -52,9 +54,14 @@ class Person:
     token: str
     context: BrowserContext
 
-    async def open(self, path: str) -> Page:
-        """Open a page in a new tab; what its scripts or its policy complain of is an error of the test."""
+    async def open(self, path: str, *, moving_clock: bool = False) -> Page:
+        """Open a page in a new tab; what its scripts or its policy complain of is an error of the test.
+
+        ``moving_clock``: the test may move the browser's clock (``page.clock``).
+        """
         page = await self.context.new_page()
+        if moving_clock:
+            await page.clock.install()
         page.on("pageerror", lambda error: self.browsing.complaints.append(str(error)))
         page.on("console", self._heard)
         await page.goto(self.browsing.service.url + path)
@@ -64,7 +71,7 @@ class Person:
         # a refused call is logged by the browser and by htmx: what the test makes of it is the test's
         refused = "Failed to load resource" in message.text or "Response Status Error Code" in message.text
         if message.type == "error" and not refused:
-            self.browsing.complaints.append(message.text)
+            self.browsing.complaints.append(f"{message.location}: {message.text}")
 
 
 @dataclass
@@ -82,10 +89,10 @@ class Browsing:
         return accounts_of(stores.ledger, stores.clock, stores.ids)
 
     async def account(self, role: str, password: str | None = None, **rights: Any) -> str:
-        """Create an account; returns its login. ``rights`` as of ``KeyWish``; a regulator's default is everywhere."""
+        """Create an account; returns its login. ``rights`` as of ``KeyWish``; some roles are everywhere by default."""
         login = f"{role}-{next(_numbers)}"
-        if not rights and role in ("osnp", "regulator", "ars", "cpts", "gestionnaire"):
-            rights = {"territories": ("*",)}
+        if role in ("osnp", "regulator", "ars", "cpts", "gestionnaire"):
+            rights.setdefault("territories", ("*",))
         wish = KeyWish(Role(role), rights.pop("name", f"Compte {login}"), **rights)
         await self.accounts.add(login, password, wish)
         return login
@@ -98,7 +105,8 @@ class Browsing:
         login = await self.account(role, **rights)
         async with self.signed_in(login, viewport=viewport, scheme=scheme) as person:
             yield person
-        assert not self.complaints, self.complaints
+        complaints, self.complaints[:] = list(self.complaints), []
+        assert not complaints, complaints
 
     @asynccontextmanager
     async def signed_in(self, login: str, *, viewport: Any = WIDE, scheme: Any = "light") -> AsyncIterator[Person]:
@@ -107,6 +115,7 @@ class Browsing:
             viewport=viewport, color_scheme=scheme, locale="fr-FR", timezone_id="Europe/Paris"
         )
         try:
+            context.set_default_timeout(15_000)  # a loaded machine is slow, a page that does not come never comes
             token = await self.accounts.open(login)
             await context.add_cookies(
                 [{"name": COOKIE, "value": token, "url": self.service.url, "sameSite": "Strict", "httpOnly": True}]

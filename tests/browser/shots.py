@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 from adapters.embedded import start_postgres, start_valkey
 from adapters.postgres.migrate import migrate
@@ -55,7 +55,59 @@ class Shot(NamedTuple):
     scheme: Any = "light"
 
 
+async def _ask(page: Page, *lines: str) -> None:
+    """Ask line by line; the last answer stays."""
+    for number, line in enumerate(lines):
+        await page.keyboard.press("F9")
+        await page.keyboard.type(line)
+        await page.keyboard.press("Enter")
+        await page.locator(".row").nth(number).wait_for()
+    await page.locator("#answer .shown").wait_for()
+
+
+async def held(page: Page) -> None:
+    """A place that is held, beside others that were asked for."""
+    await _ask(page, "mg villeurbanne 8h")
+    await page.keyboard.press("F2")
+    await page.locator(".is-firm").first.wait_for()
+    await page.keyboard.press("F9")
+    await page.keyboard.press("Control+a")
+    await _ask_more(page)
+
+
+async def _ask_more(page: Page) -> None:
+    for line in ("kiné 69310 tiers payant 24h", "dentiste bron 2h", "mg 69003 enfant < 24 h"):
+        await page.keyboard.press("F9")
+        await page.keyboard.type(line)
+        await expect(page.locator("input[name=read]")).to_have_value(line)
+        before = await page.locator(".row").count()
+        await page.keyboard.press("Enter")
+        await page.locator(".row").nth(before).wait_for()
+    await page.locator("#answer .is-held").wait_for()
+    await page.locator("#map .leaflet-overlay-pane").wait_for(state="attached")
+    await page.wait_for_timeout(400)
+
+
+async def no_place(page: Page) -> None:
+    """A need that nothing fits, and what would."""
+    await _ask(page, "pédiatre condrieu 4 km 2h")
+    await page.locator("#answer .is-waiting").wait_for()
+    await page.wait_for_timeout(400)
+
+
+async def offers(page: Page) -> None:
+    """The offer of 72 hours."""
+    await _ask(page, "mg 69003 48h")
+    await page.keyboard.press("F8")
+    await page.get_by_role("dialog").wait_for()
+
+
 SHOTS: Final = (
+    Shot("regulation", "osnp", "/regulation", held),
+    Shot("regulation-sombre", "osnp", "/regulation", held, scheme="dark"),
+    Shot("regulation-sans-place", "osnp", "/regulation", no_place),
+    Shot("regulation-72h", "osnp", "/regulation", offers),
+    Shot("regulation-mobile", "osnp", "/regulation", no_place, viewport={"width": 390, "height": 844}),
     Shot("connexion", "", "/connexion"),
     Shot("demo", "", "/demo"),
     Shot("comptes", "admin", "/comptes"),

@@ -9,7 +9,7 @@ import pytest
 from sas_matcher.domain.lifecycle import ACTIVE_BOOKINGS, BookingState, RequestStatus, may_move
 from sas_matcher.ports import Announcement
 from tests.conftest import Recorder
-from tests.ledger_cases import HOLD, NOW, SOURCE, Desk, minutes, new_id, slot_row
+from tests.ledger_cases import HOLD, KEY, NOW, SOURCE, Desk, minutes, new_id, slot_row
 
 SEEN = NOW + minutes(70)  # after the start of the first slot
 LATE = NOW + timedelta(hours=5)  # after the deadline
@@ -242,6 +242,7 @@ async def test_another_key_sees_and_changes_nothing(desk: Desk) -> None:
         "decline": (None, "slot"),
         "cancel": ("x",),
         "resume": (),
+        "hand": ("another",),
         "take": (slot, new_id(), NOW, "{}"),
     }.items():
         assert await desk.act(action, request, *arguments, key="someone") == "not_found"
@@ -535,3 +536,25 @@ async def test_the_sweepers_do_all_that_is_due_and_nothing_else(desk: Desk, reco
         ("requests", "closed", "regul69", 2),
     ]
     assert [await desk.status(r) for r in (waiting, patient)] == ["unserved", "waiting"]
+
+
+@pytest.mark.parametrize("state", ["waiting", "held", "lapsed", "firm", "cancelled", "unserved", "fulfilled"])
+async def test_a_request_is_handed_to_a_colleague_with_its_place(desk: Desk, recorder: Recorder, state: str) -> None:
+    await desk.add_key("colleague")
+    case = await Case(desk).reach(state)
+    before = await desk.document(case.request)
+    recorder.take()
+    word = await desk.act("hand", case.request, "colleague", now=case.now)
+    if state in ("cancelled", "unserved", "fulfilled"):
+        assert word == "conflict" and await desk.document(case.request) == before
+        return
+    assert word == "handed"
+    after = orjson.loads(await desk.ledger.request_document(case.request, "colleague") or "")
+    assert after["booking"] == before["booking"] and after["status"] == before["status"]
+    assert after["version"] == before["version"] + 1
+    assert await desk.ledger.request_document(case.request, KEY) is None
+    (told,) = recorder.take()
+    assert (told.type, told.owner, tuple(told.audience)) == ("request.handed", "colleague", (f"k:{KEY}",))
+    # what was theirs is no longer to be acted on by the first
+    assert await desk.act("cancel", case.request, "x", now=case.now) == "not_found"
+    assert await desk.act("cancel", case.request, "x", now=case.now, key="colleague") == "cancelled"

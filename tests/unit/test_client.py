@@ -192,11 +192,12 @@ async def test_every_action_has_a_key_of_its_own() -> None:
         await sas.decline("r1", scope="professional")
         await sas.take("r1", 7)
         await sas.cancel("r1", reason="patient")
+        await sas.hand("r1", "colleague")
         await sas.resume("r1", idempotency_key="of-the-caller")
     keys = [call.headers["idempotency-key"] for call in fake.calls]
-    assert keys == ["key-0000", "key-0001", "key-0002", "key-0003", "key-0004", "of-the-caller"]
+    assert keys == ["key-0000", "key-0001", "key-0002", "key-0003", "key-0004", "key-0005", "of-the-caller"]
     assert [call.url.path for call in fake.calls[1:]] == [
-        f"/v1/requests/r1/{action}" for action in ("confirm", "decline", "take", "cancel", "resume")
+        f"/v1/requests/r1/{action}" for action in ("confirm", "decline", "take", "cancel", "hand", "resume")
     ]
     assert json.loads(fake.calls[2].content) == {"scope": "professional"}
 

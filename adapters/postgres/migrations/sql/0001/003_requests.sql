@@ -520,6 +520,30 @@ begin
     select request_json(q) from request q where q.id = p_request into document;
 end $$;
 
+-- Hand an open request, with its place or promise, to another regulator's key (p_to, which the caller has checked): from
+-- here on it is theirs alone. Both hear of it. outcome: 'handed' | 'already' | 'conflict' | 'not_found'.
+create function hand_request(p_now timestamptz, p_key_id text, p_request uuid, p_to text,
+    out outcome text, out document json, out published outbox[])
+language plpgsql as $$
+declare r request;
+begin
+    select * from request where id = p_request and key_id = p_key_id into r for update;
+    if not found then outcome := 'not_found'; return; end if;
+    if p_to = p_key_id then outcome := 'already';
+    elsif r.status not in ('waiting', 'promised', 'held', 'firm', 'lapsed') then outcome := 'conflict';
+    else
+        update request set key_id = p_to, version = version + 1 where id = r.id;
+        with told as (
+            insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+            select p_now, q.territory, 'events', 'request.handed', q.id::text, q.version, p_to, array['k:' || p_key_id],
+                   request_json(q)::text
+            from request q where q.id = r.id returning *
+        ) select array_agg(t::outbox) from told t into published;
+        outcome := 'handed';
+    end if;
+    select request_json(q) from request q where q.id = p_request into document;
+end $$;
+
 -- The regulator picks a place himself (an alternative, or from the list): take the new one, then free the old one, in
 -- one transaction; the original is kept when the new one is gone. Picking the place that is held already changes nothing.
 -- Of a promise this moves the seat and holds it: the promise ends when the hold is confirmed and returns when it runs out.

@@ -1,0 +1,97 @@
+"""Asking, and waiting a moment for the matcher's answer: what a regulator's call and page have in common."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from sas_matcher.api.wire import Wire
+from sas_matcher.ports import Idempotency
+
+WAIT_S: Final = 2.0
+"""Then the decision is pushed."""
+
+
+class Asked(NamedTuple):
+    """A request as its key sees it; ``decided``: not waiting for its first decision; ``replayed``: asked before."""
+
+    document: bytes | str
+    decided: bool
+    replayed: bool
+
+
+async def ask_and_wait(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
+    """Commit a request and wait, at most ``WAIT_S``, for the place held or the reason why there is none.
+
+    Args:
+        services: of this worker.
+        row: as of ``Regulating.new_request``.
+        once: who asks; a repeated key gives the request as it stands.
+
+    Raises:
+        OverloadedError: see ``Admission.admit``.
+    """
+    async with services.admission.admit(row["tier"], (once.key_id, once.key)):
+        return await _ask(services, row, once)
+
+
+async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
+    decision = services.hub.expect(row["id"])
+    try:
+        outcome = await services.regulating.ask(row, once)
+        if outcome.replayed:
+            return await _replayed(services, str(outcome.document), once.key_id)
+        async with asyncio.timeout(WAIT_S):
+            return Asked(await decision, True, False)
+    except TimeoutError:
+        # the ledger may know what the stream has not told yet (Redis away)
+        document = await services.regulating.document(row["id"], once.key_id)
+        return Asked(document, not _undecided(document), False)
+    finally:
+        services.hub.release(row["id"], decision)
+
+
+def _undecided(document: str) -> bool:
+    """Tell whether a request still waits for its first decision."""
+    request = orjson.loads(document)
+    return bool(request["status"] == "waiting" and request["decision"] is None)
+
+
+async def _replayed(services: Wire, request_id: str, key_id: str) -> Asked:
+    """Return a request as it stands, decided if that takes no longer than usual."""
+    waiting = services.hub.expect(request_id)
+    try:
+        document = await services.regulating.document(request_id, key_id)
+        if _undecided(document):
+            async with asyncio.timeout(WAIT_S):
+                document = (await waiting).decode()
+    except TimeoutError:
+        return Asked(document, False, True)
+    finally:
+        services.hub.release(request_id, waiting)
+    return Asked(document, True, True)
+
+
+async def act_and_wait(
+    services: Wire, action: str, request_id: str, arguments: Sequence[Any], once: Idempotency
+) -> bytes | str:
+    """Do what makes a request wait again (decline, resume), and wait at most ``WAIT_S`` for the next decision.
+
+    Returns:
+        The request, decided anew if that came in time.
+    """
+    document: bytes | str = await services.regulating.act(action, request_id, arguments, once)
+    version = orjson.loads(document)["version"]
+    decision = services.hub.expect(request_id, version)
+    try:
+        # it may have been decided before we listened
+        now = await services.regulating.document(request_id, once.key_id)
+        if orjson.loads(now)["version"] > version:
+            return now
+        async with asyncio.timeout(WAIT_S):
+            return await decision
+    except TimeoutError:
+        return await services.regulating.document(request_id, once.key_id)
+    finally:
+        services.hub.release(request_id, decision)

@@ -1,0 +1,229 @@
+// The regulation page: countdown, keys, what changes elsewhere, the map. Truth stays on the service: every change asks
+// for its part of the page again.
+"use strict";
+(() => {
+  const body = document.body;
+  const answer = document.getElementById("answer");
+  const phrase = document.getElementById("phrase");
+  const offer = document.getElementById("offer");
+  const told = document.getElementById("told");
+  const shown = () => answer.querySelector("[data-id]");
+
+  // -- what comes in ----------------------------------------------------------------------------------------------
+  let asked = false;
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    // only what a person asked for moves the focus
+    const why = event.detail.requestConfig.triggeringEvent;
+    if (event.detail.target === answer) asked = Boolean(why) && !why.type.startsWith("sas-");
+  });
+  body.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, target, requestConfig } = event.detail;
+    const now = shown();
+    if (target !== answer || !requestConfig.headers["x-auto"]) return;
+    // what the page asked by itself must not put back what a person has left meanwhile, nor an older state
+    const [id, version] = (xhr.getResponseHeader("X-Shown") || "").split(" ");
+    const asked = requestConfig.path.split("/").pop();
+    if (!now || now.dataset.id !== asked || (id && Number(version) < Number(now.dataset.version))) event.detail.shouldSwap = false;
+  });
+  body.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target === answer) {
+      if (offer.open) offer.close();
+      tick();
+      map();
+      const title = document.getElementById("shown-title");
+      if (asked && title) title.focus({ preventScroll: window.innerWidth > 832 });
+      asked = false;
+    }
+    if (event.detail.target.id === "offer-body" && !offer.open) {
+      offer.showModal();
+      document.getElementById("offer-title").focus();
+    }
+  });
+
+  // -- what others do ---------------------------------------------------------------------------------------------
+  const NEWS = {
+    "request.held": "Place trouvée",
+    "request.told": "Promesse tenue, lieu et heure à dire au patient",
+    "request.displaced": "Promesse rompue par la crise, patient à rappeler",
+    "request.reopened": "Place perdue ou refusée par le cabinet, la recherche reprend",
+    "request.lapsed": "Garde terminée sans confirmation",
+    "request.unserved": "Échéance passée sans place",
+    "request.handed": "Demande confiée par un collègue",
+  };
+  const waiting = new Map();
+  function soon(name, work) {
+    if (waiting.has(name)) return;
+    waiting.set(name, setTimeout(() => { waiting.delete(name); work(); }, 25));
+  }
+  function ask(path, target) {
+    htmx.ajax("GET", path, { target, swap: "innerHTML", event: new CustomEvent("sas-refresh"), headers: { "x-auto": "1" } });
+  }
+  function refresh(id) {
+    const now = shown();
+    if (now && (id === undefined || id === now.dataset.id)) soon("answer", () => shown() && ask(`/regulation/demandes/${shown().dataset.id}`, "#answer"));
+    else soon("list", () => ask(`/regulation/demandes${now ? `?vue=${now.dataset.id}` : ""}`, "#list"));
+  }
+  body.addEventListener("sas-request", ({ detail }) => {
+    const now = shown();
+    const mine = now && now.dataset.id === detail.id;
+    // what this page did itself is on it already
+    if (mine && detail.data.version <= Number(now.dataset.version)) return;
+    const row = document.getElementById(`row-${detail.id}`);
+    const about = row ? row.dataset.about : mine ? now.dataset.about : "";
+    if (NEWS[detail.name] && (row || mine || detail.name === "request.handed")) {
+      const text = `${NEWS[detail.name]}${about ? ` : ${about}` : ""}.`;
+      told.textContent = text;
+      if (!mine || detail.name !== "request.held") sas.tell(text, detail.name === "request.held" || detail.name === "request.told" ? "good" : "warn");
+    }
+    fresh.add(detail.id);
+    refresh(detail.id);
+  });
+  body.addEventListener("sas-asking", ({ detail }) => refresh(detail.id.replace("asking:", "")));
+  body.addEventListener("sas-refresh", () => { refresh(); if (shown()) soon("list", () => 0); });
+  const fresh = new Set();
+  body.addEventListener("htmx:oobAfterSwap", mark);
+  body.addEventListener("htmx:afterSwap", ({ detail }) => detail.target.id === "list" && mark());
+  function mark() {
+    const now = shown();
+    for (const row of document.querySelectorAll(".row")) {
+      if (now && row.id === `row-${now.dataset.id}`) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+    for (const id of fresh) {
+      const row = document.getElementById(`row-${id}`);
+      if (!row) continue;
+      row.classList.add("fresh");
+      setTimeout(() => { row.classList.remove("fresh"); fresh.delete(id); }, 4000);
+    }
+  }
+
+  // -- the countdown ----------------------------------------------------------------------------------------------
+  let clock = 0, spoken = "";
+  function tick() {
+    clearTimeout(clock);
+    const timer = answer.querySelector(".countdown");
+    if (!timer) return;
+    // by the service's clock: that of an old PC may be wrong
+    if (!timer.dataset.ahead) timer.dataset.ahead = Date.parse(timer.dataset.now) - Date.now();
+    const left = Math.ceil((Date.parse(timer.dataset.until) - Date.now() - Number(timer.dataset.ahead)) / 1000);
+    const text = timer.querySelector("strong");
+    if (left <= 0) {
+      text.textContent = "0:00";
+      timer.classList.add("over");
+      // the service says what became of it
+      const now = shown();
+      if (now) ask(`/regulation/demandes/${now.dataset.id}`, "#answer");
+      return;
+    }
+    text.textContent = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+    timer.classList.toggle("soon", left <= 30);
+    const say = left <= 15 ? "15 secondes" : left <= 60 ? "une minute" : "";
+    if (say && say !== spoken) told.textContent = `Place gardée encore ${say}.`;
+    spoken = say;
+    clock = setTimeout(tick, 250);
+  }
+
+  // -- keys -------------------------------------------------------------------------------------------------------
+  // Function keys only: they mean nothing to what is typed, to the browsers (F1, F3, F5 to F7, F10 to F12 do) or to
+  // screen readers.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !/^F[2489]$/.test(event.key)) return;
+    if (document.getElementById("again").open) return;
+    event.preventDefault();
+    if (event.key === "F9") {
+      if (offer.open) offer.close();
+      phrase.focus();
+      phrase.select();
+      return;
+    }
+    if (offer.open) return;
+    const key = (event.shiftKey ? "Shift+" : "") + event.key;
+    const button = document.querySelector(`[data-key="${key}"]`);
+    if (button && !button.disabled) button.click();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.commune) {
+      document.getElementById("commune").value = button.dataset.commune;
+      phrase.focus();
+    }
+    if (button.id === "see-offer") {
+      const now = shown();
+      const values = Object.fromEntries([...new FormData(document.getElementById("ask")).entries()].map(([name]) => [name, new FormData(document.getElementById("ask")).getAll(name)]));
+      delete values.once;
+      if (now) values.request_id = now.dataset.id;
+      htmx.ajax("POST", "/regulation/offre", { target: "#offer-body", swap: "innerHTML", values });
+    }
+    if (button.dataset.copy) copy(document.querySelector(button.dataset.copy));
+  });
+  async function copy(area) {
+    try {
+      await navigator.clipboard.writeText(area.value);
+    } catch {
+      // no clipboard without https: select it, for Ctrl+C
+      area.closest("details").open = true;
+      area.focus();
+      area.select();
+      sas.tell("Texte sélectionné : Ctrl + C pour le copier.");
+      return;
+    }
+    sas.tell("Copié.", "good");
+  }
+
+  // -- the map ----------------------------------------------------------------------------------------------------
+  let drawn = null, loading = null;
+  function leaflet() {
+    const desk = document.querySelector("[data-leaflet]");
+    loading ||= new Promise((done, failed) => {
+      const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: desk.dataset.leafletCss });
+      const script = Object.assign(document.createElement("script"), { src: desk.dataset.leaflet, onload: done, onerror: failed });
+      document.head.append(style, script);
+    });
+    return loading;
+  }
+  const outlines = new Map(), nothing = { rings: [], towns: [] };
+  async function outline(code) {
+    if (!outlines.has(code)) outlines.set(code, fetch(`/static/geo/${code}.json`).then((answer) => (answer.ok ? answer.json() : nothing)).catch(() => nothing));
+    return outlines.get(code);
+  }
+  async function map() {
+    if (drawn) { drawn.remove(); drawn = null; }
+    const place = document.getElementById("map");
+    if (!place) return;
+    const data = JSON.parse(place.dataset.map);
+    await leaflet();
+    const land = await outline(data.territory);
+    if (!place.isConnected || drawn) return;
+    const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    drawn = L.map(place, { attributionControl: false, keyboard: false, preferCanvas: true, zoomAnimation: !still, fadeAnimation: !still, zoomControl: false, scrollWheelZoom: false });
+    const points = [data.here, ...data.places.map((found) => found.at)];
+    drawn.fitBounds(L.latLngBounds(points).pad(0.25), { maxZoom: 11, animate: false });
+    for (const ring of land.rings) L.polygon(ring, { color: ink("--edge"), weight: 1.5, fillColor: ink("--card"), fillOpacity: 1, interactive: false }).addTo(drawn);
+    // labels where there is room: the place's, then the others', then towns
+    const taken = [drawn.latLngToContainerPoint(data.here)];
+    const room = (at, wide, high) => {
+      const here = drawn.latLngToContainerPoint(at);
+      if (taken.some((other) => Math.abs(other.x - here.x) < wide && Math.abs(other.y - here.y) < high)) return false;
+      taken.push(here);
+      return true;
+    };
+    const label = (mark, text, className) => mark.bindTooltip(text, { permanent: true, direction: "right", offset: [6, 0], className });
+    for (const found of [...data.places].sort((one, other) => other.chosen - one.chosen)) {
+      const colour = ink(found.chosen ? "--good" : "--edge");
+      L.polyline([data.here, found.at], { color: colour, weight: found.chosen ? 3 : 1.5, dashArray: found.chosen ? null : "4 4", interactive: false }).addTo(drawn);
+      const mark = L.circleMarker(found.at, { radius: found.chosen ? 8 : 5, color: ink("--card"), weight: 2, fillColor: colour, fillOpacity: 1, interactive: false });
+      if (found.chosen || room(found.at, 70, 22)) label(mark, `${found.travel} min`, "");
+      if (found.chosen) taken.push(drawn.latLngToContainerPoint(found.at));
+      mark.addTo(drawn);
+    }
+    const seen = drawn.getBounds();
+    for (const [lat, lon, name] of land.towns) {
+      if (!seen.contains([lat, lon]) || !room([lat, lon], 110, 26)) continue;
+      label(L.circleMarker([lat, lon], { radius: 2.5, stroke: false, fillColor: ink("--soft"), fillOpacity: 1, interactive: false }), name, "town").addTo(drawn);
+    }
+    L.circleMarker(data.here, { radius: 7, color: ink("--ink"), weight: 3, fillColor: ink("--card"), fillOpacity: 1, interactive: false }).addTo(drawn);
+  }
+  tick();
+})();

@@ -1,0 +1,288 @@
+"""The regulator's day in a real browser: ask, confirm, others' changes, cuts, a hold that runs out; all by keyboard."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from adapters.geo.gazetteer import Commune
+from tests.api.running import Caller, next_spot, slot
+from tests.browser.desk import NARROW, Browsing, violations
+
+HELD = "#answer .shown.is-held"
+
+
+async def spot_with_places(browsing: Browsing, *minutes: float, **changes: Any) -> tuple[Commune, Caller]:
+    """A commune that no other test uses, with places in so many minutes, and the practice that publishes them."""
+    service = browsing.service
+    spot, practice = next_spot(service.geography), await service.practice()
+    at = service.clock.now()
+    if minutes:
+        await practice.publish(*[slot(spot, at + timedelta(minutes=m), **changes) for m in minutes])
+    return spot, practice
+
+
+async def ask(page: Page, spot: Commune, words: str = "24h") -> None:
+    """Ask by the line, as one types it."""
+    await page.keyboard.press("F9")
+    await page.keyboard.type(f"{spot.code} {words}")
+    await page.keyboard.press("Enter")
+
+
+async def test_the_main_day_by_keyboard(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 120, 180, 240)
+    async with browsing.person("osnp") as osnp, await practice.listen() as heard:
+        page = await osnp.open("/regulation")
+        await expect(page.locator("#phrase")).to_be_focused()
+        await page.keyboard.type(f"{spot.code}")
+        keys = ["Space", "<", "4", "h", "Enter"]
+        for key in keys:
+            await page.keyboard.press(key)
+        await page.locator(HELD).wait_for()
+        assert len(keys) <= 12
+        await expect(page.locator("#shown-title")).to_be_focused()
+        first = await page.locator(".shown").get_attribute("data-id")
+        assert await page.locator(".countdown strong").inner_text() != ""
+        assert await violations(page) == []
+        # another place, by one key; never the same again
+        before = await page.locator("#shown-title").inner_text()
+        await page.keyboard.press("F4")
+        await expect(page.locator("#shown-title")).not_to_have_text(before)
+        await page.locator(HELD).wait_for()
+        await page.keyboard.press("F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await heard.event("booking.firm")
+        await expect(page.locator(f"#row-{first}")).to_contain_text("Confirmée")
+        assert await violations(page) == []
+        await page.keyboard.press("Shift+F4")
+        await expect(page.locator("#shown-title")).to_have_text("Annulée")
+        await heard.event("booking.cancelled")
+
+
+async def test_the_line_fills_the_form_and_the_form_counts(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120, offers=["enfant"])
+    async with browsing.person("osnp", territories=(spot.territory, "69")) as osnp:
+        page = await osnp.open("/regulation")
+        await page.keyboard.type("kiné 3 ans 69003 < 3 h fièvre")
+        await expect(page.locator("#commune")).to_have_value("Lyon 3e Arrondissement (69383)")
+        await expect(page.locator("#profession")).to_have_value("KINE")
+        await expect(page.locator("#delay")).to_have_value("2H")
+        await expect(page.locator("#age")).to_have_value("enfant")
+        await expect(page.locator("input[value=enfant]")).to_be_checked()
+        await page.get_by_text("Non compris : « fievre ».").wait_for()
+        assert await violations(page) == []
+        # by hand: what was changed in the form after the line was read is what counts
+        await page.select_option("#profession", "MG")
+        await page.fill("#commune", f"{spot.name} ({spot.code})")
+        await page.select_option("#delay", "24H")
+        await page.get_by_role("button", name="Demander une place").click()
+        await page.locator(HELD).wait_for()
+        request = await browsing.service.stores.ledger.requests_of_key(osnp.key_id, None, None, 5)
+        assert f'"insee" : "{spot.code}"' in request[0] and '"age_band" : "enfant"' in request[0]
+        # a need that cannot be: said beside, what was typed stays
+        await page.fill("#phrase", "mg nullepartville")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("alert").get_by_text("commune inconnue : « nullepartville »").wait_for()
+        await page.fill("#phrase", f"P1 {spot.code}")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("alert").get_by_text("orienter AMU/SMUR").first.wait_for()
+        assert await violations(page) == []
+
+
+async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 120)
+    async with browsing.person("osnp") as osnp, browsing.person("regulator", name="Dr Collègue Fictif") as colleague:
+        page, other = await osnp.open("/regulation"), await colleague.open("/regulation")
+        await other.locator("#live[data-state=on]").wait_for()
+        await ask(page, spot)
+        await page.locator(HELD).wait_for()
+        await page.keyboard.press("F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        # the practice refuses, through its own channel: the request is looked for again, here nothing is left
+        (booking,) = (await practice.get("/v1/bookings", **_window(browsing))).json()["bookings"]
+        await practice.post(f"/v1/bookings/{booking['booking_id']}/refuse", {})
+        await page.get_by_role("status").get_by_text("la recherche reprend").wait_for(state="attached")
+        await page.locator("#answer .shown.is-waiting").wait_for()
+        assert await violations(page) == []
+        # a place appears: it is found without anybody asking
+        await practice.publish(slot(spot, browsing.service.clock.now() + timedelta(minutes=200)))
+        await page.locator(HELD).wait_for()
+        # handed over: it leaves this screen and comes to the colleague's
+        await page.get_by_text("Confier à un collègue").click()
+        await page.select_option("#colleague", label="Dr Collègue Fictif")
+        await page.get_by_role("button", name="Confier", exact=True).click()
+        await page.get_by_text("Demande confiée").first.wait_for()
+        await other.locator(".row.is-held").click()
+        await other.locator(HELD).wait_for()
+        await other.keyboard.press("F2")
+        await other.locator("#answer .shown.is-firm").wait_for()
+
+
+def _window(browsing: Browsing) -> dict[str, str]:
+    now = browsing.service.clock.now()
+    return {"from": (now - timedelta(hours=1)).isoformat(), "to": (now + timedelta(days=2)).isoformat()}
+
+
+async def test_nothing_fits_and_what_would_is_one_key_away(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 180, km_north=12.0)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "24h 5 km")
+        await page.locator("#answer .shown.is-waiting").wait_for()
+        await page.get_by_role("heading", name="Ce qui trouverait une place").wait_for()
+        assert await violations(page) == []
+        await page.keyboard.press("F2")
+        await page.locator(HELD).wait_for()
+        # the one it replaces is closed
+        await expect(page.locator("#list .row")).to_have_count(1)
+
+
+async def test_the_offer_of_72_hours_in_six_buckets_and_a_place_taken_from_it(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 100, 300, 30 * 60)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "48h")
+        await page.locator(HELD).wait_for()
+        await page.keyboard.press("F8")
+        dialog = page.get_by_role("dialog", name="Offre des 72 heures")
+        await dialog.wait_for()
+        assert await dialog.locator("thead th").count() == 7
+        assert await violations(page) == []
+        # the late one
+        await dialog.locator("tbody button").last.click()
+        await dialog.wait_for(state="hidden")
+        await page.get_by_text("choisie par le régulateur").wait_for()
+
+
+async def test_a_hold_runs_out_on_screen_and_is_looked_for_again(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation", moving_clock=True)
+        await ask(page, spot)
+        await page.locator(HELD).wait_for()
+        # the page counts by itself …
+        await page.clock.fast_forward(160_000)
+        await page.locator(".countdown.soon").wait_for()
+        ahead = browsing.service.clock.ahead
+        try:
+            # … and asks the service what became of the place when nothing is left
+            browsing.service.clock.ahead += timedelta(seconds=181)
+            await page.clock.fast_forward(30_000)
+            await page.locator("#answer .shown.is-lapsed").wait_for()
+            assert await violations(page) == []
+            await page.keyboard.press("F2")
+            await page.locator(HELD).wait_for()
+        finally:
+            browsing.service.clock.ahead = ahead
+
+
+async def test_a_cut_network_and_an_ended_session(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 120)
+    login = await browsing.account("osnp", password="une phrase assez longue")
+    async with browsing.signed_in(login) as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot)
+        await page.locator(HELD).wait_for()
+        await page.keyboard.press("F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await osnp.context.set_offline(True)
+        await page.locator("#live[data-state=off]").wait_for()
+        # meanwhile the practice withdraws the place
+        (booking,) = (await practice.get("/v1/bookings", **_window(browsing))).json()["bookings"]
+        await practice.post(f"/v1/bookings/{booking['booking_id']}/refuse", {})
+        await page.fill("#phrase", f"{spot.code} 4h")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("Le service ne répond pas").wait_for()
+        assert await page.input_value("#phrase") == f"{spot.code} 4h"
+        await osnp.context.set_offline(False)
+        await page.locator("#live[data-state=on]").wait_for()
+        await page.locator("#answer .shown.is-waiting").wait_for()
+        await browsing.accounts.sign_out(osnp.token)
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog", name="Votre session est terminée").wait_for()
+        await page.keyboard.type("une phrase assez longue")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog", name="Votre session est terminée").wait_for(state="hidden")
+        assert await page.input_value("#phrase") == f"{spot.code} 4h"
+        await page.keyboard.press("F9")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#list .row")).to_have_count(2)
+    browsing.complaints.clear()  # the browser says of each refused connection what the test is about
+
+
+async def test_opened_from_a_regulators_software_without_the_address(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120)
+    query = f"origin=lrm-test&inseecode={spot.code}&city=x&streetnumber=12&streetname=rue+Secrete"
+    query += "&specialty=urn:oid:1.2.250.1.213.2.28%7CSM54&practitioner=urn:oid:1.2.250.1.71.4.2.1%7C810000000012"
+    query += "&delay=4H&caseref=DR-42"
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open(f"/?{query}")
+        await page.locator("#commune").wait_for()
+        assert "Secrete" not in page.url and "origin" not in page.url and "Secrete" not in await page.content()
+        assert await page.input_value("#commune") == f"{spot.name} ({spot.code})"
+        assert await page.input_value("#delay") == "4H" and await page.input_value("#mt") == "10000000012"
+        await page.get_by_text("Adresse non reprise").wait_for()
+        await page.get_by_role("button", name="Demander une place").click()
+        await page.locator(HELD).wait_for()
+        assert "DR-42" in await page.locator("#lrm").input_value()
+        # once: the opening is used up
+        await page.reload()
+        assert await page.input_value("#commune") == ""
+        await page.goto(browsing.service.url + "/?origin=inconnu&inseecode=69123")
+        await page.get_by_text("Flux désactivé").wait_for()
+
+
+@pytest.mark.parametrize("viewport", [NARROW, {"width": 683, "height": 384}], ids=["phone", "zoom-200"])
+async def test_narrow_and_enlarged(browsing: Browsing, viewport: dict[str, int]) -> None:
+    spot, _ = await spot_with_places(browsing, 120, 300)
+    async with browsing.person("osnp", viewport=viewport, scheme="dark") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot)
+        await page.locator(HELD).wait_for()
+        assert await violations(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+async def test_everything_is_reached_by_tab_and_shows_its_focus(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120, 300)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot)
+        await page.locator(HELD).wait_for()
+        wanted: int = await page.evaluate(
+            "[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')]"
+            ".filter((e) => e.checkVisibility({visibilityProperty: true}) && !e.disabled)"
+            ".filter((e) => !e.closest('details:not([open]) > :not(summary)')).length"
+        )
+        await page.evaluate("document.activeElement.blur()")
+        seen: set[str] = set()
+        for _ in range(wanted + 5):
+            await page.keyboard.press("Tab")
+            here: Any = await page.evaluate(
+                "(() => { const e = document.activeElement; if (e === document.body) return null;"
+                " window.seen ||= new Map(); if (!seen.has(e)) seen.set(e, seen.size);"
+                " const s = getComputedStyle(e); return [seen.get(e), s.outlineStyle !== 'none'] })()"
+            )
+            if here is not None:
+                assert here[1], await page.evaluate("document.activeElement.outerHTML")
+                seen.add(here[0])
+        assert len(seen) >= wanted
+
+
+async def test_weight_of_the_first_load(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120, 300)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.context.new_page()
+        cdp = await osnp.context.new_cdp_session(page)
+        await cdp.send("Network.enable")
+        weights: list[float] = []
+        cdp.on("Network.loadingFinished", lambda done: weights.append(done["encodedDataLength"]))
+        await page.goto(browsing.service.url + "/regulation", wait_until="networkidle")
+        await ask(page, spot)
+        await page.locator("#map .leaflet-overlay-pane").wait_for(state="attached")
+        await asyncio.sleep(0)
+        # with the map, which is only loaded with the first answer
+        assert sum(weights) <= 200_000, sum(weights)
