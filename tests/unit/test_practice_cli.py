@@ -1,81 +1,104 @@
-"""Consent, and what taking part gives back, by the client and the terminal: what is sent, and what people read."""
+"""Patients and notifications of a practice by the client and the terminal: what is sent, and what people read."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from typer.testing import CliRunner
 
 from sas_matcher.cli import app, calls
 from tests.unit.test_client import Fake, ok
 
-RULE: dict[str, Any] = {
-    **{"name": "matin", "professionals": ["10000000012"], "structures": [], "from": "10:00", "to": "24:00"},
-    **{"days": [1, 2], "professions": ["MG"], "channels": ["sas"], "own_first_min": 120, "zone": "Europe/Paris"},
+BOOKING: dict[str, Any] = {
+    **{"booking_id": "0192-b", "state": "firm", "version": 2, "end_reason": None, "slot_id": 7, "external_id": "x"},
+    **{"start": "2026-11-26T14:30:00+00:00", "end": "2026-11-26T14:45:00+00:00", "mode": "cabinet", "tier": "T2"},
+    **{"profession": "MG", "needs": ["pmr"], "age_band": None, "own_patient": False, "acceptance": None},
 }
-SEEN = {
-    **{"at": "2026-11-23T08:00:00+00:00", "what": "proposed", "sentence": "proposée", "role": "osnp", "key_id": "k1"},
-    **{"slot_id": 4, "external_id": "a-1", "starts": "2026-11-23T10:00:00+00:00", "rule": "matin"},
+WAITS = {"kind": "explicit", "until": "2026-11-26T13:20:00+00:00", "accepted_at": None}
+SUBSCRIPTION: dict[str, Any] = {
+    **{"name": "agenda", "way": "webhook", "address": "https://x.example/sas", "kinds": ["booking.made"]},
+    **{"state": "active", "failing_since": None, "last_error": None, "waiting": 0},
 }
-WEEK = {
-    **{"kind": "structure", "id": "690000001", "name": "Centre fictif", "week": "2026-W48", "hours_offered": 1.5},
-    **{"hours_filled": 0.5, "two_hours": False, "patients": 3, "own": 1, "not_own": 2, "unknown": 0, "en_sus": 0},
-    **{"noshow": 0, "supplements": 2, "to_check": 1},
-}
-STATEMENT = {"from": "x", "to": "y", "weeks": [WEEK], "acts": [{"booking_id": "b", "supplement": True}]}
+COUNTED = {"slot_id": 7, "capacity": 8, "taken": 5, "arrived": 3, "missed": 2}
+
+Run = Callable[..., tuple[Any, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Fake, str]]:
-    """Run a command against a fake service; returns what was called and what was said."""
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command against a fake service; returns the only call and what was said."""
 
-    def running(answer: httpx.Response, *arguments: str) -> tuple[Fake, str]:
+    def running(answer: httpx.Response, *arguments: str) -> tuple[Any, str]:
         fake = Fake(answer)
         monkeypatch.setattr(calls, "_client", lambda _url, _key: fake.client())
         result = CliRunner().invoke(app, [*arguments, "--key", "sas_k_s"])
         assert result.exit_code == 0, result.output
-        return fake, result.output
+        (made,) = fake.calls
+        return made, result.output
 
     return running
 
 
-def test_a_rule_is_sent_as_it_is_given_and_read_back(run: Any) -> None:
-    given = ["--professional", "10000000012", "--from", "10:00", "--channel", "sas", "--own-first", "120", "--day", "1"]
-    fake, said = run(ok(RULE), "consent", "set", "matin", *given)
-    (made,) = fake.calls
-    assert (made.method, made.url.path) == ("PUT", "/v1/share-rules/matin")
-    assert json.loads(made.content) == {
-        **{"professionals": ["10000000012"], "from": "10:00", "to": "24:00", "days": [1]},
-        **{"channels": ["sas"], "own_first_min": 120},
-    }
-    assert said == (
-        "matin : 10000000012 ; places MG de 10:00 à 24:00 (lun, mar) ; régulateurs du SAS, "
-        "d'abord ses patients jusqu'à 120 min avant\n"
+@pytest.mark.parametrize(
+    ("arguments", "path", "body"),
+    [
+        (("accept", "0192-b"), "accept", {}),
+        (("refuse", "0192-b", "--reason", "absent"), "refuse", {"keep_slot": False, "reason": "absent"}),
+        (("cancel", "0192-b", "--close"), "cancel", {"keep_slot": False}),
+        (("move", "0192-b", "9"), "move", {"slot_id": 9}),
+        (("came", "0192-b", "--no"), "outcome", {"outcome": "noshow"}),
+    ],
+)
+def test_what_a_practice_does_with_a_booking(run: Run, arguments: tuple[str, ...], path: str, body: Any) -> None:
+    made, said = run(ok(BOOKING), "bookings", *arguments)
+    assert (made.method, made.url.path, orjson.loads(made.content)) == ("POST", f"/v1/bookings/0192-b/{path}", body)
+    assert said.startswith("0192-b  26/11 à ") and "· pris · MG cabinet · pmr" in said
+
+
+@pytest.mark.parametrize(("kind", "else_"), [("explicit", "replacé"), ("tacit", "accepté")])
+def test_a_list_says_what_is_to_be_accepted(run: Run, kind: str, else_: str) -> None:
+    _, said = run(ok({"bookings": [BOOKING | {"acceptance": WAITS | {"kind": kind}}]}), "bookings", "list")
+    assert "à accepter avant" in said and f"(sinon {else_})" in said
+    assert run(ok({"bookings": []}), "bookings", "list")[1] == "Aucun rendez-vous.\n"
+
+
+def test_a_plage_is_counted(run: Run) -> None:
+    made, said = run(ok(COUNTED), "bookings", "arrived", "7", "3", "--over")
+    assert (made.url.path, orjson.loads(made.content)) == ("/v1/slots/7/arrived", {"arrived": 3, "over": True})
+    assert said == "3 venu(s) sur 5 attendu(s), 2 absent(s) ; 8 places.\n"
+
+
+def test_a_webhook_shows_its_secret_once(run: Run) -> None:
+    made, said = run(
+        ok(SUBSCRIPTION | {"secret": "whsec_abc"}), "notify", "set", "agenda", "--webhook", "https://x.example/sas"
     )
-    assert run(ok({"rules": []}), "consent", "list")[1].startswith("Aucune règle")
-    fake, said = run(ok({"removed": "matin"}), "consent", "remove", "matin")
-    assert (fake.calls[0].method, said) == ("DELETE", "Règle matin supprimée.\n")
+    assert (made.method, made.url.path) == ("PUT", "/v1/subscriptions/agenda")
+    assert orjson.loads(made.content)["address"] == "https://x.example/sas"
+    assert "whsec_abc" in said and "https://x.example/sas, actif" in said
+    made, said = run(ok(SUBSCRIPTION | {"secret": "whsec_new"}), "notify", "rotate", "agenda")
+    assert made.url.path == "/v1/subscriptions/agenda/rotate" and "whsec_new" in said
 
 
-def test_who_saw_what_is_a_line_each(run: Any) -> None:
-    fake, said = run(ok({"exposures": [SEEN]}), "consent", "seen", "--days", "7", "--count", "5")
-    assert (fake.calls[0].url.path, fake.calls[0].url.params["limit"]) == ("/v1/exposures", "5")
-    assert "proposée · a-1 du 23/11" in said and said.endswith("· osnp k1 · règle : matin\n")
-    everyone = {**SEEN, "role": None, "key_id": None, "external_id": None, "starts": None}
-    assert "· plateforme nationale ·" in run(ok({"exposures": [everyone]}), "consent", "seen")[1]
-    assert run(ok({"exposures": []}), "consent", "seen")[1] == "Rien n'a été montré ni donné.\n"
+def test_only_one_way_is_chosen() -> None:
+    for arguments in ((), ("--screen", "--mail", "a@b.example")):
+        result = CliRunner().invoke(app, ["notify", "set", "a", *arguments, "--key", "sas_k_s"])
+        assert result.exit_code and "choisissez une voie" in str(result.exception)
 
 
-def test_a_statement_is_a_line_a_week_and_its_acts_go_to_a_file(run: Any, tmp_path: Path) -> None:
-    acts = tmp_path / "actes.jsonl"
-    fake, said = run(ok(STATEMENT), "statement", "--from", "2026-11-01", "--to", "2026-12-01", "--acts", str(acts))
-    assert fake.calls[0].url.params["from"].startswith("2026-11-01T00:00")
-    assert said == (
-        "2026-W48 · Centre fictif (690000001) · 1.5 h offertes, 0.5 h remplies · moins de 2 h · 3 patients, "
-        "2 d'autres médecins · 2 suppléments, 1 à vérifier\n"
-    )
-    assert json.loads(acts.read_text()) == STATEMENT["acts"][0]
-    assert run(ok({**STATEMENT, "weeks": []}), "statement")[1] == "Rien sur cette période.\n"
+def test_what_does_not_arrive_is_said(run: Run) -> None:
+    away = {"state": "disabled", "failing_since": "2026-11-23T08:00:00+00:00", "last_error": "l'adresse répond 503"}
+    _, said = run(ok({"subscriptions": [SUBSCRIPTION | away | {"waiting": 2}]}), "notify", "list")
+    assert "suspendu" in said and "l'adresse répond 503" in said and "2 en attente" in said
+    assert run(ok({"subscriptions": []}), "notify", "list")[1] == "Aucun abonnement.\n"
+    delivery = {"id": "msg_1", "subscription": "a", "kind": "test", "state": "waiting", "tries": 2, "last_error": "503"}
+    made, said = run(ok({"deliveries": [delivery]}), "notify", "deliveries", "a")
+    assert made.url.params["subscription"] == "a" and said == "msg_1  a · test · en attente (503) · 2 essai(s)\n"
+    assert run(ok({"deliveries": []}), "notify", "deliveries")[1] == "Rien n'a été remis.\n"
+
+
+def test_a_test_and_a_removal(run: Run) -> None:
+    assert "msg_4" in run(ok({"id": "msg_4"}), "notify", "test", "a")[1]
+    made, said = run(ok({"removed": "a"}), "notify", "remove", "a")
+    assert (made.method, said) == ("DELETE", "Abonnement a supprimé.\n")
