@@ -13,7 +13,7 @@ class Setting:
 
     Attributes:
         policy: When a place becomes firm, by tier: ``firm``, ``promise``, ``crisis`` or ``auto``.
-        in_force: Which policy decides now, by tier (``auto`` is one of the others); empty in the trace.
+        in_force: Which policy decides now, by tier (``auto`` is ``crisis`` while one is declared); empty in the trace.
         crisis_allowed: A crisis may be declared here.
         crisis: A crisis is declared.
         hold_seconds: How long a hold lasts.

@@ -125,7 +125,7 @@ POLICIES: Final[dict[str, str]] = {
     "firm": "Ferme : chaque place est définitive dès qu'elle est donnée",
     "promise": "Promesse : « vu avant telle heure », la place peut encore bouger",
     "crisis": "Crise : un plus urgent peut prendre la place d'une promesse",
-    "auto": "Automatique : promesse, et crise là où elle est permise et déclarée",
+    "auto": "Automatique : promesse, courts délais pour qui attend ; crise là où elle est permise et déclarée",
 }
 
 

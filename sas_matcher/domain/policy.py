@@ -20,7 +20,8 @@ class Policy(StrEnum):
     CRISIS = "crisis"
     """As ``promise``, but a higher tier may displace a promise of a lower one."""
     AUTO = "auto"
-    """``promise``; ``crisis`` where the territory allows it and has declared it."""
+    """As ``promise``, but who waits, promised nothing, may be served at short notice as under ``firm``; ``crisis`` where the
+    territory allows it and has declared it."""
     FCFS_NEAREST = "fcfs-nearest"
     """The fair human peer: nearest feasible place at once, in order of arrival."""
     OFFICIAL = "official"
@@ -84,7 +85,7 @@ requests from here reach as far as ``borrow_km``, whatever their radius.
 
 
 def effective(policy: str, crisis_allowed: bool, crisis: bool) -> Policy:
-    """Return the policy that decides: ``auto`` means ``crisis`` while one is allowed and declared, else ``promise``.
+    """Return the policy that decides: ``auto`` means ``crisis`` while one is allowed and declared.
 
     Without leave nothing is displaced: ``crisis``, which no setting has then, counts as ``promise``.
 
@@ -93,7 +94,7 @@ def effective(policy: str, crisis_allowed: bool, crisis: bool) -> Policy:
     """
     chosen = Policy(policy)
     if chosen is Policy.AUTO:
-        return Policy.CRISIS if crisis_allowed and crisis else Policy.PROMISE
+        return Policy.CRISIS if crisis_allowed and crisis else Policy.AUTO
     if chosen is Policy.CRISIS and not crisis_allowed:
         return Policy.PROMISE
     return chosen

@@ -1,7 +1,7 @@
 """How a territory commits: when a place becomes firm, for each tier.
 
 What each policy of the day log means for the desk (``desk``). ``fcfs-nearest`` and ``official`` price nothing: they
-have no desk (``peers``); ``auto`` is one of these at any moment (``domain.policy.effective``).
+have no desk (``peers``).
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,8 @@ class Commitment:
 
     Attributes:
         promise: who is accepted is promised a seat that may still move; else his place is firm at once.
+        notice: who waits is served only with the notice of a call-back; else with the time to travel, as long as he was
+            never promised anything.
         displace: a promised request may lose its place to others, at ``broken`` tenths of a minute above its value.
         regret: share of a tier's value that accepting at once may lose in the mean of the futures.
         step_s: seconds between two looks ahead, whether something happens or not: nobody calling is news as well.
@@ -28,6 +30,7 @@ class Commitment:
     """
 
     promise: tuple[bool, ...] = _EVERY
+    notice: tuple[bool, ...] = _EVERY
     displace: tuple[bool, ...] = _NONE
     broken: float = 3000.0
     # chosen on two study days of the city at three times the demand: (0.05, …) throughout told more and lost 1 pt
@@ -38,8 +41,10 @@ class Commitment:
 
 
 PRESETS: Final[Mapping[str, Commitment]] = {
-    "firm": Commitment(promise=_NONE),
+    "firm": Commitment(promise=_NONE, notice=_NONE),
     "promise": Commitment(),
+    # a seat that nobody was promised stays open to urgent callers until the last who waits could still travel to it
+    "auto": Commitment(notice=_NONE),
     # a promise may be taken back, so it is given more freely; above 0.25 one of four futures that wants the seat no
     # longer makes anyone wait, and a flash broke 100 promises instead of 20
     "crisis": Commitment(displace=_EVERY, regret=(0.1, 0.05, 0.2, 0.2)),
@@ -57,6 +62,7 @@ def mixed(names: Mapping[Tier, str]) -> Commitment:
     return replace(
         of[0],
         promise=tuple(p.promise[n] for n, p in enumerate(of)),
+        notice=tuple(p.notice[n] for n, p in enumerate(of)),
         displace=tuple(p.displace[n] for n, p in enumerate(of)),
         regret=tuple(p.regret[n] for n, p in enumerate(of)),
     )

@@ -73,6 +73,8 @@ class Desk:
         self.reserved: list[int] = []
         self.status: list[int] = []
         self.seat: dict[int, int] = {}
+        # who has to be called back in time: by the policy, or since he was promised a place
+        self._noticed: list[bool] = []
         # when requests of today were made before this desk began, in order
         self.called: Floats = np.zeros(0)
         self._history = history
@@ -92,7 +94,7 @@ class Desk:
         self._accepted: list[int] = []
         self._published: list[tuple[Ints, Pairs]] = []
         self._notice = 60.0 * terms.notice_min
-        self._promise, self._displace = np.array(policy.promise), np.array(policy.displace)
+        self._displace = np.array(policy.displace)
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -183,6 +185,7 @@ class Desk:
         self._absorb()
         row = self.requests.append(**columns)
         self.status.append(WAITING)
+        self._noticed.append(self.policy.notice[int(self.requests.tier[row])])
         self._open[row] = None
         self._fresh.append(row)
         mine = Pairs(np.full(pairs.slot.size, row, np.intp), pairs.slot, pairs.travel_s, pairs.cost)
@@ -194,8 +197,13 @@ class Desk:
     def promised(self, request: int, slot: int) -> None:
         """A request was promised before this desk began."""
         self.status[request] = PROMISED
+        self.once_promised(request)
         self._open[request] = None
         self._take(request, slot)
+
+    def once_promised(self, request: int) -> None:
+        """A request has been promised a place, whatever became of that: it will be called back in time."""
+        self._noticed[request] = True
 
     def barred(self, request: int) -> frozenset[int]:
         """The professionals that a request has declined."""
@@ -240,6 +248,7 @@ class Desk:
         """A place was lost, or declined: the request is open again; ``ask``: it wants an answer at once."""
         self._give_back(request)
         self.status[request] = PROMISED if promised else WAITING
+        self._noticed[request] |= promised
         self._open[request] = None
         self._stir(int(self.requests.profession[request]))
         if ask:
@@ -314,9 +323,8 @@ class Desk:
         """Seconds that telling needs before the start, when it is later than the call."""
         if not pairs.request.size:
             return np.zeros(0)
-        promised = np.array(self.status)[pairs.request] == PROMISED
-        later = promised | self._promise[self.requests.tier[pairs.request]]
-        return np.where(later, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
+        noticed = np.array(self._noticed)[pairs.request]
+        return np.where(noticed, np.maximum(pairs.travel_s, self._notice), pairs.travel_s)
 
     def _tell_at(self, pairs: Pairs) -> Floats:
         """When whoever waits for each seat is told of it; whole seconds, as clocks are woken at."""
@@ -364,10 +372,12 @@ class Desk:
         place.spend(pairs)
         self._accepted.append(row)
         # what would have to be told within a step anyway is told now: little is lost, and nothing can happen to it
-        if not self.policy.promise[tier] or last[arc] <= now + self.policy.step_s:
+        told_at = self.slots.start[slot] - max(pairs.travel_s[arc], self._notice) - TELL_S
+        if not self.policy.promise[tier] or told_at <= now + self.policy.step_s:
             self._firm(row, slot)
             return (*moves, Verdict("firm", row, slot, price))
         self.status[row] = PROMISED
+        self.once_promised(row)
         self._take(row, slot)
         return (*moves, Verdict("promise", row, slot, price))
 

@@ -150,6 +150,8 @@ class TerritoryDesk:
         row = self._row.get(request.id)
         if row is None:
             row = self._call(now - self.midnight, request, found)
+            if request.was_promised:
+                self._desk.once_promised(row)
             self._bar(row, request, found)
         else:
             self._keep(request.id, None)

@@ -87,7 +87,7 @@ async def test_a_change_is_written_down_and_told_to_all_keys_of_the_territory(
         setting = answer.json()
         validator("Setting").validate(setting)
         assert setting["policy"] == {"T0": "firm", "T1": "firm", "T2": "firm", "T3": "auto"}
-        assert setting["in_force"] == {**setting["policy"], "T3": "promise"}
+        assert setting["in_force"] == {**setting["policy"], "T3": "auto"}
         assert (setting["hold_seconds"], setting["version"]) == (60, 1)
         assert (await place.practice.get(place.path)).json() == setting
         log = (await place.regulator.get(f"{place.path}/log")).json()
@@ -123,7 +123,7 @@ async def test_a_crisis_is_allowed_by_the_ars_and_declared_by_who_steers(place: 
     assert declared["in_force"] == {"T0": "firm", "T1": "crisis", "T2": "crisis", "T3": "crisis"}
     problem(await place.ars.patch(place.path, {"crisis_allowed": False, "why": WHY}), 409, "crisis_not_allowed")
     ended = (await place.cpts.patch(place.path, {"crisis": False, "why": "fin de l'afflux"})).json()
-    assert ended["in_force"] == {"T0": "firm", "T1": "promise", "T2": "promise", "T3": "promise"}
+    assert ended["in_force"] == {"T0": "firm", "T1": "auto", "T2": "auto", "T3": "auto"}
     log = (await place.cpts.get(f"{place.path}/log")).json()["changes"]
     assert [change["why"] for change in log] == ["fin de l'afflux", WHY, WHY, WHY]
 
@@ -240,7 +240,7 @@ async def test_the_client_changes_reads_and_hears(service: Running, place: Terri
         await stream.open()
         changed = await steering.change_setting(place.code, {"policy": {"T1": "auto"}, "mt_rule": "first"}, why=WHY)
         assert await hears.setting(place.code) == changed
-        assert (changed.policy["T1"], changed.in_force["T1"], changed.mt_rule) == ("auto", "promise", "first")
+        assert (changed.policy["T1"], changed.in_force["T1"], changed.mt_rule) == ("auto", "auto", "first")
         told = await anext(stream)
         assert isinstance(told, Event) and told.setting_change is not None
         (kept,) = (await hears.setting_changes(place.code)).changes

@@ -22,8 +22,7 @@ from sas_matcher.replay.score import score
 from solver import Problem, solve_flow
 
 SAMPLE = Path(__file__).parents[1] / "data" / "daylog" / "day.jsonl"
-# ``auto`` is one of these at any moment (``domain.policy.effective``)
-NAMES = ("firm", "promise", "crisis")
+NAMES = ("firm", "promise", "auto", "crisis")
 # planned less often than in service: the rules hold at any pace, and the suite has only minutes
 POLICIES = {name: replace(PRESETS[name], step_s=1800.0, futures=2) for name in NAMES}
 

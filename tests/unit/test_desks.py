@@ -283,3 +283,21 @@ def test_a_place_kept_for_urgent_requests_is_paired_with_the_others_when_it_is_r
         (d.what, d.slot_id) for now in (hour_before, NOW + 5400) for d in scene.decide(now) if d.request_id == "waits"
     ]
     assert given and given[-1][1] == free
+
+
+@pytest.mark.parametrize(
+    ("policy", "promised_once", "served"),
+    [("auto", False, True), ("auto", True, False), ("promise", False, False), ("crisis", False, False)],
+)
+def test_who_waits_is_served_within_the_notice_only_under_auto_and_promised_nothing(
+    policy: str, promised_once: bool, served: bool
+) -> None:
+    """The notice is for calling back whom one has told to expect a call; ``auto`` may ring the others at any time."""
+    scene = Scene(PRESETS[policy])
+    # one that lost its promise to a crisis waits like any other, but is called back in time
+    who = replace(request("a"), was_promised=promised_once)
+    scene.desks.take_in(NOW, who, scene.found(who, NOW))
+    scene.decide(NOW)
+    scene.publish(place(1, 25), now=NOW + 300)
+    decided = [d for later in (301, 900, 1305) for d in scene.decide(NOW + later)]
+    assert of(decided, "firm") == (["a"] if served else [])

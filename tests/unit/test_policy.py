@@ -19,9 +19,9 @@ from sas_matcher.matching.terms import Terms
 @pytest.mark.parametrize(
     ("allowed", "declared", "expected"),
     [
-        (False, False, Policy.PROMISE),
-        (True, False, Policy.PROMISE),
-        (False, True, Policy.PROMISE),
+        (False, False, Policy.AUTO),
+        (True, False, Policy.AUTO),
+        (False, True, Policy.AUTO),
         (True, True, Policy.CRISIS),
     ],
 )
