@@ -26,10 +26,16 @@ class PostgresNotices:
 
     # -- subscriptions
 
-    async def put(self, now: datetime, wish: Subscription, secret: bytes) -> tuple[str, bool]:
+    async def put(self, now: datetime, wish: Subscription, secret: bytes, code: str) -> tuple[str, bool]:
         """Set or change a subscription; returns its document, and whether the secret is the one given."""
-        (row,) = await self._run("put", now, *wish._replace(kinds=list(wish.kinds), members=list(wish.members)), secret)
-        return row["document"], row["fresh"]
+        row = wish._replace(kinds=list(wish.kinds), members=list(wish.members))
+        (done,) = await self._run("put", now, *row, secret, code)
+        return done["document"], done["fresh"]
+
+    async def confirm(self, now: datetime, source: str, name: str, code: str) -> tuple[str, str | None]:
+        """Answer with the code that an address was sent; returns the word and the document."""
+        (done,) = await self._run("confirm", now, source, name, code)
+        return done["outcome"], done["document"]
 
     async def remove(self, source: str, name: str) -> bool:
         """Drop a subscription and what waits for it; False when there is none of that name."""
@@ -44,9 +50,9 @@ class PostgresNotices:
         rows = await self._run("rotate", source, name, secret, until, now)
         return rows[0]["document"] if rows else None
 
-    async def test(self, now: datetime, source: str, name: str, once: str) -> int | None:
-        """Queue a notice that tells nothing; None: there is no active subscription of that name."""
-        rows = await self._run("test", source, name, now, once)
+    async def test(self, now: datetime, source: str, name: str, once: str, most: int) -> int | None:
+        """Queue a notice that tells nothing; None: not active, or so many were within a minute."""
+        rows = await self._run("test", source, name, now, once, most)
         return rows[0]["id"] if rows else None
 
     async def deliveries(

@@ -1,5 +1,8 @@
 -- name: put
-select document, fresh from put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+select document, fresh from put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: confirm
+select outcome, document from confirm_subscription($1, $2, $3, $4)
 
 -- name: remove
 delete from subscription where source = $1 and name = $2 returning id
@@ -13,10 +16,12 @@ update subscription s set old_secret = secret, old_until = $4, secret = $3, vers
 where source = $1 and name = $2 and way = 'webhook' returning subscription_json(s)::text as document
 
 -- name: test
--- A notice that tells nothing, to see whether it arrives.
+-- A notice that tells nothing, to see whether it arrives: a few a minute, so that nobody is flooded by them.
 insert into notice (subscription_id, once, about, kind, at, territory, body)
-select id, 'test:' || $4, 'test:' || $4, 'test', $3, '', '{}' from subscription
-where source = $1 and name = $2 and state = 'active' returning id
+select s.id, 'test:' || $4, 'test:' || $4, 'test', $3, '', '{}' from subscription s
+where source = $1 and name = $2 and state = 'active'
+  and (select count(*) from notice n where n.subscription_id = s.id and n.kind = 'test' and n.at > $3::timestamptz - interval '1 minute') < $5
+returning id
 
 -- name: claim
 select n.id, n.kind, n.about, n.at, n.territory, n.body::text, n.tries, s.way, s.address,
@@ -35,12 +40,14 @@ select remind($1, $2) as count
 select state, count(*), extract(epoch from $1 - min(at) filter (where state = 'waiting')) as oldest from notice group by state
 
 -- name: forget
-delete from notice where settled_at < $1 and state <> 'waiting'
+-- Also what a revoked key left behind.
+delete from notice where at < $1 and coalesce(settled_at, at) < $1
 
 -- name: deliveries
 -- What was told to the subscriptions of a source, or is to be; newest first.
 select json_build_object(
-    'id', 'msg_' || n.id, 'subscription', s.name, 'way', s.way, 'kind', n.kind, 'at', n.at, 'data', n.body, 'state', n.state,
+    'id', 'msg_' || n.id, 'subscription', s.name, 'way', s.way, 'kind', n.kind, 'at', n.at,
+    'data', case when n.kind = 'confirm' then '{}' else n.body end, 'state', n.state,
     'tries', n.tries, 'settled_at', n.settled_at, 'last_error', n.last_error,
     'next_at', case when n.state = 'waiting' and n.tries > 0 then n.next_at end)::text as document
 from notice n join subscription s on s.id = n.subscription_id

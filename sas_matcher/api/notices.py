@@ -9,7 +9,7 @@ from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import DeliveriesQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import SubscriptionIn
+from sas_matcher.api.schemas import ConfirmAddressIn, SubscriptionIn
 from sas_matcher.api.wire import caller, json, name_of, wire
 from sas_matcher.domain.vocabulary import Scope
 
@@ -44,8 +44,9 @@ async def subscription(request: Request, name: str) -> Response:
 async def put_subscription(request: Request, name: str) -> Response:
     """Say who is told of what, and how; in force at once. A subscription that was disabled begins anew.
 
-    A webhook gets a `secret` (Standard Webhooks, `whsec_…`) when it is made: it is shown this once. Without
-    professionals and structures it is about all that the key speaks for.
+    A webhook gets a `secret` (Standard Webhooks, `whsec_…`) when it is made: it is shown this once. An address of mail
+    is sent a code first (`unconfirmed`): answer with `confirm`. Without professionals and structures it is about all
+    that the key speaks for.
     """
     who = await _keeper(request)
     wish = parse(SubscriptionIn, await request.body()).model_dump()
@@ -69,6 +70,19 @@ async def rotate(request: Request, name: str) -> Response:
     """Give a webhook another secret, shown this once; for 24 hours the one before signs beside it."""
     who = await _keeper(request)
     return json(await wire(request).notices.rotate(who.publisher, name_of(name)))
+
+
+@router.post(
+    "/subscriptions/{name}/confirm",
+    summary="Confirm an address of mail",
+    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    openapi_extra=takes(ConfirmAddressIn),
+)
+async def confirm(request: Request, name: str) -> Response:
+    """Answer with the code that a new address was sent; until then it is told nothing else."""
+    who = await _keeper(request)
+    asked = parse(ConfirmAddressIn, await request.body())
+    return json(await wire(request).notices.confirm(who.publisher, name_of(name), asked.code))
 
 
 @router.post(

@@ -383,6 +383,12 @@ class SubscriptionIn(Strict):
         return self
 
 
+class ConfirmAddressIn(Strict):
+    """The code that a new address of mail was sent."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+
+
 class RefuseIn(Strict):
     """The practice refuses a booking; ``keep_slot`` leaves the place open for others."""
 

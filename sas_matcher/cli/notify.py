@@ -23,13 +23,18 @@ USUAL: Final = (
     *("booking.made", "booking.to_accept", "booking.moved", "booking.cancelled", "question.asked"),
     *("places.handed_back", "reminder.accept", "reminder.outcome"),
 )
+_STATE: Final = {
+    "active": "actif",
+    "disabled": "suspendu : renvoyez-le (notify set) pour le reprendre",
+    "unconfirmed": "attend le code envoyé à cette adresse (notify confirm)",
+}
 _DELIVERED: Final = {"waiting": "en attente", "sent": "remis", "refused": "abandonné"}
 
 
 def subscription_line(one: "Subscription") -> str:
     """Return a subscription in one line: to where, what, whether it arrives."""
     where = {"websocket": "écran (websocket)"}.get(one.way, one.address or "")
-    state = "actif" if one.state == "active" else "suspendu : renvoyez-le (notify set) pour le reprendre"
+    state = _STATE.get(one.state, one.state)
     if one.failing_since is not None:
         state += f", rien n'arrive depuis le {one.failing_since.astimezone():%d/%m à %H h %M} ({one.last_error})"
     waiting = f", {one.waiting} en attente" if one.waiting else ""
@@ -99,6 +104,17 @@ def remove(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
 def rotate(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Change le secret d'un webhook ; l'ancien signe encore 24 h à côté."""
     _show(with_client(url, checked_key(key), lambda sas: sas.rotate_secret(name)))
+
+
+@notify.command("confirm", cls=FrenchCommand)
+def confirm(
+    name: Name,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Reçu à cette adresse.")],
+    url: Url = DEFAULT_URL,
+    key: Key = "",
+) -> None:
+    """Confirme une adresse de courriel, avec le code qu'elle a reçu."""
+    _show(with_client(url, checked_key(key), lambda sas: sas.confirm_subscription(name, code)))
 
 
 @notify.command("test", cls=FrenchCommand)

@@ -36,7 +36,8 @@ class Subscription:
 
     Attributes:
         way: ``websocket``, ``email`` or ``webhook``.
-        state: ``active``, or ``disabled`` after long failure: set it again to go on.
+        state: ``active``; ``unconfirmed`` until the code that an address of mail was sent comes back; ``disabled``
+            after long failure: set it again to go on.
         failing_since: Since when nothing arrives; ``last_error`` says why, in French.
         waiting: Deliveries that wait.
         secret: Of a webhook, when it was just made or changed; never shown again.
@@ -109,6 +110,10 @@ class PracticeCalls(Calls):
     async def rotate_secret(self, name: str) -> Subscription:
         """Change the secret of a webhook, shown this once; the one before signs beside it for 24 hours."""
         return Subscription.of(await self.call("POST", f"/v1/subscriptions/{name}/rotate"))
+
+    async def confirm_subscription(self, name: str, code: str) -> Subscription:
+        """Say that an address of mail is ours, with the code that it was sent."""
+        return Subscription.of(await self.call("POST", f"/v1/subscriptions/{name}/confirm", body={"code": code}))
 
     async def test_subscription(self, name: str) -> str:
         """Tell a subscription nothing, to see whether it arrives; returns the id of the delivery."""

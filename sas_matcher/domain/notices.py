@@ -29,6 +29,9 @@ class NoticeKind(StrEnum):
 TEST: Final = "test"
 """Kind of the notice that a practice asks for to see whether it arrives."""
 
+CONFIRM: Final = "confirm"
+"""Kind of the first notice to an address of mail: whoever reads there answers with its code."""
+
 SENTENCES: Final[Mapping[str, str]] = {
     NoticeKind.MADE: "Un rendez-vous est pris",
     NoticeKind.TO_ACCEPT: "Un rendez-vous est à accepter",
@@ -44,6 +47,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     NoticeKind.HANDED_BACK: "Des places inutilisées vous sont rendues",
     NoticeKind.REMIND_ACCEPT: "Rappel : un rendez-vous est encore à accepter",
     NoticeKind.REMIND_OUTCOME: "Rappel : la suite de rendez-vous passés reste à dire",
+    CONFIRM: "Confirmez que cette adresse est la vôtre",
     TEST: "Ceci est un essai : les notifications de votre cabinet arrivent",
 }
 _DAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
@@ -70,6 +74,9 @@ def in_words(kind: str, body: Mapping[str, Any], zone: ZoneInfo) -> Told:
     """
     subject = SENTENCES[kind]
     lines = [f"{subject}."]
+    if code := body.get("code"):
+        lines.append(f"Un cabinet demande à être prévenu à cette adresse. Si c'est le vôtre, son code est {code}.")
+        lines.append("Sinon, ne faites rien : rien d'autre ne viendra.")
     if start := body.get("start"):
         word = "Depuis le" if kind == NoticeKind.REMIND_OUTCOME else "Heure :"
         lines.append(f"{word} {_hour(start, zone)}.")

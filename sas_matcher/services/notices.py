@@ -3,13 +3,14 @@
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import orjson
 
-from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
 from sas_matcher.domain.notices import Told, in_words
 from sas_matcher.ports import Announcement, Bus, Clock, Delivery, Ids, Notice, Subscription
 from sas_matcher.services.publish import Publisher
@@ -34,13 +35,28 @@ BACK_OFF: Final = (
 )  # seconds; as Standard Webhooks advises, a little denser at first
 NO_WAY: Final = timedelta(minutes=10)  # the operator has not set the way up: looked at again after that
 REMIND_S: Final = 30.0
+MOST_TESTS: Final = 5  # a minute: whoever sets an address up tries a few times, and floods nobody
+_NOT_ACTIVE: Final = {
+    "disabled": "Cet abonnement est suspendu : renvoyez-le (PUT) pour le reprendre.",
+    "unconfirmed": "Confirmez d'abord l'adresse, avec le code qu'elle a reçu (confirm).",
+}
 
 
 class NoticeBook(Protocol):
     """Where subscriptions are kept; every method is one transaction."""
 
-    async def put(self, now: datetime, wish: Subscription, secret: bytes) -> tuple[str, bool]:
-        """Set or change a subscription; returns its document, and whether the secret is the one given."""
+    async def put(self, now: datetime, wish: Subscription, secret: bytes, code: str) -> tuple[str, bool]:
+        """Set or change a subscription; returns its document, and whether the secret is the one given.
+
+        A new address of mail is first sent the code; until it comes back nothing else is told there.
+        """
+        ...
+
+    async def confirm(self, now: datetime, source: str, name: str, code: str) -> tuple[str, str | None]:
+        """Answer with the code that an address was sent; returns the word and the document.
+
+        Words: confirmed, already, wrong_code, no_more_tries, not_found.
+        """
         ...
 
     async def remove(self, source: str, name: str) -> bool:
@@ -55,8 +71,8 @@ class NoticeBook(Protocol):
         """Sign with another secret, until an instant with the one before as well; None: no such webhook."""
         ...
 
-    async def test(self, now: datetime, source: str, name: str, once: str) -> int | None:
-        """Queue a notice that tells nothing; None: there is no active subscription of that name."""
+    async def test(self, now: datetime, source: str, name: str, once: str, most: int) -> int | None:
+        """Queue a notice that tells nothing; None: not active, or so many were within a minute."""
         ...
 
     async def deliveries(
@@ -137,7 +153,8 @@ class Notices:
             publisher.source, name, key_id, wish["way"], wish["address"], kinds, wish["most_reminders"], members
         )
         secret = self._secret()
-        document, fresh = await self._book.put(self._clock.now(), row, secret.encode())
+        code = sha256(f"code {self._secret()}".encode()).hexdigest()[:8]  # 32 bits, five tries
+        document, fresh = await self._book.put(self._clock.now(), row, secret.encode(), code)
         return {**orjson.loads(document), **({"secret": _shown(secret)} if fresh else {})}
 
     def _members(self, publisher: Publisher, wish: Mapping[str, Any]) -> list[str]:
@@ -206,13 +223,33 @@ class Notices:
 
         Raises:
             NotFoundError: there is none of that name that this key may change.
-            ConflictError: it is disabled.
+            ConflictError: it is disabled, or its address not confirmed.
+            TooManyError: a few a minute are enough.
+        """
+        known = await self.one(publisher, name)
+        number = await self._book.test(self._clock.now(), publisher.source, name, self._ids.uuid(), MOST_TESTS)
+        if number is None:
+            if known["state"] == "active":
+                raise TooManyError(f"{MOST_TESTS} essais par minute au plus.", retry_after=60)
+            raise ConflictError(_NOT_ACTIVE[known["state"]])
+        return {"id": f"msg_{number}"}
+
+    async def confirm(self, publisher: Publisher, name: str, code: str) -> dict[str, Any]:
+        """Say that the address of a subscription is ours, with the code that it was sent; returns the document.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+            InvalidInputError: another code was sent.
+            ConflictError: it was tried too often.
         """
         await self.one(publisher, name)
-        number = await self._book.test(self._clock.now(), publisher.source, name, self._ids.uuid())
-        if number is None:
-            raise ConflictError("Cet abonnement est suspendu : renvoyez-le (PUT) pour le reprendre.")
-        return {"id": f"msg_{number}"}
+        word, document = await self._book.confirm(self._clock.now(), publisher.source, name, code)
+        if word == "wrong_code":
+            raise InvalidInputError.of("code", "ce n'est pas le code envoyé à cette adresse")
+        if word == "no_more_tries":
+            raise ConflictError("Trop d'essais : renvoyez l'abonnement (PUT), un autre code part.")
+        found: dict[str, Any] = orjson.loads(document or "{}")
+        return found
 
     async def deliveries(
         self, publisher: Publisher, name: str | None, state: str | None, before: int | None, limit: int

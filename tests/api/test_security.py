@@ -100,6 +100,7 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("DELETE", "/v1/subscriptions/{name}"): KEEPERS,
     ("POST", "/v1/subscriptions/{name}/rotate"): KEEPERS,
     ("POST", "/v1/subscriptions/{name}/test"): KEEPERS,
+    ("POST", "/v1/subscriptions/{name}/confirm"): KEEPERS,
     ("GET", "/v1/deliveries"): KEEPERS,
     ("GET", "/v1/me"): EVERYONE,
     ("GET", "/v1/communes"): EVERYONE,

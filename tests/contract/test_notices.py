@@ -21,6 +21,7 @@ from tests.ledger_cases import KEY, NOW, SOURCE, Desk, StillClock, minutes, slot
 
 ALL: Final = tuple(str(kind) for kind in NoticeKind)
 SECRET: Final = b"a secret of a webhook"
+CODE: Final = "0123abcd"
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ class Office:
         self, name: str = "a", kinds: Sequence[str] = ALL, members: Sequence[str] = ("p:8a",), **changes: Any
     ) -> dict[str, Any]:
         wish = Subscription(SOURCE, name, KEY, "webhook", "https://x.example/", kinds, 3, members)
-        document, _ = await self.book.put(NOW, wish._replace(**changes), SECRET)
+        document, _ = await self.book.put(NOW, wish._replace(**changes), SECRET, CODE)
         found: dict[str, Any] = orjson.loads(document)
         return found
 
@@ -145,10 +146,41 @@ async def test_who_subscribes_hears_of_its_own_and_of_what_it_asked_for(office: 
 
 async def test_a_revoked_key_is_told_nothing_more(office: Office) -> None:
     await office.subscribe()
-    (slot,) = await office.desk.publish(slot_row("a"))
+    one, two = await office.desk.publish(slot_row("a"), slot_row("b", at=90, professional="8a"))
+    await office.desk.firm(one)
     await office.desk.rows("update api_key set revoked_at = $1 where id = $2", NOW, KEY)
-    await office.desk.firm(slot)
+    await office.desk.firm(two)
     assert await office.kinds() == []
+    assert [d["state"] for d in await office.deliveries()] == ["waiting"], "and what comes after is not even queued"
+    await office.book.forget(NOW + minutes(1))
+    assert await office.deliveries() == []
+
+
+async def test_an_address_of_mail_is_told_nothing_before_its_code_came_back(office: Office) -> None:
+    mail = {"way": "email", "address": "a@b.example"}
+    assert (await office.subscribe(**mail))["state"] == "unconfirmed"
+    (slot,) = await office.desk.publish(slot_row("a"))
+    request, _ = await office.desk.firm(slot)
+    (told,) = await office.at(NOW)
+    assert (told.kind, orjson.loads(told.body)) == ("confirm", {"code": CODE})
+    assert [d["data"] for d in await office.deliveries()] == [{}], "only the address learns the code"
+    assert (await office.book.confirm(NOW, SOURCE, "a", "ffffffff"))[0] == "wrong_code"
+    assert (await office.book.confirm(NOW, SOURCE, "a", CODE))[0] == "confirmed"
+    assert (await office.book.confirm(NOW, SOURCE, "a", "ffffffff"))[0] == "already"
+    await office.desk.cancel(request)
+    assert await office.kinds() == ["booking.cancelled"]
+    assert (await office.subscribe(kinds=["booking.made"], **mail))["state"] == "active", "the same address stays so"
+    assert (await office.subscribe(way="email", address="other@b.example"))["state"] == "unconfirmed"
+    words = [(await office.book.confirm(NOW, SOURCE, "a", "ffffffff"))[0] for _ in range(6)]
+    assert words == ["wrong_code"] * 5 + ["no_more_tries"]
+    assert (await office.book.confirm(NOW, SOURCE, "a", CODE))[0] == "no_more_tries"
+
+
+async def test_tests_flood_nobody(office: Office) -> None:
+    await office.subscribe()
+    sent = [await office.book.test(NOW, SOURCE, "a", str(n), 5) for n in range(6)]
+    assert sent[-1] is None and None not in sent[:5]
+    assert await office.book.test(NOW + minutes(1), SOURCE, "a", "later", 5) is not None
 
 
 async def test_places_handed_back_are_told(office: Office) -> None:
@@ -235,19 +267,19 @@ async def test_after_long_failure_it_is_disabled_with_a_note_and_may_begin_anew(
         "503",
     )
     assert tuple(told.audience) == ("p:8a",)
-    assert await office.book.test(late, SOURCE, "a", "1") is None
+    assert await office.book.test(late, SOURCE, "a", "1", 5) is None
     await office.desk.firm(slots[2])
     assert len(await office.deliveries()) == 2, "nothing is queued for it"
     office.post.answers = []
     again = await office.subscribe()
     assert (again["state"], again["failing_since"], again["last_error"]) == ("active", None, None)
-    await office.book.test(late, SOURCE, "a", "2")
+    await office.book.test(late, SOURCE, "a", "2", 5)
     assert await office.kinds(late) == ["test"]
 
 
 async def test_an_address_that_is_gone_is_disabled_at_once(office: Office) -> None:
     await office.subscribe()
-    await office.book.test(NOW, SOURCE, "a", "1")
+    await office.book.test(NOW, SOURCE, "a", "1", 5)
     office.post.answers = [Delivery("refused", "410", gone=True)]
     await office.at(NOW)
     assert [orjson.loads(s)["state"] for s in await office.book.subscriptions(SOURCE)] == ["disabled"]
@@ -255,25 +287,25 @@ async def test_an_address_that_is_gone_is_disabled_at_once(office: Office) -> No
 
 async def test_what_is_too_late_is_given_up_unsent(office: Office) -> None:
     await office.subscribe()
-    await office.book.test(NOW, SOURCE, "a", "1")
+    await office.book.test(NOW, SOURCE, "a", "1", 5)
     assert await office.at(NOW + LATE + minutes(1)) == []
     assert [(d["state"], d["last_error"]) for d in await office.deliveries()] == [("refused", "trop tard")]
 
 
 async def test_a_webhook_keeps_its_secret_and_two_sign_while_it_changes(office: Office) -> None:
     wish = Subscription(SOURCE, "a", KEY, "webhook", "https://x.example/", ["booking.made"], 3, ["p:8a"])
-    _, fresh = await office.book.put(NOW, wish, b"one")
+    _, fresh = await office.book.put(NOW, wish, b"one", CODE)
     assert fresh
-    document, fresh = await office.book.put(NOW, wish, b"two")
+    document, fresh = await office.book.put(NOW, wish, b"two", CODE)
     assert not fresh and "secret" not in orjson.loads(document)
     await office.book.rotate(NOW, SOURCE, "a", b"three", NOW + minutes(10))
     for at, secrets in ((NOW, (b"three", b"one")), (NOW + minutes(10), (b"three",))):
-        await office.book.test(at, SOURCE, "a", str(at))
+        await office.book.test(at, SOURCE, "a", str(at), 5)
         (told,) = await office.at(at)
         assert told.secrets == secrets
     await office.subscribe(way="email", address="a@b.example")
     assert await office.book.rotate(NOW, SOURCE, "a", b"four", NOW) is None
-    assert (await office.book.put(NOW, wish, b"five"))[1], "an e-mail has none"
+    assert (await office.book.put(NOW, wish, b"five", CODE))[1], "an e-mail has none"
 
 
 # -- reminders

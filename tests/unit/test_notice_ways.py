@@ -53,7 +53,8 @@ def test_words_say_which_when_and_what_to_do_on_the_clock_of_the_place() -> None
     )
     back = in_words("places.handed_back", {"slot_id": 3, "seats": 2, "start": BODY["start"]}, ZoneInfo("Europe/Paris"))
     assert back.lines[1:] == ("Heure : jeudi 26 novembre à 16 h 30.", "Places rendues : 2.", "Créneau 3")
-    assert set(SENTENCES) == {*NoticeKind, "test"}
+    assert set(SENTENCES) == {*NoticeKind, "test", "confirm"}
+    assert any("0123abcd" in line for line in in_words("confirm", {"code": "0123abcd"}, ZoneInfo("Europe/Paris")).lines)
 
 
 # -- webhook

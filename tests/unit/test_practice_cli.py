@@ -99,6 +99,8 @@ def test_what_does_not_arrive_is_said(run: Run) -> None:
 
 
 def test_a_test_and_a_removal(run: Run) -> None:
+    made, said = run(ok(SUBSCRIPTION | {"way": "email"}), "notify", "confirm", "agenda", "0123abcd")
+    assert (made.url.path, orjson.loads(made.content)) == ("/v1/subscriptions/agenda/confirm", {"code": "0123abcd"})
     assert "msg_4" in run(ok({"id": "msg_4"}), "notify", "test", "a")[1]
     made, said = run(ok({"removed": "a"}), "notify", "remove", "a")
     assert (made.method, said) == ("DELETE", "Abonnement a supprimé.\n")

@@ -17,7 +17,11 @@ create table subscription (
     secret         bytea,
     old_secret     bytea,
     old_until      timestamptz,
-    state          text not null default 'active' check (state in ('active', 'disabled')),
+    -- unconfirmed: whoever reads mail at this address has not yet said that it is theirs
+    state          text not null default 'active' check (state in ('active', 'disabled', 'unconfirmed')),
+    -- what they answer with, and how often it may still be tried
+    code           text,
+    code_tries     int not null default 0,
     sent_at        timestamptz,
     failing_since  timestamptz,
     last_error     text,
@@ -25,7 +29,8 @@ create table subscription (
     version        int not null default 1,
     constraint subscription_of_source unique (source, name),
     check ((way = 'webhook') = (secret is not null)),
-    check ((way = 'websocket') = (address is null))
+    check ((way = 'websocket') = (address is null)),
+    check (state <> 'unconfirmed' or (way = 'email' and code is not null))
 );
 create index subscription_to_remind on subscription (remind_at) where state = 'active';
 
@@ -74,28 +79,59 @@ create function subscription_json(s subscription) returns json language sql stab
 $$;
 
 -- Set or change a subscription; one that was disabled begins anew. p_secret is taken where a webhook has none yet:
--- fresh says so, and it is shown this once.
+-- fresh says so, and it is shown this once. A new address of mail is first sent p_code, and told the rest once it came back.
 create function put_subscription(p_now timestamptz, p_source text, p_name text, p_key_id text, p_way text, p_address text,
-    p_kinds text[], p_most_reminders int, p_members text[], p_secret bytea, out document text, out fresh boolean)
+    p_kinds text[], p_most_reminders int, p_members text[], p_secret bytea, p_code text, out document text, out fresh boolean)
 language plpgsql as $$
 declare s subscription;
 begin
-    insert into subscription as k (source, name, key_id, way, address, kinds, most_reminders, secret, changed_at)
+    insert into subscription as k (source, name, key_id, way, address, kinds, most_reminders, secret, changed_at, state, code)
     values (p_source, p_name, p_key_id, p_way, p_address, p_kinds, p_most_reminders,
-        case when p_way = 'webhook' then p_secret end, p_now)
+        case when p_way = 'webhook' then p_secret end, p_now, case when p_way = 'email' then 'unconfirmed' else 'active' end,
+        case when p_way = 'email' then p_code end)
     on conflict on constraint subscription_of_source do update set
         key_id = excluded.key_id, way = excluded.way, address = excluded.address, kinds = excluded.kinds,
         most_reminders = excluded.most_reminders,
         secret = case when excluded.way = 'webhook' then coalesce(k.secret, excluded.secret) end,
         old_secret = case when excluded.way = 'webhook' then k.old_secret end,
         old_until = case when excluded.way = 'webhook' then k.old_until end,
-        state = 'active', failing_since = null, last_error = null, changed_at = excluded.changed_at, version = k.version + 1
+        -- an address that was confirmed stays so
+        state = case when excluded.way = 'email' and k.way = 'email' and k.address = excluded.address
+                         and k.state <> 'unconfirmed' then 'active' else excluded.state end,
+        code = excluded.code, code_tries = 0,
+        failing_since = null, last_error = null, changed_at = excluded.changed_at, version = k.version + 1
     returning * into s;
+    if s.state = 'unconfirmed' then
+        -- what was for another address is not for this one
+        delete from notice where subscription_id = s.id and state = 'waiting';
+        insert into notice (subscription_id, once, about, kind, at, territory, body)
+        values (s.id, 'confirm:' || s.version, 'confirm', 'confirm', p_now, '', json_build_object('code', s.code));
+    end if;
     delete from subscription_member where subscription_id = s.id;
     insert into subscription_member select distinct m, s.id from unnest(p_members) m;
     -- what waits is tried at the new address at once
     update notice set next_at = 'epoch' where subscription_id = s.id and state = 'waiting';
     fresh := p_way = 'webhook' and s.secret = p_secret;
+    document := subscription_json(s);
+end $$;
+
+-- Whoever reads mail at an address says that it is theirs. outcome: 'confirmed' | 'already' | 'wrong_code' | 'no_more_tries' |
+-- 'not_found'.
+create function confirm_subscription(p_now timestamptz, p_source text, p_name text, p_code text,
+    out outcome text, out document text) language plpgsql as $$
+declare s subscription;
+begin
+    select * from subscription where source = p_source and name = p_name into s for update;
+    if not found then outcome := 'not_found'; return; end if;
+    if s.state <> 'unconfirmed' then outcome := 'already';
+    elsif s.code_tries >= 5 then outcome := 'no_more_tries';
+    elsif s.code = p_code then
+        outcome := 'confirmed';
+        update subscription set state = 'active', version = version + 1, changed_at = p_now where id = s.id returning * into s;
+    else
+        outcome := 'wrong_code';
+        update subscription set code_tries = code_tries + 1 where id = s.id;
+    end if;
     document := subscription_json(s);
 end $$;
 
@@ -157,6 +193,7 @@ create function claim_notices(p_now timestamptz, p_until timestamptz, p_limit in
     update notice n set claimed_until = p_until, tries = n.tries + 1
     from (
         select d.id from notice d join subscription s on s.id = d.subscription_id
+            join api_key k on k.id = s.key_id and k.revoked_at is null and (k.expires_at is null or k.expires_at > p_now)
         where d.state = 'waiting' and d.next_at <= p_now and (d.claimed_until is null or d.claimed_until <= p_now)
           and not exists (select from notice e
                           where e.subscription_id = d.subscription_id and e.id < d.id and e.state = 'waiting'
