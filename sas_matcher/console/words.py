@@ -99,6 +99,8 @@ VISIBILITIES: Final[dict[str, str]] = {
     "pro": "Tous les professionnels",
     "public": "Tout le monde",
 }
+CHANNELS: Final[dict[str, str]] = {"sas": "régulateurs du SAS", "platform": "plateforme nationale"}
+SENT: Final[dict[str, str]] = {"waiting": "En attente", "sent": "Arrivé", "refused": "Abandonné"}
 COUNTS: Final[dict[str, str]] = {"patients": "patients", "visits": "visites à domicile", "children": "enfants"}
 PERIODS: Final[dict[str, str]] = {"day": "jour", "half_day": "demi-journée"}
 GONE: Final[dict[str, str]] = {

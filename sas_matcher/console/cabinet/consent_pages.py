@@ -1,20 +1,25 @@
 """What a practice consents to: how many patients at the most, and being asked for more of them (en sus)."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import orjson
 from starlette.responses import Response
 
 from sas_matcher.api.asking_schemas import OverflowIn
+from sas_matcher.api.consent import ShareRuleIn
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import LimitIn
 from sas_matcher.api.wire import name_of
 from sas_matcher.console.cabinet.agenda_forms import number_in, told
 from sas_matcher.console.cabinet.board import place_of
 from sas_matcher.console.cabinet.here import Here, here_of, pages
-from sas_matcher.console.visit import Visit
+from sas_matcher.console.visit import Form, Visit
 from sas_matcher.domain.agenda import SHOWN
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
+
+_SEEN_DAYS: Final = timedelta(days=7)
+_SEEN: Final = 300  # lines of the trace that a page shows
 
 
 @pages.get("/cabinet/accords")
@@ -29,6 +34,7 @@ async def _shown(here: Here, template: str = "_consents.html", message: str = ""
         template,
         limits=await wire.limiting.all(publisher),
         overflow=await wire.en_sus.all(publisher),
+        rules=await wire.consenting.all(publisher),
         sites=sorted(await _sites(here)),
         message=message,
         now=here.visit.now,
@@ -55,22 +61,74 @@ async def _answer(here: Here, message: str) -> Response:
     return await _shown(here, message=message) if here.visit.is_part else here.go("/cabinet/accords")
 
 
+def _members(form: Form) -> dict[str, list[str]]:
+    who = [one.partition(":") for one in form.several("who")]
+    return {
+        "professionals": [code for kind, _, code in who if kind == "p"],
+        "structures": [code for kind, _, code in who if kind == "s"],
+    }
+
+
+def _territory(here: Here) -> str | None:
+    """Return whose clock counts: that of the first agenda."""
+    if not here.agendas:
+        return None
+    commune = here.visit.wire.geography.by_code(here.agendas[0]["location"]["insee"])
+    return None if commune is None else commune.territory
+
+
+@pages.post("/cabinet/partage")
+async def put_rule(visit: Visit) -> Response:
+    """Say which places leave, for whom and when; in force when the page answers."""
+    form = (await visit.form()).only("name", "who", "from", "to", "days", "channels", "own_first_min")
+    here = await here_of(visit)
+    wish = {
+        **_members(form),
+        "from": form.text("from"),
+        # no clock shows 24 h: the end of the day is its last minute, or nothing at all
+        "to": form.text("to", "24:00"),
+        "days": [int(day) for day in form.several("days") if day in "1234567"],
+        "channels": form.several("channels"),
+        "own_first_min": number_in(form, "own_first_min"),
+        "territory": _territory(here),
+    }
+    try:
+        asked = parse(ShareRuleIn, orjson.dumps(wish)).model_dump(by_alias=True)
+        await visit.wire.consenting.put(visit.caller.publisher, name_of(form.text("name"), "nom"), asked)
+    except InvalidInputError as wrong:
+        raise told(wrong) from wrong
+    return await _answer(here, "Règle en vigueur : ce qui est réservé ou promis reste.")
+
+
+@pages.post("/cabinet/partage/retirer")
+async def remove_rule(visit: Visit) -> Response:
+    """Take a rule back."""
+    form = (await visit.form()).only("name")
+    await visit.wire.consenting.remove(visit.caller.publisher, name_of(form.text("name")))
+    return await _answer(await here_of(visit), "Règle ôtée.")
+
+
+@pages.get("/cabinet/accords/vu")
+async def exposures(visit: Visit) -> Response:
+    """Show who was shown, proposed, asked or given what of these places, newest first."""
+    here = await here_of(visit)
+    window = (visit.now - _SEEN_DAYS, visit.now + timedelta(seconds=1))
+    found = await visit.wire.consenting.exposures(here.publisher, window, _SEEN)
+    return here.show("exposures.html", exposures=found, days=_SEEN_DAYS.days, most=_SEEN)
+
+
 @pages.post("/cabinet/limites")
 async def put_limit(visit: Visit) -> Response:
     """Set or change a limit; in force when the page answers."""
     form = (await visit.form()).only("name", "who", "counts", "period", "most", "share")
     here = await here_of(visit)
-    who = [one.partition(":") for one in form.several("who")]
-    agenda = here.agendas[0] if here.agendas else None
-    commune = agenda and visit.wire.geography.by_code(agenda["location"]["insee"])
     wish = {
-        "professionals": [code for kind, _, code in who if kind == "p"],
-        "structures": [code for kind, _, code in who if kind == "s"],
+        **_members(form),
         "counts": form.text("counts", "patients"),
         "period": form.text("period", "day"),
         "most": number_in(form, "most"),
         "share": number_in(form, "share"),
-        "territory": commune and commune.territory,
+        "territory": _territory(here),
     }
     try:
         asked = parse(LimitIn, orjson.dumps(wish)).model_dump()

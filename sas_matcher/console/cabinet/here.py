@@ -27,6 +27,7 @@ TABS: Final = (
     ("/cabinet", "Aujourd'hui"),
     ("/cabinet/agendas", "Agendas"),
     ("/cabinet/accords", "Accords et limites"),
+    ("/cabinet/notifications", "Notifications"),
     ("/cabinet/bilan", "Bilan"),
     ("/cabinet/equipe", "Équipe"),
 )
