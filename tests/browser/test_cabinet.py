@@ -18,6 +18,9 @@ PAGES = (
     "/cabinet/agendas",
     "/cabinet/agendas/cabinet",
     "/cabinet/accords",
+    "/cabinet/accords/vu",
+    "/cabinet/notifications",
+    "/cabinet/releve",
     "/cabinet/bilan",
     "/cabinet/equipe",
 )
@@ -180,7 +183,7 @@ async def test_a_question_en_sus_is_answered_with_one_key(browsing: Browsing) ->
         await page.fill("#o-from", "00:00")
         await page.fill("#o-to", "23:59")
         for day in ("samedi", "dimanche"):
-            await page.get_by_label(day).check()
+            await page.get_by_role("region", name="En sus").get_by_label(day).check()
         await page.get_by_role("button", name="Donner l'accord").click()
         await page.get_by_role("status").get_by_text("Accord en vigueur").wait_for()
         await page.get_by_role("button", name="Poser la limite").click()

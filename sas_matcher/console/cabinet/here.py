@@ -29,6 +29,7 @@ TABS: Final = (
     ("/cabinet/accords", "Accords et limites"),
     ("/cabinet/notifications", "Notifications"),
     ("/cabinet/bilan", "Bilan"),
+    ("/cabinet/releve", "Relevé"),
     ("/cabinet/equipe", "Équipe"),
 )
 MOST_WHO: Final = 200  # of a list to choose from; nobody scrolls farther
