@@ -942,12 +942,12 @@ class AskingBook(Protocol):
 
 
 # The streams, by the names that readers and writers share.
-PLACES_STREAM: Final = "sas:places:log"
-REQUESTS_STREAM: Final = "sas:requests"
-EVENTS_STREAM: Final = "sas:events"
+PLACES_STREAM: Final = "sas:{all}:places:log"
+REQUESTS_STREAM: Final = "sas:{all}:requests"
+EVENTS_STREAM: Final = "sas:{all}:events"
 # News on the stream of places that are about limits of practices: for the matchers, not for the mirror.
 LIMIT_NEWS: Final = frozenset({"limit", "limit_left"})
-BATCHES_STREAM: Final = "sas:batches"
+BATCHES_STREAM: Final = "sas:{all}:batches"
 
 
 class EditorBatch(NamedTuple):

@@ -162,24 +162,24 @@ class PostgresServer(Server):
 
     def _answers(self) -> bool:
         with contextlib.suppress(_SqlError):
-            return self._query("select 1", timeout=ANSWER_SECONDS) == ["1"]
+            return self.query("select 1", timeout=ANSWER_SECONDS) == ["1"]
         return False  # starting, recovering, or shutting down
 
     def _complete(self) -> None:
         """Make the role and the database of the service when they are missing."""
-        if not self._query(f"select 1 from pg_roles where rolname = '{ROLE}'"):  # noqa: S608  a constant
+        if not self.query(f"select 1 from pg_roles where rolname = '{ROLE}'"):  # noqa: S608  a constant
             self._create(f"create role {ROLE} login createdb")
-        if not self._query(f"select 1 from pg_database where datname = '{DATABASE}'"):  # noqa: S608
+        if not self.query(f"select 1 from pg_database where datname = '{DATABASE}'"):  # noqa: S608
             self._create(f"create database {DATABASE} owner {ROLE}")
 
     def _create(self, statement: str) -> None:
         try:
-            self._query(statement)
+            self.query(statement)
         except _SqlError as error:
             if error.code not in _ALREADY_THERE:
                 raise self._error(f"« {statement} » a échoué : {error}.") from error
 
-    def _query(self, statement: str, *, timeout: float = START_SECONDS) -> list[str]:
+    def query(self, statement: str, *, timeout: float = START_SECONDS) -> list[str]:
         """Run one statement as the superuser in its own database; return the first column of its rows."""
         with connect(self.socket_path, timeout=timeout) as stream:
             return _query(stream, statement, user=SUPERUSER, database=SUPERUSER)

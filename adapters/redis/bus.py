@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
 
 import orjson
 from redis import exceptions
 from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -37,7 +39,9 @@ _AWAY: Final = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
-    exceptions.ClusterDownError,
+    exceptions.ClusterError,
+    # of a cluster: no node left that answers, a slot that nobody serves now
+    exceptions.RedisClusterException,
     OSError,
     TimeoutError,
 )
@@ -61,6 +65,30 @@ def answering() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
+CLUSTER: Final = "redis-cluster"
+"""Scheme of the URL of a cluster: ``redis-cluster://:SECRET@host:port,host:port``; some of its nodes will do."""
+
+
+def _open(url: str) -> "Redis | RedisCluster":
+    """Open a client. RESP2 on purpose: its stream replies have one shape on every server version."""
+    patience: dict[str, Any] = {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S, "protocol": 2}
+    parts = urlsplit(url)
+    if parts.scheme != CLUSTER:
+        return Redis.from_url(url, decode_responses=False, retry=Retry(NoBackoff(), 1), **patience)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, secret = login.partition(":")
+    pairs = [host.rpartition(":") for host in hosts.split(",")]
+    return RedisCluster(
+        startup_nodes=[ClusterNode(host, int(port)) for host, _, port in pairs],
+        username=unquote(user) or None,
+        password=unquote(secret) or None,
+        # the others go on while one is away; who asks too early for what it had is told so, and asks again
+        require_full_coverage=False,
+        retry=Retry(NoBackoff(), 2),
+        **patience,
+    )
+
+
 def _epoch_seconds(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
@@ -68,21 +96,23 @@ def _epoch_seconds(text: str) -> int:
 class RedisBus:
     """One connection pool for commands; each blocking reader should own a bus of its own."""
 
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+    def __init__(self, redis: "Redis | RedisCluster") -> None:
+        self._cluster = isinstance(redis, RedisCluster)
+        # both have the commands used here; where they differ it is said
+        self.redis = cast(Redis, redis)
 
     @classmethod
     def connect(cls, url: str) -> "RedisBus":
-        """Open a client. RESP2 on purpose: its stream replies have one shape on every server version."""
-        redis = Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=False,
-            socket_timeout=_ANSWER_S,
-            socket_connect_timeout=_ANSWER_S,
-            retry=Retry(NoBackoff(), 1),
-        )
-        return cls(redis)
+        """Open a client of one server, or of a cluster (see ``CLUSTER``)."""
+        return cls(_open(url))
+
+    async def everywhere(self, *command: Any) -> list[Any]:
+        """Run a command on every node that takes writes; the one server's answer where there is one."""
+        with answering():
+            if not self._cluster:
+                return [await self.redis.execute_command(*command)]
+            cluster = await cast(RedisCluster, self.redis).initialize()
+            return list(await asyncio.gather(*[node.execute_command(*command) for node in cluster.get_primaries()]))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,7 +121,7 @@ class RedisBus:
     async def ping(self) -> None:
         """Raise UnavailableError when the server does not answer."""
         with answering():
-            await self.redis.execute_command("PING")
+            await self.redis.execute_command("GET", keys.EPOCH)  # of a cluster: of the node that has the streams
 
     async def keep_once(self, name: str, value: str, seconds: int) -> None:
         """Keep a value for some seconds, to be taken once."""
@@ -227,12 +257,13 @@ class RedisBus:
     async def epoch(self) -> str | None:
         """Return the epoch of the streams; None after a wipe or a restart, until somebody begins a new one."""
         with answering():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.mget(keys.EPOCH, keys.EPOCH_RUN)
-                pipe.info("server")
-                (epoch, run), server = await pipe.execute()
-        known = epoch is not None and run is not None and _text(run) == str(server["run_id"])
+            epoch, run = await self.redis.mget(keys.EPOCH, keys.EPOCH_RUN)
+        known = epoch is not None and run is not None and _text(run) == await self._run_ids()
         return _text(epoch) if known else None
+
+    async def _run_ids(self) -> str:
+        """Return which processes serve now: a node that was started again, or took over, may not have all that was."""
+        return " ".join(sorted(str(server["run_id"]) for server in await self.everywhere("INFO", "server")))
 
     async def begin_epoch(self, epoch: str) -> str:
         """Return the epoch in force; begins this one after a wipe, and when the server is not the process it was.
@@ -240,9 +271,8 @@ class RedisBus:
         A server that was killed may have lost the last writes (its log is flushed every second), a replica that took
         over may never have had them: history with a hole must not pass for whole.
         """
+        run = await self._run_ids()
         with answering():
-            server = await self.redis.info("server")
-            run = str(server["run_id"])
             # one script: of several keepers that find no epoch, all follow the first
             return _text(await self.redis.eval(_BEGIN_EPOCH, 2, keys.EPOCH, keys.EPOCH_RUN, epoch, run))
 
@@ -267,7 +297,10 @@ class RedisBus:
         if not territories:
             return []
         with answering():
-            values = await self.redis.mget([keys.ready(t) for t in territories])
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for territory in territories:
+                    pipe.get(keys.ready(territory))
+                values = await pipe.execute()
         return [None if value is None else _text(value) for value in values]
 
     async def set_aside(self, limit: int) -> list[dict[str, Any]]:

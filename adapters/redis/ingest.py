@@ -26,6 +26,7 @@ class RedisIngest:
     """Port ``IngestBus``. One consumer name: a crashed reader's entries are the next reader's pending ones."""
 
     def __init__(self, bus: RedisBus) -> None:
+        self._bus = bus
         self._redis = bus.redis
         self._pending = True
         self._owed: set[str] = set()
@@ -102,21 +103,21 @@ class RedisIngest:
 
         Redis forgets its users at a restart unless it was given a file for them; so this is repeated.
         """
-        with answering():
-            known = {name.decode() for name in await self._redis.execute_command("ACL", "USERS")}
+        # a user of some nodes only is made again: on a cluster each has its own
+        known = set.intersection(
+            *[{name.decode() for name in users} for users in await self._bus.everywhere("ACL", "USERS")]
+        )
         wanted = {user_of(key_id): key_id for key_id in hashes}
         for user in wanted.keys() - known:
             await self._allow(wanted[user], hashes[wanted[user]])
         for user in {name for name in known if name.startswith(USER_PREFIX)} - wanted.keys():
-            with answering():
-                await self._redis.execute_command("ACL", "DELUSER", user)
+            await self._bus.everywhere("ACL", "DELUSER", user)
 
     async def _allow(self, key_id: str, password_hash: str) -> None:
         """Make the user of a key: it may add to its stream and read its replies, nothing else."""
-        with answering():
-            rules: Sequence[Any] = (
-                *("reset", "on", f"#{password_hash}", "resetkeys", "-@all"),
-                *("+xadd", "+xread", "+xrange", "+ping", "+hello", "+auth", "+client|setinfo", "+client|setname"),
-                *(f"%W~{keys.ingest(key_id)}", f"%R~{keys.ingest_replies(key_id)}"),
-            )
-            await self._redis.execute_command("ACL", "SETUSER", user_of(key_id), *rules)
+        rules: Sequence[Any] = (
+            *("reset", "on", f"#{password_hash}", "resetkeys", "-@all"),
+            *("+xadd", "+xread", "+xrange", "+ping", "+hello", "+auth", "+client|setinfo", "+client|setname"),
+            *(f"%W~{keys.ingest(key_id)}", f"%R~{keys.ingest_replies(key_id)}"),
+        )
+        await self._bus.everywhere("ACL", "SETUSER", user_of(key_id), *rules)

@@ -1,17 +1,18 @@
 """Names of the Redis keys.
 
 The mirror is per territory, its keys sharing one hash tag and so one cluster slot. The streams are one each for
-all territories: a reader of 101 streams pays 0.6 ms of its own time for each XREAD (measured), a reader of one 0.1 ms,
-and people resume from one offset.
+all territories, and share the tag ``{all}``, so that one XREAD, one transaction or one script may name several of them:
+a reader of 101 streams pays 0.6 ms of its own time for each XREAD (measured), a reader of one 0.1 ms, and people resume
+from one offset.
 """
 
 from typing import Final
 
 from sas_matcher.ports import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
 
-EPOCH: Final = "sas:epoch"
+EPOCH: Final = "sas:{all}:epoch"
 # The server process (run id) that the epoch began on.
-EPOCH_RUN: Final = "sas:epoch:run"
+EPOCH_RUN: Final = "sas:{all}:epoch:run"
 # STREAM of changes of places.
 PLACES_LOG: Final = PLACES_STREAM
 # STREAM of requests to be matched.
@@ -20,7 +21,7 @@ REQUESTS: Final = REQUESTS_STREAM
 EVENTS: Final = EVENTS_STREAM
 # STREAM of what the matcher decided together.
 BATCHES: Final = BATCHES_STREAM
-INGEST_POISON: Final = "sas:ingest:poison"
+INGEST_POISON: Final = "sas:{all}:ingest:poison"
 
 
 def places(territory: str) -> str:
@@ -50,12 +51,12 @@ def ready(territory: str) -> str:
 
 def ingest(key_id: str) -> str:
     """STREAM into which the holder of a key publishes."""
-    return f"sas:ingest:{key_id}"
+    return f"sas:{{all}}:ingest:{key_id}"
 
 
 def ingest_replies(key_id: str) -> str:
     """STREAM of the verdicts on it."""
-    return f"sas:ingest:replies:{key_id}"
+    return f"sas:{{all}}:ingest:replies:{key_id}"
 
 
 def once(name: str) -> str:

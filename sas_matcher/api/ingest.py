@@ -1,9 +1,9 @@
 """Publishing straight into Redis: one stream per key, same validation as the API, committed before acknowledged.
 
-``sas:ingest:<key id>`` takes entries with one field ``change`` (JSON, see ``ChangeIn``); the verdict of each goes to
-``sas:ingest:replies:<key id>``, and what cannot be read is set aside in ``sas:ingest:poison``. Redis' ACL binds the
-stream to its user, so the name of the stream tells whose key it is. A crash between commit and acknowledgement
-redelivers the entry; publishing is idempotent, so the second verdict says ``unchanged``.
+``sas:{all}:ingest:<key id>`` takes entries with one field ``change`` (JSON, see ``ChangeIn``); the verdict of each goes
+to ``sas:{all}:ingest:replies:<key id>``, and what cannot be read is set aside in ``sas:{all}:ingest:poison``. Redis'
+ACL binds the stream to its user, so the name of the stream tells whose key it is. A crash between commit and
+acknowledgement redelivers the entry; publishing is idempotent, so the second verdict says ``unchanged``.
 """
 
 import asyncio

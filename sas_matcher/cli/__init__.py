@@ -210,7 +210,9 @@ def keys_issue(
         typer.echo(issued)
         if redis:
             user, password = service.allow_redis(issued, data)
-            typer.echo(f"Redis : utilisateur {user}, mot de passe {password}, flux sas:ingest:{issued.split('_')[1]}")
+            typer.echo(
+                f"Redis : utilisateur {user}, mot de passe {password}, flux sas:{{all}}:ingest:{issued.split('_')[1]}"
+            )
     typer.echo("Notez-la : elle n'est gardée nulle part en clair et ne sera plus affichée.", err=True)
 
 

@@ -415,8 +415,8 @@ class StreamPublisher:
 
     def __init__(self, redis_url: str, key_id: str, practice: Practice, history: History) -> None:
         self._redis = Redis.from_url(redis_url, protocol=2, socket_timeout=ANSWER_S)
-        self._stream = f"sas:ingest:{key_id}"
-        self._replies = f"sas:ingest:replies:{key_id}"
+        self._stream = f"sas:{{all}}:ingest:{key_id}"
+        self._replies = f"sas:{{all}}:ingest:replies:{key_id}"
         self._source = key_id
         self._practice = practice
         self._history = history
