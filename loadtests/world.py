@@ -308,6 +308,7 @@ class World:
             "scenario": self.plan.scenario,
             "title": self.story.title,
             "seconds": self.plan.seconds,
+            "began": self.began,
             "times": self.plan.times,
             "seed": self.plan.seed,
             "policy": self.plan.policy if self.plan.coordinator else "",

@@ -364,7 +364,7 @@ async def studies(settings: Settings) -> None:
 
 
 async def core(settings: Settings, holder: str) -> None:
-    """Run the matcher, the sweep, the housekeeping and the ingest until cancelled.
+    """Run the matcher until cancelled; in the first of several, the sweep, the housekeeping and the ingest too.
 
     Args:
         settings: as for every process.
@@ -397,6 +397,7 @@ async def core(settings: Settings, holder: str) -> None:
             journal=stores.relay,
             radius_of=lambda code: geography.territories[code].default_radius_km,
             history=RecordedDays(Path(settings.history_dir), geography.landmass_of) if settings.history_dir else None,
+            share=(settings.share, settings.matchers),
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)
         publishing = Publishing(stores.ledger, stores.clock, geography)
@@ -413,14 +414,15 @@ async def core(settings: Settings, holder: str) -> None:
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (matcher.run(), keeper.run(), ingest.run(), showing.roll_for_ever(), feeds.look_for_ever()):
-                    group.create_task(work)
-                group.create_task(asking.run())
-                group.create_task(telling.run())
-                group.create_task(alerting.run())
+                group.create_task(matcher.run())
                 group.create_task(_once_loaded(matcher.ready, solver))
-                if sending is not None:
-                    group.create_task(sending.run())
+                if settings.share == 0:  # what is done once, whoever else matches
+                    for work in (keeper.run(), ingest.run(), showing.roll_for_ever(), feeds.look_for_ever()):
+                        group.create_task(work)
+                    for more in (asking.run(), telling.run(), alerting.run()):
+                        group.create_task(more)
+                    if sending is not None:
+                        group.create_task(sending.run())
                 if settings.editors:
                     group.create_task(_doubt_editors(settings, stores, matcher))
         finally:

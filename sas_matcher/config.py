@@ -23,6 +23,8 @@ class Settings:
         territories: what this matcher decides for; empty means all.
         data_dir: folder of the embedded servers.
         api_workers: processes that serve the API.
+        matchers: how many share the territories; each its own process, or its own service with ``share``.
+        share: which of them this one is, from 0; the first also does what is done once (sweeps, agendas, ingest).
         rate, burst: calls a second, and at once, for each API key.
         at_once: requests for a place that a worker works on at once; those that are less urgent or younger wait.
         waiting_room: how many of these wait before the least urgent is refused (503, Retry-After).
@@ -58,6 +60,8 @@ class Settings:
     territories: tuple[str, ...] = ()
     data_dir: Path = field(default_factory=lambda: Path(".data"))
     api_workers: int = 1
+    matchers: int = 1
+    share: int = 0
     rate: float = 100.0
     burst: float = 300.0
     at_once: int = 64

@@ -402,6 +402,14 @@ class Ledger(Protocol):
         """Return territories that a matcher decides for."""
         ...
 
+    async def shares(self) -> dict[str, int]:
+        """Return which matcher's territories were moved to (number of its share), by territory."""
+        ...
+
+    async def leave_territories(self, holder: str, territories: Sequence[str]) -> None:
+        """Give some leases back, so that whom the territories were moved to starts at once."""
+        ...
+
     async def drop_leases(self, holder: str) -> None:
         """Give leases back."""
         ...

@@ -21,6 +21,7 @@ from typing import Final
 import structlog
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
+from adapters.embedded.cluster import EmbeddedCluster
 from adapters.postgres.schema import migrate_now
 from adapters.system import SystemIds
 from sas_matcher.config import ConfigError, Settings
@@ -99,12 +100,20 @@ def listen(host: str, port: int) -> socket.socket:
 class Service:
     """A running service; use it as a context, then ``watch`` until a signal."""
 
-    def __init__(self, settings: Settings, only: str | None = None) -> None:
+    def __init__(self, settings: Settings, only: str | None = None, *, cluster: bool = False) -> None:
+        """Take the settings.
+
+        Args:
+            settings: where no URL is given, servers are started here.
+            only: ``core`` or ``api``: a part of it.
+            cluster: these servers are a Valkey cluster and a PostgreSQL with a replica.
+        """
         self.settings = settings
+        self._cluster = cluster
         self._only = only
         self._stack = ExitStack()
         self.children: list[Child] = []
-        self.servers: EmbeddedServers | None = None
+        self.servers: EmbeddedServers | EmbeddedCluster | None = None
         self._next_server = 0.0
         self._stopping = False
 
@@ -121,10 +130,15 @@ class Service:
             if self._only != "core":
                 listening = stack.enter_context(listen(settings.host, settings.port))
                 settings = replace(settings, port=listening.getsockname()[1])
+            if not 0 <= settings.share < settings.matchers:
+                raise ConfigError("SAS_SHARE va de 0 à SAS_MATCHERS moins un.")
             if bool(settings.database_url) != bool(settings.redis_url):
                 raise ConfigError("Donnez SAS_DATABASE_URL et SAS_REDIS_URL ensemble, ou aucun des deux.")
             if not settings.database_url:
-                self.servers = stack.enter_context(EmbeddedServers(settings.data_dir))
+                if self._cluster:
+                    self.servers = stack.enter_context(EmbeddedCluster(settings.data_dir))
+                else:
+                    self.servers = stack.enter_context(EmbeddedServers(settings.data_dir))
                 settings = replace(settings, database_url=self.servers.database_url, redis_url=self.servers.redis_url)
             _log.info("service.stores", embedded=self.servers is not None)
             migrate_now(settings.database_url)
@@ -146,7 +160,10 @@ class Service:
         if self._only != "api":
             # the same name for each core that we start in turn: the next takes over from the last at once
             holder = f"{socket.gethostname()}:{parent}:{SystemIds().key_id()}"
-            self.children.append(Child("core", [*base, "core", parent, holder], environment, None))
+            for share in self._shares():
+                name = f"core-{share}" if share else "core"
+                own = {**environment, **replace(self.settings, share=share).to_environment()}
+                self.children.append(Child(name, [*base, "core", parent, f"{holder}:{share}"], own, None))
             if self.settings.editors:
                 self.children.append(Child("editors", [*base, "editors", parent, holder], environment, None))
             if self.settings.history_dir:
@@ -156,6 +173,10 @@ class Service:
             for number in range(self.settings.api_workers):
                 self.children.append(Child(f"api-{number}", [*base, "api", parent, str(fd)], environment, fd))
 
+    def _shares(self) -> Sequence[int]:
+        """The matchers of this service: all of them, or with ``only`` the one that the settings name."""
+        return [self.settings.share] if self._only == "core" else range(self.settings.matchers)
+
     def look(self) -> None:
         """Start what has died. Workers first: they load while a server recovers, and wait for it."""
         now = time.monotonic()
@@ -163,15 +184,15 @@ class Service:
             child.look(now)
         if self.servers is None:
             return
-        for server in (self.servers.valkey, self.servers.postgres):  # the quicker one first
-            if not server.alive() and now >= self._next_server:
-                _log.warning("service.server_ended", server=server.NAME)
-                try:
-                    server.restart()
-                except EmbeddedServerError as failure:
-                    # it may have been killed again while it started: tried again for as long as we live
-                    self._next_server = time.monotonic() + _SERVER_PAUSE_S
-                    _log.error("service.server_not_back", server=server.NAME, detail=str(failure))
+        if now < self._next_server:
+            return
+        try:
+            for what in self.servers.revive():
+                _log.warning("service.server_back", server=what)
+        except EmbeddedServerError as failure:
+            # it may have been killed again while it started: tried again for as long as we live
+            self._next_server = time.monotonic() + _SERVER_PAUSE_S
+            _log.error("service.server_not_back", detail=str(failure))
 
     def watch(self, until: Callable[[], bool] = lambda: False) -> None:
         """Keep everything running until a signal, or until ``until`` says so."""

@@ -64,6 +64,15 @@ class EmbeddedServers:
         """URL of the Valkey server, for `redis.asyncio.from_url`."""
         return self.valkey.url
 
+    def revive(self) -> list[str]:
+        """Start whichever died, the quicker one first; returns their names.
+
+        Raises:
+            EmbeddedServerError: one does not start.
+        """
+        died = [server for server in (self.valkey, self.postgres) if not server.alive()]
+        return [server.restart().NAME for server in died]
+
     def __enter__(self) -> Self:
         """Start both.
 

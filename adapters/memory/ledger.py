@@ -99,6 +99,7 @@ class MemoryLedger:
         self._keys: dict[str, KeyRecord] = {}
         self._once: dict[tuple[str, str], _Answered] = {}
         self._leases: dict[str, _Lease] = {}
+        self._shares: dict[str, int] = {}
         self._fences = itertools.count(1)
 
     def publish(self) -> list[Announcement]:
@@ -281,6 +282,20 @@ class MemoryLedger:
         """Return the territories that some matcher decides for right now."""
         now = self._clock.now()
         return [territory for territory, lease in self._leases.items() if lease.until > now]
+
+    async def shares(self) -> dict[str, int]:
+        """Return which matcher's territories were moved to, by territory."""
+        return dict(self._shares)
+
+    async def move_territory(self, territory: str, share: int, now: datetime) -> None:
+        """Say that another matcher shall decide for a territory."""
+        self._shares[territory] = share
+
+    async def leave_territories(self, holder: str, territories: Sequence[str]) -> None:
+        """Give some leases back, so that whom the territories were moved to starts at once."""
+        for territory in territories:
+            if (lease := self._leases.get(territory)) is not None and lease.holder == holder:
+                del self._leases[territory]
 
     async def drop_leases(self, holder: str) -> None:
         """Give leases back at a clean stop, so that another matcher starts at once."""

@@ -455,6 +455,18 @@ class PostgresLedger:
         """Return the territories that some matcher decides for right now."""
         return [row["territory"] for row in await self._rows("matched_territories")]
 
+    async def shares(self) -> dict[str, int]:
+        """Return which matcher's territories were moved to, by territory."""
+        return {row["territory"]: row["share"] for row in await self._rows("shares")}
+
+    async def move_territory(self, territory: str, share: int, now: datetime) -> None:
+        """Say that another matcher shall decide for a territory."""
+        await self._retry(lambda c: c.execute(QUERIES["move_territory"], territory, share, now))
+
+    async def leave_territories(self, holder: str, territories: Sequence[str]) -> None:
+        """Give some leases back, so that whom the territories were moved to starts at once."""
+        await self._retry(lambda c: c.execute(QUERIES["leave_territories"], holder, list(territories)))
+
     async def drop_leases(self, holder: str) -> None:
         """Give leases back at a clean stop, so that another matcher starts at once."""
         await self._retry(lambda c: c.execute(QUERIES["drop_leases"], holder))

@@ -192,6 +192,16 @@ select 'capacity', count(*) from (select from slot s join booking b on b.slot_id
 -- name: mt_counts
 select insee, yes, no, unknown from mt_counts($1, $2, $3, $4)
 
+-- name: shares
+select territory, share from territory_share
+
+-- name: move_territory
+insert into territory_share (territory, share, moved_at) values ($1, $2, $3)
+on conflict (territory) do update set share = excluded.share, moved_at = excluded.moved_at
+
+-- name: leave_territories
+delete from lease where holder = $1 and territory = any($2)
+
 -- name: matched_territories
 -- Territories that some matcher decides for right now.
 select territory from lease where until > clock_timestamp()

@@ -60,6 +60,11 @@ def answering() -> Iterator[None]:
         yield
     except _AWAY as failure:
         raise UnavailableError("Redis ne répond pas.", retry_after=2) from failure
+    except AttributeError as torn:
+        # redis-py's cluster client uses a connection that another task has just closed, because its node went away
+        if torn.obj is not None or torn.name not in ("write", "writelines", "drain", "read"):
+            raise
+        raise UnavailableError("Redis ne répond pas.", retry_after=2) from torn
     finally:
         if task is not None and task.cancelling() > before and not isinstance(sys.exception(), asyncio.CancelledError):
             raise asyncio.CancelledError

@@ -25,6 +25,7 @@ from sas_matcher.cli.french import FrenchCommand, FrenchGroup, present
 from sas_matcher.cli.limits import limits
 from sas_matcher.cli.notify import notify
 from sas_matcher.cli.options import DEFAULT_URL, Data, Json, Key, Url, checked_key
+from sas_matcher.cli.scale import scale
 from sas_matcher.cli.settings import settings
 from sas_matcher.cli.statement import releve
 
@@ -52,6 +53,7 @@ app.add_typer(notify, name="notify")
 app.add_typer(fhir, name="fhir")
 app.add_typer(editor)
 app.add_typer(editors, name="editors")
+app.add_typer(scale)
 
 
 def _show_version(wanted: bool) -> None:

@@ -42,8 +42,13 @@ def readable_server_errors() -> Iterator[None]:
         raise FailureError(str(failed).rstrip(".")) from failed
 
 
-def serve(only: str | None, **chosen: Any) -> None:
-    """Run the service until a signal."""
+def serve(
+    only: str | None, *, cluster: bool = False, started: Callable[[Service], object] | None = None, **chosen: Any
+) -> None:
+    """Run the service until a signal; ``cluster``: on a Valkey cluster and a PostgreSQL with a replica.
+
+    ``started`` hears of it once everything was started.
+    """
     from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
     from sas_matcher.linking import check_links  # noqa: PLC0415 - heavy
     from sas_matcher.telling import mail_of  # noqa: PLC0415 - heavy
@@ -58,7 +63,11 @@ def serve(only: str | None, **chosen: Any) -> None:
 
         check_editors(settings)
     set_up_logging(settings.log_level)
-    with readable_server_errors(), Service(settings, only) as service:
+    if cluster and (settings.database_url or settings.redis_url):
+        raise ConfigError("cluster lance ses propres serveurs ; retirez SAS_DATABASE_URL et SAS_REDIS_URL.")
+    with readable_server_errors(), Service(settings, only, cluster=cluster) as service:
+        if started is not None:
+            started(service)
         service.watch()
 
 

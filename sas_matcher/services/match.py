@@ -51,6 +51,7 @@ from sas_matcher.services.desks import Desks, PlannerProcess, Step
 from sas_matcher.services.journal import batch_news
 from sas_matcher.services.open_requests import OpenRequests
 from sas_matcher.services.rules import Rules
+from sas_matcher.services.shares import Shares
 
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
 RENEW_S: Final = 3.0
@@ -139,13 +140,16 @@ class Matcher:
         seed: int = 0,
         journal: Publisher | None = None,
         radius_of: Callable[[str], float] = lambda _: 0.0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        """Take the collaborators; ``share`` says which of how many matchers this is (see ``services.shares``)."""
         self._ledger = ledger
         self._bus = bus
         self._clock = clock
         self._ids = ids
         self._holder = holder
         self._territories = list(territories)
+        self._shares = Shares(self._territories, *share)
         self._zone_of = zone_of
         self._landmass_of = landmass_of
         self._watch = watch
@@ -344,12 +348,30 @@ class Matcher:
     async def _renew(self) -> None:
         """Renew the leases; the open requests of every territory gained come from the ledger."""
         before = self._fences
-        self._fences = await self._ledger.take_leases(self._holder, self._territories, LEASE_S)
+        wanted = self._territories
+        if not self._shares.alone:
+            # what is another's is left before it is asked for there: no decision is under way meanwhile
+            wanted = self._shares.wanted(
+                await self._ledger.shares(), set(await self._ledger.matched_territories()), set(before)
+            )
+            if leaving := [territory for territory in before if territory not in wanted]:
+                async with self._deciding:
+                    self._leave(leaving)
+                    await self._ledger.leave_territories(self._holder, leaving)
+        self._fences = await self._ledger.take_leases(self._holder, wanted, LEASE_S)
         gained = [name for name, fence in self._fences.items() if before.get(name) != fence]
         if gained:
             await self._open_desks()
             await self._load_waiting(gained)
             self._work.set()  # some may have been waiting here for the lease
+
+    def _leave(self, territories: Sequence[str]) -> None:
+        """Forget what is open in territories that another matcher decides for from now on."""
+        for territory in territories:
+            self._fences.pop(territory, None)
+            self._desks.shut(territory)
+        for request in [r for r in self._open if r.territory in territories]:
+            self._open.drop(request.id)
 
     async def _load_waiting(self, territories: Sequence[str]) -> None:
         for document in await self._ledger.waiting_requests(self._clock.now(), territories):
@@ -422,6 +444,9 @@ class Matcher:
                 self.market = market
                 market.reserve(self._rules.reserves)
                 self._apply(missed)
+            # of what came or was freed meanwhile nobody was told: those who wait for a place look again
+            for territory in {request.territory for request in self._open.waiting.values()}:
+                self._open.move_to_new(self._open.waiting, territory)
             await self._open_desks(anew=True)  # those that there are may have missed what became of their places
 
         await self._until_there(load)

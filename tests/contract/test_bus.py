@@ -17,6 +17,7 @@ import orjson
 import pytest
 
 from adapters.embedded import ValkeyServer, start_valkey
+from adapters.embedded.cluster import ValkeyCluster
 from adapters.memory import MemoryBus
 from adapters.redis import RedisBus, keys
 from sas_matcher.domain.errors import UnavailableError
@@ -32,11 +33,18 @@ servers_only = pytest.mark.parametrize("server", ["valkey", "redis"], indirect=T
 AnyBus = RedisBus | MemoryBus
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis", "memory"])
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | None]:
+@pytest.fixture(scope="module", params=["valkey", "redis", "cluster", "memory"])
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | ValkeyCluster | None]:
     """A server of this module's own, that tests may kill; None for the twin in memory."""
     if request.param == "memory":
         yield None
+        return
+    if request.param == "cluster":
+        nodes = Path(tempfile.mkdtemp(prefix="sas-test-"))
+        joined = ValkeyCluster(nodes / "c", durable=False)
+        yield joined.start()
+        joined.stop()
+        shutil.rmtree(nodes)
         return
     binary = None
     if request.param == "redis":
@@ -51,7 +59,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | None]:
 
 
 @pytest.fixture
-async def bus(server: ValkeyServer | None) -> AsyncIterator[AnyBus]:
+async def bus(server: ValkeyServer | ValkeyCluster | None) -> AsyncIterator[AnyBus]:
     """A bus on a flushed server, or a new one in memory."""
     if server is None:
         yield MemoryBus(StillClock(datetime.now(UTC)))

@@ -182,6 +182,21 @@ async def test_a_lease_has_one_holder_until_it_ends(desk: Desk) -> None:
     assert set(await ledger.take_leases("b", ["01", "38"], 600)) == {"01", "38"}
 
 
+async def test_a_territory_moves_from_one_matcher_to_another(desk: Desk) -> None:
+    ledger = desk.ledger
+    mine = await ledger.take_leases("a", ["01", "38"], 600)
+    assert await ledger.shares() == {}
+    for share in (1, 2):
+        await ledger.move_territory("01", share, NOW)
+        assert await ledger.shares() == {"01": share}
+    await ledger.leave_territories("b", ["01"])  # it is not b's to leave
+    assert await ledger.take_leases("a", ["01", "38"], 600) == mine
+    await ledger.leave_territories("a", ["01"])
+    theirs = await ledger.take_leases("b", ["01", "38"], 600)
+    assert set(theirs) == {"01"}
+    assert theirs["01"] > mine["01"]
+
+
 async def test_a_lease_that_ended_comes_back_with_a_new_fence(desk: Desk) -> None:
     """Somebody may have decided in between."""
     await desk.end_leases()

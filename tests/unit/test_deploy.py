@@ -1,12 +1,17 @@
 """The compose file is valid by the official schema, and safe by our own rules. It is not started here: no engine."""
 
+import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+
+from sas_matcher.config import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +36,74 @@ def test_compose_file_is_valid() -> None:
     """The schema accepts it."""
     result = _check(ROOT / "docker-compose.yml")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_compose_file_of_scale_out_is_valid() -> None:
+    result = _check(ROOT / "deploy" / "compose.scale.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_scale_out_has_as_many_matchers_as_it_says_and_publishes_nothing_but_the_api() -> None:
+    text = (ROOT / "deploy" / "compose.scale.yml").read_text(encoding="utf-8")
+    services = yaml.safe_load(text)["services"]
+    shares = [service["environment"]["SAS_SHARE"] for name, service in services.items() if name.startswith("core-")]
+    assert shares == [str(number) for number in range(int(services["api"]["environment"]["SAS_MATCHERS"]))]
+    assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
+        "api": ["127.0.0.1:8069:8069"]
+    }
+    # a primary that comes back beside the promoted replica would take bookings of its own
+    assert services["postgres-a"]["restart"] == "no"
+    Settings.of_environment(services["core-1"]["environment"])
+
+
+SCHEMA = ROOT / "tests" / "data" / "kubernetes" / "schema.json.gz"
+KINDS = {
+    "Deployment": "io.k8s.api.apps.v1.Deployment",
+    "StatefulSet": "io.k8s.api.apps.v1.StatefulSet",
+    "Service": "io.k8s.api.core.v1.Service",
+    "Job": "io.k8s.api.batch.v1.Job",
+    "PodDisruptionBudget": "io.k8s.api.policy.v1.PodDisruptionBudget",
+    "NetworkPolicy": "io.k8s.api.networking.v1.NetworkPolicy",
+}
+
+
+@pytest.fixture(scope="module")
+def manifests() -> list[dict[str, Any]]:
+    text = (ROOT / "deploy" / "kubernetes" / "sas-matcher.yml").read_text(encoding="utf-8")
+    return list(yaml.safe_load_all(text))
+
+
+def broken_rules(manifest: dict[str, Any]) -> list[str]:
+    """What the strict schema of Kubernetes says against a manifest."""
+    definitions = json.loads(gzip.decompress(SCHEMA.read_bytes()))["definitions"]
+    schema = {"$ref": f"#/definitions/{KINDS[manifest['kind']]}", "definitions": definitions}
+    return [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(manifest)]
+
+
+def test_kubernetes_manifests_are_valid(manifests: list[dict[str, Any]]) -> None:
+    assert {manifest["kind"] for manifest in manifests} == set(KINDS)
+    for manifest in manifests:
+        assert broken_rules(manifest) == [], manifest["metadata"]["name"]
+
+
+def test_the_schema_finds_a_misspelt_field(manifests: list[dict[str, Any]]) -> None:
+    wrong = json.loads(json.dumps(manifests[0]))
+    wrong["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    assert broken_rules(wrong)
+
+
+def test_kubernetes_runs_the_same_shape_and_nothing_as_root(manifests: list[dict[str, Any]]) -> None:
+    found = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
+    core = found["StatefulSet", "sas-core"]["spec"]
+    environment = {item["name"]: item for item in core["template"]["spec"]["containers"][0]["env"]}
+    assert int(environment["SAS_MATCHERS"]["value"]) == core["replicas"]
+    assert environment["SAS_SHARE"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("pod-index']")
+    assert found["StatefulSet", "valkey"]["spec"]["replicas"] == 3
+    for manifest in manifests:
+        pod = manifest["spec"].get("template", {}).get("spec")
+        if pod is not None:
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in pod["containers"])
 
 
 def test_the_check_finds_a_misspelt_key(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from sas_matcher.services import deciding, match, open_requests
 from sas_matcher.services.deciding import SolveTimeoutError
 from sas_matcher.services.desks import PlanLateError
 from sas_matcher.services.match import Matcher
+from sas_matcher.services.shares import Shares
 from solver import Plan, Problem, solve
 from tests.matching_cases import LYON, NOW, request
 
@@ -128,6 +129,8 @@ class FakeLedger:
         self.leases_taken = 0
         self.asked = 0
         self.dropped: list[str] = []
+        self.moved: dict[str, int] = {}
+        self.left_to_others: list[str] = []
         self._versions = itertools.count(1)
         self.limit_rows: list[tuple[str, str]] = []
 
@@ -275,6 +278,15 @@ class FakeLedger:
 
     async def drop_leases(self, holder: str) -> None:
         self.dropped.append(holder)
+
+    async def matched_territories(self) -> list[str]:
+        return sorted(self.fences)
+
+    async def shares(self) -> dict[str, int]:
+        return dict(self.moved)
+
+    async def leave_territories(self, holder: str, territories: Sequence[str]) -> None:
+        self.left_to_others += territories
 
 
 class LateSolver:
@@ -859,6 +871,30 @@ async def test_after_a_wipe_memory_is_rebuilt_with_what_came_meanwhile(stage: St
         assert (market.left_of(2), market.left_of(4)) == (0, 0)
         ledger.ask("after")
         await until(lambda: ledger.told == ["after"])
+
+
+async def test_who_waits_for_a_place_hears_of_one_that_came_while_nobody_told(stage: Stage) -> None:
+    """Published while Redis was away, and its news wiped: only the ledger knows, when memory is rebuilt."""
+    async with stage.running() as ledger:
+        ledger.ask("r")
+        await until(lambda: ledger.told == ["r"])
+        ledger.publish_place(1, quiet=True)
+        stage.bus.wipe("second")
+        await until(lambda: ledger.held("r") == 1)
+
+
+async def test_a_territory_that_was_moved_is_left_to_its_new_matcher(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    stage.matcher._shares = Shares(ALL, 0, 2)
+    stage.ledger.moved = dict.fromkeys(ALL, 0)
+    async with stage.running() as ledger:
+        ledger.ask("r")
+        await until(lambda: ledger.told == ["r"])
+        ledger.moved[ALL[0]] = 1
+        await until(lambda: ledger.left_to_others == [ALL[0]])
+        assert all(request.territory != ALL[0] for request in stage.matcher._open)
 
 
 async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(

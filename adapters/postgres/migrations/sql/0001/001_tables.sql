@@ -253,6 +253,12 @@ create table lease (
     unique (territory, fence)
 );
 create sequence fence_seq;
+-- Which of several matchers shall decide for a territory; without a row it is told by the territory's place in the list.
+create table territory_share (
+    territory text primary key,
+    share     int not null check (share >= 0),
+    moved_at  timestamptz not null
+);
 
 -- Where a regulator books a place of another editor of agendas (source 'fhir:…'): that editor's page.
 create table editor_link (
