@@ -254,7 +254,7 @@ class FakeLedger:
                 slot["lat"], slot["lon"], slot["offers"], self.left(slot["slot_id"]), slot["capacity"],
                 *(slot[n] for n in ("professional", "specialty", "profession", "mode", "booking_kind", "landmass")),
                 slot["version"], slot["territory"], slot["professional_name"], slot["structure"],
-                *(slot[n] for n in ("structure_name", "source_kind", "insee", "label", "phone", "source")),
+                *(slot[n] for n in ("structure_name", "source_kind", "insee", "label", "phone", "source")), False,
             )
             for slot in self.slots.values()
         ]  # fmt: skip
