@@ -183,6 +183,14 @@ async def open_stores(settings: Settings, patience: float = 0.0) -> AsyncIterato
     relay = Relay(bus, clock)
     ledger = await _open_ledger(settings, relay, patience)
     relay.ledger = ledger
+    if await ledger.is_drill(settings.drill) is not settings.drill:
+        await ledger.close()
+        await bus.close()
+        raise ConfigError(
+            "SAS_DRILL : cette base est celle d'un exercice, elle ne sert à rien d'autre."
+            if not settings.drill
+            else "SAS_DRILL : cette base a des données réelles ; un exercice a la sienne."
+        )
     publishing = _vital(relay.run())
     try:
         yield Stores(ledger, bus, relay, clock, ids)
@@ -234,7 +242,7 @@ def api(settings: Settings) -> "FastAPI":
         async with open_stores(settings, _PATIENCE_S) as stores:
             # a bus of its own: the hub's blocking reads must not hold a connection that others wait for
             reader = RedisBus.connect(settings.redis_url)
-            hub = Hub(reader, stores.ledger, stores.clock)
+            hub = Hub(reader, stores.ledger, stores.clock, drill=settings.drill)
             gate = Gate(stores.ledger, stores.clock, rate=settings.rate, burst=settings.burst)
             tickets = Tickets(stores.bus, gate, stores.clock, ids.secret)
             publishing = Publishing(stores.ledger, stores.clock, geography)
@@ -295,7 +303,7 @@ def api(settings: Settings) -> "FastAPI":
 
     pages = console_routes(settings.public_url, SystemClock(), ids.uuid, settings.demo, settings.lrm_origins)
     others = [*booking.routes(), *appointments.routes(), *fhir.routes(), *pages]
-    return create_app(open_wire, ids.uuid, others, {"/fhir": error_response})
+    return create_app(open_wire, ids.uuid, others, {"/fhir": error_response}, drill=settings.drill)
 
 
 class Meter:
@@ -466,6 +474,7 @@ async def record(settings: Settings, folder: Path) -> None:
                 territories=territories_of(settings, geography),
                 zone_of=cache(lambda code: ZoneInfo(geography.territories[code].timezone)),
                 ahead=stores.clock.ahead.total_seconds(),
+                drill=settings.drill,
             )
             try:
                 await recorder.run()

@@ -50,6 +50,7 @@ class Settings:
         webhook_hosts: hosts (``host`` or ``host:port``) of our own network that webhooks may go to, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
         lrm_origins: values of ``origin`` with which regulators' software may open the regulation page (INT_L01).
+        drill: this service is an exercise: its ledger holds nothing real, and everything that leaves it says so.
         demo: title of the demonstration that this is: its pages let anybody of this machine in. Empty: none.
     """
 
@@ -90,6 +91,7 @@ class Settings:
     mail_from: str = ""
     webhook_hosts: tuple[str, ...] = ()
     history_dir: str = ""
+    drill: bool = False
     lrm_origins: tuple[str, ...] = ()
     demo: str = ""
 
@@ -109,7 +111,13 @@ class Settings:
             if name not in cls.__dataclass_fields__:
                 raise ConfigError(f"{PREFIX}{name.upper()} n'est pas un réglage connu ; voyez le README.")
             read[name] = _read(name, text, getattr(defaults, name))
-        return replace(defaults, **read)
+        settings = replace(defaults, **read)
+        if settings.drill and (settings.national_url or settings.editors):
+            raise ConfigError(
+                "SAS_DRILL : un exercice ne parle ni à la plateforme nationale ni à de vrais éditeurs ; "
+                "retirez SAS_NATIONAL_URL et SAS_EDITORS."
+            )
+        return settings
 
     def to_environment(self) -> dict[str, str]:
         """Return the same settings as variables, for child processes."""
@@ -125,6 +133,10 @@ def _read(name: str, text: str, default: object) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if isinstance(default, Path):
         return Path(text)
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{PREFIX}{name.upper()} est true ou false, pas « {text} ».")
+        return text.lower() == "true"
     if isinstance(default, int | float):
         try:
             return type(default)(text)

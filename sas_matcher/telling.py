@@ -63,4 +63,4 @@ def notifying(settings: Settings, ledger: PostgresLedger, bus: Bus, clock: Clock
     def zone_of(territory: str) -> ZoneInfo:
         return ZoneInfo(geography.territories[territory].timezone if territory else MAINLAND)
 
-    return Notifying(PostgresNotices(ledger, PATIENCE), ways, clock, NoticeMeter(), zone_of)
+    return Notifying(PostgresNotices(ledger, PATIENCE), ways, clock, NoticeMeter(), zone_of, drill=settings.drill)

@@ -666,6 +666,13 @@ class PostgresLedger:
         """Return what must never be more than zero: {seat, request, overlap, capacity}."""
         return {row["what"]: row["count"] for row in await self._rows("doubles")}
 
+    async def is_drill(self, drill: bool) -> bool:
+        """Return whether this ledger is an exercise's; the first who asks says so, for ever."""
+        await self._retry(
+            lambda c: c.execute("insert into ledger_kind (drill) values ($1) on conflict do nothing", drill)
+        )
+        return bool(await self._retry(lambda c: c.fetchval("select drill from ledger_kind where one")))
+
     async def ping(self) -> None:
         """Raise UnavailableError when the ledger does not answer."""
         await self._retry(lambda c: c.fetchval("select 1"))

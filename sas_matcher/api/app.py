@@ -25,6 +25,7 @@ from sas_matcher.api import (
     statement,
     territory,
 )
+from sas_matcher.api.drill import Exercise
 from sas_matcher.api.edge import Edge
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
@@ -40,6 +41,8 @@ def create_app(
     trace: Callable[[], str],
     others: Sequence[BaseRoute] = (),
     errors: Mapping[str, Callable[[SasError], Response]] | None = None,
+    *,
+    drill: bool = False,
 ) -> FastAPI:
     """Build the app.
 
@@ -48,6 +51,7 @@ def create_app(
         trace: makes request ids.
         others: routes of adapters that call us; they authenticate their calls themselves.
         errors: how addresses that begin so tell errors (see ``Edge``).
+        drill: a service for exercises, whose every answer says so.
     """
 
     @asynccontextmanager
@@ -91,4 +95,6 @@ def create_app(
     app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))
     app.router.routes.extend(others)
     app.add_middleware(Edge, trace=trace, errors=errors)
+    if drill:
+        app.add_middleware(Exercise)  # the outermost: refusals say it as well
     return app

@@ -117,7 +117,9 @@ class Sockets:
 
     async def _welcome(self, socket: WebSocket, caller: Caller, resume: Resume | None, position: str) -> None:
         epoch = self._hub.epoch
-        welcome = {"type": "welcome", "epoch": epoch, "offset": position, "heartbeat_s": HEARTBEAT_S}
+        welcome: dict[str, object] = {"type": "welcome", "epoch": epoch, "offset": position, "heartbeat_s": HEARTBEAT_S}
+        if self._hub.drill:
+            welcome["drill"] = True
         await socket.send_text(orjson.dumps(welcome).decode())
         if resume is None:
             return

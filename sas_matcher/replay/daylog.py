@@ -86,7 +86,7 @@ class TierTerms:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The first line: where, when, and the terms of the score (``notice_min`` in minutes)."""
+    """The first line: where, when, the terms of the score (``notice_min`` in minutes), and if it was an exercise."""
 
     territory: str
     timezone: str
@@ -97,6 +97,7 @@ class Meta:
     tiers: tuple[TierTerms, ...]
     mt_bonus_min: float
     notice_min: float
+    drill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +345,7 @@ def _meta(record: Json) -> Meta:
         tiers,
         _number(record, "mt_bonus_min"),
         _number(record, "notice_min"),
+        record.get("drill") is True,
     )
 
 
@@ -559,6 +561,7 @@ def _meta_record(meta: Meta) -> Json:
         ],
         "mt_bonus_min": meta.mt_bonus_min,
         "notice_min": meta.notice_min,
+        **({"drill": True} if meta.drill else {}),
     }
 
 

@@ -63,7 +63,7 @@ class _Files:
     lengths: tuple[int, int] = (0, 0)
 
 
-def meta_of(territory: str, zone: ZoneInfo, day: date, terms: Terms) -> Meta:
+def meta_of(territory: str, zone: ZoneInfo, day: date, terms: Terms, *, drill: bool = False) -> Meta:
     """The first line of a territory's day: from midnight to midnight, local time, on the terms of the service."""
 
     def midnight(when: date) -> Instant:
@@ -85,6 +85,7 @@ def meta_of(territory: str, zone: ZoneInfo, day: date, terms: Terms) -> Meta:
         tiers,
         terms.mt_bonus_min,
         terms.notice_min,
+        drill,
     )
 
 
@@ -98,6 +99,7 @@ class Recorder:
         territories: which to record.
         zone_of: local time of each.
         terms: those of the service.
+        drill: the service is an exercise, and its days say so.
         ahead: seconds that the clock is ahead of that of Redis (a rehearsal of another day).
     """
 
@@ -113,6 +115,7 @@ class Recorder:
         zone_of: Callable[[str], ZoneInfo],
         terms: Terms | None = None,
         ahead: float = 0.0,
+        drill: bool = False,
     ) -> None:
         self._ledger = ledger
         self._bus = bus
@@ -121,7 +124,7 @@ class Recorder:
         self._territories = list(territories)
         self._zone_of = zone_of
         self._terms = terms or Terms()
-        self._ahead = ahead
+        self._ahead, self._drill = ahead, drill
         self._open: dict[str, _Files] = {}
         self._positions: dict[str, str] = {}
         # read, and not yet known to have been heard by the matcher: (when it was read, entry)
@@ -294,7 +297,9 @@ class Recorder:
         self.save()
         zone, day = self._zone_of(territory), self._today(territory)
         files = self._files(
-            territory, day, Recording(meta_of(territory, zone, day, self._terms), zone, self._pseudonym)
+            territory,
+            day,
+            Recording(meta_of(territory, zone, day, self._terms, drill=self._drill), zone, self._pseudonym),
         )
         for path in (files.day, files.batches):
             if path.exists():
@@ -336,7 +341,9 @@ class Recorder:
             return
         zone = self._zone_of(territory)
         files = self._files(
-            territory, day, Recording(meta_of(territory, zone, day, self._terms), zone, self._pseudonym)
+            territory,
+            day,
+            Recording(meta_of(territory, zone, day, self._terms, drill=self._drill), zone, self._pseudonym),
         )
         files.lengths = lengths
         for path, length in zip((files.day, files.batches), lengths, strict=True):

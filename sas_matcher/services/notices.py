@@ -293,10 +293,13 @@ class Notifying(Sender[Notice]):
         clock: Clock,
         watch: Watch,
         zone_of: Callable[[str], ZoneInfo],
+        *,
+        drill: bool = False,
     ) -> None:
         """Take the parts.
 
         Args:
+            drill: of a service for exercises: every notice says so.
             queue: where notices wait.
             ways: by name; one that the operator has not set up is left out.
             clock: what they are due by.
@@ -307,6 +310,7 @@ class Notifying(Sender[Notice]):
         self._reminders = queue
         self._ways = ways
         self._zone_of = zone_of
+        self._drill = drill
 
     def chores(self) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
         """Also remind."""
@@ -325,6 +329,9 @@ class Notifying(Sender[Notice]):
         if way is None:
             return Delivery("again", "cette voie n'est pas en service ici", later=NO_WAY)
         told = in_words(message.kind, orjson.loads(message.body), self._zone_of(message.territory))
+        if self._drill:
+            told = Told(f"EXERCICE : {told.subject}", told.lines)
+            message = message._replace(body=orjson.dumps({**orjson.loads(message.body), "drill": True}).decode())
         return await way.send(message, told, now)
 
 

@@ -110,6 +110,12 @@ create table crisis_call_to (
 );
 create index crisis_call_to_overflow on crisis_call_to (overflow_id);
 
+-- Whether this ledger is that of an exercise; said once, at its first start.
+create table ledger_kind (
+    one   boolean primary key default true check (one),
+    drill boolean not null
+);
+
 create function crisis_log_json(l crisis_log) returns json language sql immutable as $$
     select json_build_object(
         'id', l.id, 'scope', l.scope, 'drill', l.drill, 'version', l.version, 'at', l.at, 'key_id', l.key_id,
