@@ -12,6 +12,7 @@ from adapters.geo.gazetteer import Commune
 from sas_matcher.config import Settings
 from tests.api.running import ORIGIN, Caller, Running, next_spot, run_service, slot, wish
 from tests.conftest import Servers
+from tests.post_office import Post
 
 
 def settings_for(database_url: str, redis_url: str, **changes: Any) -> Settings:
@@ -33,11 +34,19 @@ def settings_for(database_url: str, redis_url: str, **changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="package")
-async def service(servers: Servers) -> AsyncIterator[Running]:
+def post() -> Post:
+    """The mail that the service sends."""
+    return Post()
+
+
+@pytest.fixture(scope="package")
+async def service(servers: Servers, post: Post) -> AsyncIterator[Running]:
     """The whole service, shared by the tests of this package: each uses communes and keys of its own."""
     database_url = servers.new_database()
-    async with run_service(settings_for(database_url, servers.new_redis())) as running:
-        yield running
+    async with post.open() as place:
+        mail = {"smtp_url": f"smtp://{place}", "mail_from": "sas@chu.example"}
+        async with run_service(settings_for(database_url, servers.new_redis(), **mail)) as running:
+            yield running
     servers.drop_database(database_url)
 
 

@@ -5,7 +5,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.header import decode_header, make_header
@@ -18,9 +17,13 @@ import pytest
 
 from adapters.notices import MailWay, WebhookWay
 from sas_matcher.config import ConfigError, Settings
+from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.notices import SENTENCES, NoticeKind, in_words
 from sas_matcher.ports import Delivery, Notice
+from sas_matcher.services.notices import Notices
+from sas_matcher.services.publish import Publisher
 from sas_matcher.telling import mail_of
+from tests.post_office import Post
 
 NOW = datetime(2026, 11, 26, 13, 5, tzinfo=UTC)
 BODY = {"booking_id": "0192-b", "start": "2026-11-26T15:30:00+00:00", "until": "2026-11-26T13:20:00+00:00"}
@@ -156,40 +159,6 @@ async def test_an_endless_answer_is_not_read() -> None:
 # -- mail
 
 
-class Post:
-    """A server of mail, as small as it can be: refuses what it is told to, keeps the rest."""
-
-    def __init__(self) -> None:
-        self.mails: list[bytes] = []
-        self.refuse = ""
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 post\r\n")
-        while line := (await reader.readline()).decode():
-            word = line.split(":")[0].strip().upper()
-            if word.startswith("EHLO"):
-                writer.write(b"250-post\r\n250 8BITMIME\r\n")
-            elif word == "DATA":
-                writer.write(b"354 go on\r\n")
-                mail = await reader.readuntil(b"\r\n.\r\n")
-                self.mails.append(mail.removesuffix(b".\r\n"))
-                writer.write(b"250 ok\r\n")
-            elif word == "QUIT":
-                writer.write(b"221 bye\r\n")
-                break
-            elif self.refuse and word.startswith(self.refuse.partition(" ")[2]):
-                writer.write(f"{self.refuse.partition(' ')[0]} no, doc@cabinet.example\r\n".encode())
-            else:
-                writer.write(b"250 ok\r\n")
-        writer.close()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
-        async with server:
-            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
 MAIL = NOTICE._replace(way="email", address="doc@cabinet.example")
 
 
@@ -241,3 +210,11 @@ def test_a_server_of_mail_that_cannot_be_is_named_before_anything_starts() -> No
     for wrong in (Settings(smtp_url="mail.example", mail_from="a@b.example"), Settings(smtp_url="smtp://mail.example")):
         with pytest.raises(ConfigError, match="SAS_SMTP_URL"):
             mail_of(wrong)
+
+
+async def test_mail_is_refused_where_the_operator_has_none() -> None:
+    nothing: Any = None
+    notices = Notices(nothing, nothing, nothing, lambda: "", mail=False)
+    wish = {"way": "email", "address": "a@b.example", "kinds": [], "professionals": [], "structures": []}
+    with pytest.raises(InvalidInputError, match="SAS_SMTP_URL"):
+        await notices.put(Publisher("s", frozenset("*"), frozenset()), "k", "a", wish)
