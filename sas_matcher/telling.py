@@ -4,7 +4,8 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 from adapters.geo import Gazetteer
-from adapters.notices import MailWay, WebhookWay
+from adapters.notices import WHOLE_S, MailWay, WebhookWay
+from adapters.outside import Outside
 from adapters.postgres import PostgresLedger
 from adapters.postgres.notices import PostgresNotices
 from adapters.system import SystemIds
@@ -55,7 +56,8 @@ def notifying(settings: Settings, ledger: PostgresLedger, bus: Bus, clock: Clock
     Raises:
         ConfigError: see ``mail_of``.
     """
-    ways: dict[str, Way] = {"websocket": SocketWay(bus), "webhook": WebhookWay(settings.webhook_hosts)}
+    outside = Outside(settings.webhook_hosts, "SAS_WEBHOOK_HOSTS", WHOLE_S)
+    ways: dict[str, Way] = {"websocket": SocketWay(bus), "webhook": WebhookWay(outside)}
     if (mail := mail_of(settings)) is not None:
         ways["email"] = mail
 

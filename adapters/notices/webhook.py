@@ -3,18 +3,14 @@
 import base64
 import hashlib
 import hmac
-from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 
-from adapters.outside import Outside, OutsideError, Resolve, resolve
+from adapters.outside import Outside, OutsideError
 from sas_matcher.domain.notices import Told
 from sas_matcher.ports import Delivery, Notice
-
-if TYPE_CHECKING:
-    import httpx
 
 WHOLE_S: Final = 15.0  # as Standard Webhooks advises: who takes a message answers first and works then
 MOST_BYTES: Final = 4096  # of an answer, which nobody reads
@@ -32,16 +28,10 @@ def signature(secret: bytes, message_id: str, at: int, body: bytes) -> str:
 
 
 class WebhookWay:
-    """Posts notices; ``inside``: hosts (``host`` or ``host:port``) that may be of our network, and without TLS."""
+    """Posts notices; ``outside`` knows which hosts may be of our network."""
 
-    def __init__(
-        self,
-        inside: Collection[str] = (),
-        *,
-        resolve: Resolve = resolve,
-        transport: "httpx.AsyncBaseTransport | None" = None,
-    ) -> None:
-        self._outside = Outside(inside, "SAS_WEBHOOK_HOSTS", WHOLE_S, resolve=resolve, transport=transport)
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
 
     async def send(self, notice: Notice, told: Told, now: datetime) -> Delivery:
         """Post a notice; any 2xx takes it, 410 says that there is nobody any more, all else is tried again."""

@@ -15,7 +15,8 @@ import httpx
 import orjson
 import pytest
 
-from adapters.notices import MailWay, WebhookWay
+from adapters.notices import WHOLE_S, MailWay, WebhookWay
+from adapters.outside import Outside
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.notices import SENTENCES, NoticeKind, in_words
@@ -78,8 +79,9 @@ class Web:
         return httpx.Response(self.status, **self.answer)
 
     async def send(self, notice: Notice = NOTICE, *inside: str, now: datetime = NOW) -> Delivery:
-        way = WebhookWay(inside, resolve=self.resolve, transport=httpx.MockTransport(self.reply))
-        return await way.send(notice, TOLD, now)
+        asked = httpx.MockTransport(self.reply)
+        outside = Outside(inside, "SAS_WEBHOOK_HOSTS", WHOLE_S, resolve=self.resolve, transport=asked)
+        return await WebhookWay(outside).send(notice, TOLD, now)
 
 
 async def test_a_webhook_is_signed_over_id_time_and_raw_body_with_each_secret() -> None:
