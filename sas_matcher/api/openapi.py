@@ -176,7 +176,10 @@ SETTING_SCHEMA: Final = {
     "required": [*_SETTING, "in_force"],
     "properties": {
         **_SETTING,
-        "in_force": {**_BY_TIER, "description": "Which policy decides now: auto is crisis while one is allowed and declared"},
+        "in_force": {
+            **_BY_TIER,
+            "description": "Which policy decides now: auto is crisis while one is allowed and declared",
+        },
     },
 }
 _KEPT_SETTING: Final = {"type": "object", "required": list(_SETTING), "properties": _SETTING}

@@ -20,8 +20,8 @@ class Policy(StrEnum):
     CRISIS = "crisis"
     """As ``promise``, but a higher tier may displace a promise of a lower one."""
     AUTO = "auto"
-    """As ``promise``, but who waits, promised nothing, may be served at short notice as under ``firm``; ``crisis`` where the
-    territory allows it and has declared it."""
+    """As ``promise``, but who waits, promised nothing, may be served at short notice as under ``firm``; ``crisis``
+    where the territory allows it and has declared it."""
     FCFS_NEAREST = "fcfs-nearest"
     """The fair human peer: nearest feasible place at once, in order of arrival."""
     OFFICIAL = "official"
