@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from adapters.geo.gazetteer import Commune
-from tests.api.running import Caller, next_spot, slot
+from tests.api.running import Caller, next_spot, rpps, slot
 from tests.browser.desk import NARROW, Browsing, violations
 
 HELD = "#answer .shown.is-held"
@@ -137,6 +137,55 @@ async def test_nothing_fits_and_what_would_is_one_key_away(browsing: Browsing) -
         await page.locator(HELD).wait_for()
         # the one it replaces is closed
         await expect(page.locator("#list .row")).to_have_count(1)
+
+
+async def test_promises_and_en_sus_in_progress(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 120)
+    service = browsing.service
+    cpts = await service.key("cpts", territories=(spot.territory,))
+    steps = [{"kind": "ask", "name": "Cabinets proches", "waves": 1, "at_once": 1, "wait_min": 30}]
+    ladder = {"steps": steps, "why": "essai"}
+    path = f"/v1/territories/{spot.territory}"
+    await cpts.http.put(f"{path}/ladder", json=ladder, headers={"Idempotency-Key": f"echelle-{spot.code}"})
+    consent = {
+        "professional": {"rpps": rpps(), "name": "Dr Fictif"},
+        "source_kind": "liberal",
+        "location": {"lat": spot.lat, "lon": spot.lon, "insee": spot.code},
+        "profession": "PED",
+        "ask_from": "00:00",
+        "ask_to": "24:00",
+        "days": [1, 2, 3, 4, 5, 6, 7],
+        "most_a_day": 5,
+    }
+    await practice.http.put("/v1/overflow/cabinet", json=consent)
+    policy = {"policy": dict.fromkeys(("T0", "T1", "T2", "T3"), "promise"), "why": "essai"}
+    await cpts.patch(f"{path}/settings", policy)
+    async with browsing.person("osnp", territories=(spot.territory,)) as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "pédiatre 4h")
+        await page.get_by_role("heading", name="En sus : des professionnels sont sollicités").wait_for()
+        await page.get_by_text("En sus : 1 sollicité").wait_for()
+        assert await violations(page) == []
+        # the matcher reads a territory's setting every few seconds: asked again until it promises
+        for _ in range(20):
+            await ask(page, spot, "4h")
+            await page.locator("#answer .shown[data-about^='Médecine générale']").wait_for()
+            if await page.locator("#answer .shown.is-promised").count():
+                break
+            await page.keyboard.press("Shift+F4")
+            await expect(page.locator("#shown-title")).to_have_text("Annulée")
+        await page.get_by_role("heading", name="Promesse : sera vu avant").wait_for()
+        assert await violations(page) == []
+        # broken or kept, the practice takes its place back: the regulator is told at once
+        (slot_id,) = await service.rows(
+            "select s.external_id from booking b join slot s on s.id = b.slot_id "
+            "where b.state = 'promised' and b.ended_at is null and s.insee = $1",
+            spot.code,
+        )
+        await practice.post("/v1/slots/withdraw", {"external_ids": [slot_id["external_id"]]})
+        await page.get_by_role("status").get_by_text("la recherche reprend").wait_for(state="attached")
+        await page.locator("#answer .shown.is-waiting").wait_for()
+        await page.get_by_text("Le cabinet a repris la place promise.").wait_for()
 
 
 async def test_the_offer_of_72_hours_in_six_buckets_and_a_place_taken_from_it(browsing: Browsing) -> None:
