@@ -26,8 +26,8 @@
   });
   body.addEventListener("htmx:sendError", () => tell("Le service ne répond pas. Rien n'est perdu : réessayez.", "bad"));
   body.addEventListener("htmx:beforeRequest", (event) => {
-    const why = event.detail.requestConfig.triggeringEvent;
-    if (!why || !why.type.startsWith("sas-")) notice.replaceChildren();
+    // an action answers anew; what is only looked up leaves the last answer where it is
+    if (event.detail.requestConfig.verb === "post") notice.replaceChildren();
   });
 
   function tell(text, kind = "") {
@@ -61,10 +61,10 @@
   // -- the live feed ----------------------------------------------------------------------------------------------
   // Every event of the service is an event of the body: "sas-request" (with its document), "sas-booking", …; parts of
   // a page ask for themselves again when they hear it (hx-trigger="sas-request from:body, sas-refresh from:body").
-  // After a cut all of them hear "sas-refresh": the ledger knows what happened meanwhile.
+  // When the feed begins, and after each cut, all of them hear "sas-refresh": the ledger knows what happened meanwhile.
   const PAUSES = [200, 500, 1000, 2000, 5000];
   const sign = document.getElementById("live");
-  let socket = null, failures = 0, was = false, silent = 0, timer = 0;
+  let socket = null, failures = 0, silent = 0, timer = 0;
   function show(on) {
     if (!sign) return;
     const text = on ? "En direct" : "Hors ligne";
@@ -91,8 +91,8 @@
       else if (message.type === "welcome") {
         failures = 0;
         show(true);
-        if (was) say("sas-refresh");
-        was = true;
+        // also the first time: something may have happened between the page and its feed
+        say("sas-refresh");
       } else if (message.type === "gap") say("sas-refresh");
       else if (message.type === "event") {
         say(`sas-${message.event.split(".")[0]}`, { name: message.event, id: message.aggregate, data: message.data });

@@ -33,6 +33,9 @@
       const title = document.getElementById("shown-title");
       if (asked && title) title.focus({ preventScroll: window.innerWidth > 832 });
       asked = false;
+      // an event that overtook this answer is on the page with the next one
+      const now = shown();
+      if (now && latest.get(now.dataset.id) > Number(now.dataset.version)) refresh(now.dataset.id);
     }
     if (event.detail.target.id === "offer-body" && !offer.open) {
       offer.showModal();
@@ -63,7 +66,9 @@
     if (now && (id === undefined || id === now.dataset.id)) soon("answer", () => shown() && ask(`/regulation/demandes/${shown().dataset.id}`, "#answer"));
     else soon("list", () => ask(`/regulation/demandes${now ? `?vue=${now.dataset.id}` : ""}`, "#list"));
   }
+  const latest = new Map();
   body.addEventListener("sas-request", ({ detail }) => {
+    latest.set(detail.id, detail.data.version);
     const now = shown();
     const mine = now && now.dataset.id === detail.id;
     // what this page did itself is on it already
