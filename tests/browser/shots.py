@@ -24,6 +24,7 @@ from sas_matcher.demo.plan import busiest_centre, places_of, schedule, world_of
 from sas_matcher.demo.world import World
 from tests.api.conftest import settings_for
 from tests.api.running import run_service
+from tests.browser import cabinet_scene as practice
 from tests.browser.conftest import CHROMIUM
 from tests.browser.desk import NARROW, WIDE, Browsing
 
@@ -40,7 +41,8 @@ class Shot(NamedTuple):
 
     Attributes:
         name: of the file.
-        role: of the account that opens the page; ``centre`` is the manager of the centre with most professionals.
+        role: of the account that opens the page; ``centre`` is the manager of the centre with most professionals,
+            ``doctor`` the one of ``cabinet_scene``.
         path: address of the page.
         prepare: what is done on it before.
         viewport: of the browser.
@@ -108,6 +110,21 @@ SHOTS: Final = (
     Shot("regulation-sans-place", "osnp", "/regulation", no_place),
     Shot("regulation-72h", "osnp", "/regulation", offers),
     Shot("regulation-mobile", "osnp", "/regulation", no_place, viewport={"width": 390, "height": 844}),
+    Shot("cabinet", "doctor", "/cabinet", practice.asked),
+    Shot("cabinet-nuit", "doctor", "/cabinet", practice.asked, scheme="dark"),
+    Shot("cabinet-mobile", "doctor", "/cabinet", practice.asked, viewport=NARROW),
+    Shot("cabinet-refuser", "doctor", "/cabinet", practice.refusing),
+    Shot("cabinet-arret", "doctor", "/cabinet", practice.stopping),
+    Shot("cabinet-touches", "doctor", "/cabinet", practice.keys),
+    Shot("cabinet-centre", "centre", "/cabinet"),
+    Shot("cabinet-agendas", "doctor", "/cabinet/agendas"),
+    Shot("cabinet-agenda", "doctor", "/cabinet/agendas/cabinet", practice.with_table),
+    Shot("cabinet-accords", "doctor", "/cabinet/accords"),
+    Shot("cabinet-vu", "doctor", "/cabinet/accords/vu"),
+    Shot("cabinet-notifications", "doctor", "/cabinet/notifications"),
+    Shot("cabinet-bilan", "doctor", "/cabinet/bilan"),
+    Shot("cabinet-releve", "doctor", "/cabinet/releve"),
+    Shot("cabinet-equipe", "doctor", "/cabinet/equipe"),
     Shot("connexion", "", "/connexion"),
     Shot("demo", "", "/demo"),
     Shot("comptes", "admin", "/comptes"),
@@ -159,9 +176,14 @@ async def take(out: Path, only: str) -> None:
                 "ars": {"territories": (TERRITORY,), "name": "Pilotage fictif"},
                 "admin": {"name": "Administration fictive"},
             }
+            logins: dict[str, str] = {}
             for shot in [shot for shot in SHOTS if shot.name.startswith(only)]:
-                role = "manager" if shot.role == "centre" else shot.role or "admin"
-                login = await browsing.account(role, **dict(rights.get(shot.role, rights["admin"])))
+                if shot.role == "doctor" and "doctor" not in rights:
+                    rights["doctor"] = await practice.a_practice(browsing)
+                if shot.role not in logins:
+                    role = {"centre": "manager", "doctor": "professional"}.get(shot.role, shot.role or "admin")
+                    logins[shot.role] = await browsing.account(role, **dict(rights.get(shot.role, rights["admin"])))
+                login = logins[shot.role]
                 async with browsing.signed_in(login, viewport=shot.viewport, scheme=shot.scheme) as somebody:
                     if not shot.role:
                         await somebody.context.clear_cookies()

@@ -1,7 +1,7 @@
 """What a practice sees at a glance: its places of three days, and the patients who have one. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -100,14 +100,15 @@ class Row:
     """The places of one professional (or of a structure without one) on one day, in order."""
 
     who: str
-    places: list[Place] = field(default_factory=list)
+    places: list[Place]
+    now: datetime
 
     def count(self, state: str) -> int:
-        """Return how many seats are in a state."""
+        """Return how many seats are in a state; nobody comes to a free one that has begun."""
         if state == "booked":
             return sum(place.taken for place in self.places)
         if state == "free":
-            return sum(place.free for place in self.places)
+            return sum(place.free for place in self.places if place.start > self.now)
         return sum(place.capacity for place in self.places if place.state == state)
 
 
@@ -160,7 +161,7 @@ def days_of(places: Iterable[Place], now: datetime, zone: ZoneInfo) -> list[Day]
 
     for (on, who), found in groupby(sorted(places, key=rank), key=lambda one: rank(one)[:2]):
         if 0 <= (number := (on - first).days) < DAYS:
-            days[number].rows.append(Row(who, list(found)))
+            days[number].rows.append(Row(who, list(found), now))
     return days
 
 

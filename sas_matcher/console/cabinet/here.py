@@ -129,7 +129,9 @@ async def here_of(visit: Visit) -> Here:
     names = await _names(visit, publisher, agendas, codes)
     anybody = "p:*" in codes
     listed = sorted(names if anybody else codes, key=lambda one: (names.get(one, "~"), one))[:MOST_WHO]
-    known = [Who(one, names.get(one) or _bare(one)) for one in listed]
+    # who works for one alone is called as that one
+    own = visit.caller.name if len(listed) == 1 else ""
+    known = [Who(one, names.get(one) or own or _bare(one)) for one in listed]
     if not chosen and visit.caller.role == Role.GESTIONNAIRE and len(known) > 1:
         chosen = known[0].code  # forty centres at once are no page: one is chosen
     mine = _narrowed(publisher, chosen)
