@@ -18,7 +18,7 @@ from sas_matcher.domain.crisis import DECLARES, NATION, REGION, Level, kind_of
 from sas_matcher.domain.errors import InvalidInputError, SasError
 from sas_matcher.domain.vocabulary import Scope, Tier
 from sas_matcher.services.crisis import Steerer
-from sas_matcher.services.crisis_effects import effects, said
+from sas_matcher.services.crisis_effects import NAMES, effects, said
 
 pages = Pages(scopes=WHO)
 _PLANNED = ("radius_pct", "urgent_reserve_pct", "tele_bonus_min", "borrow_km", "hold_seconds")
@@ -62,11 +62,14 @@ async def state(visit: Visit) -> Response:
 
 async def _everything(look: Steering) -> dict[str, Any]:
     crises = look.visit.wire.crises
+    log = await crises.log(None, look.territory, None, 20)
     return {
         "standing": await standing(look),
         "proposals": await crises.proposals([look.territory], "open", 5),
         "calls": (await crises.calls([look.territory], 20)),
-        "log": await crises.log(None, look.territory, None, 20),
+        "log": log,
+        "names": await look.names(entry["key_id"] for entry in log),
+        "labels": NAMES,
         "scopes": _scopes(look),
         "may": steerer(look.visit).role in DECLARES["territory"],
         "zone": ZoneInfo(look.record.timezone),
@@ -162,13 +165,14 @@ async def plan(visit: Visit) -> Response:
 
 async def _plan(look: Steering, status: int = 200, error: SasError | None = None, form: Form | None = None) -> Response:
     crises = look.visit.wire.crises
-    found = await crises.plan(look.territory)
+    found, changes = await crises.plan(look.territory), await crises.plan_changes(look.territory, None, 20)
     return look.show(
         "plan.html",
         status,
         plan=found,
         fields=(form.text if form is not None else _fields(found["plan"] or {}).get),
-        changes=await crises.plan_changes(look.territory, None, 20),
+        changes=changes,
+        names=await look.names(change["key_id"] for change in changes),
         error=error,
         stages=_STAGES,
         tiers=tuple(map(str, Tier)),
@@ -270,4 +274,5 @@ async def review(visit: Visit) -> Response:
     log = [e for e in await services.crises.log(None, look.territory, None, 1) if e["drill"] == drill]
     since = None if log else visit.now - timedelta(days=look.days)
     found = await services.reviews.review(look.territory, [look.territory], since, None, drill=drill)
-    return look.show("review.html", review=found, zone=ZoneInfo(look.record.timezone), drill=drill)
+    names = await look.names(entry["key_id"] for entry in found["decided"])
+    return look.show("review.html", names=names, review=found, zone=ZoneInfo(look.record.timezone), drill=drill)

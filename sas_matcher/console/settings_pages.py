@@ -50,6 +50,7 @@ async def _shown(look: Steering, status: int = 200, error: SasError | None = Non
     services = look.visit.wire
     ladder = await services.en_sus.ladder(look.territory)
     changes = await services.steering.changes(look.territory, None, 50)
+    ladder_changes = await services.en_sus.ladder_changes(look.territory, None, 20)
     return look.show(
         "settings.html",
         status,
@@ -57,7 +58,8 @@ async def _shown(look: Steering, status: int = 200, error: SasError | None = Non
         ladder=ladder,
         rungs=[*map(_fields, ladder["steps"]), *({} for _ in range(_RUNGS - len(ladder["steps"])))],
         changes=[{**change, "moved": _moved(change)} for change in changes],
-        ladder_changes=await services.en_sus.ladder_changes(look.territory, None, 20),
+        ladder_changes=ladder_changes,
+        names=await look.names(change["key_id"] for change in (*changes, *ladder_changes)),
         screens=await services.screens.all(look.territory),
         may_allow=look.visit.caller.role in MAY_ALLOW_A_CRISIS,
         numbers=_NUMBERS,

@@ -1,7 +1,7 @@
 """What all pages of the workplace Pilotage share: which territory, which days, and where else one can go."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -84,6 +84,14 @@ class Steering:
         """Return an address that keeps territory and days."""
         kept = {"territoire": self.territory, "jours": self.days}
         return f"{path}?{urlencode(kept | said)}"
+
+    async def names(self, key_ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of those who did something, by the keys that they did it with."""
+        found = {}
+        for key_id in sorted(set(key_ids)):
+            record = await self.visit.wire.ledger.key(key_id)
+            found[key_id] = key_id if record is None else record.name
+        return found
 
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
         """Answer a page of the workplace."""

@@ -137,6 +137,8 @@ def communes_table(needed: Rows, offered: Rows, name_of: NameOf) -> Table:
                 "hidden": hidden,
             }
         )
+    # where most is missing first
+    rows.sort(key=lambda row: (-(row["unmet"] or 0), -(row["asked"] or 0), row["label"]))
     columns = (
         Column("label", "Commune", "text"),
         Column("insee", "Code INSEE", "text"),

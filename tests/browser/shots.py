@@ -27,13 +27,38 @@ from tests.api.running import run_service
 from tests.browser import cabinet_scene as practice
 from tests.browser.conftest import CHROMIUM
 from tests.browser.desk import NARROW, WIDE, Browsing
+from tests.browser.week import a_week, recorded_days
 
 TERRITORY: Final = "69"
 SOURCE: Final = "demo-images"
 
 
+WIDEST: Final = {"width": 1920, "height": 1080}
+"""A screen on a wall."""
+_STEERING: Final = ("pilotage", "mural", "chiffres")
+
+
 async def nothing(_page: Page) -> None:
     """Leave the page as it opens."""
+
+
+async def drawn(page: Page) -> None:
+    """Wait for the map."""
+    await page.locator("#map[data-drawn=yes]").wait_for()
+
+
+async def foreseen(page: Page) -> None:
+    """Look at what a crisis would change."""
+    await page.get_by_label("Crise").check()
+    await page.get_by_label("Pourquoi").fill("Urgences saturées, plan blanc du CHU fictif")
+    await page.get_by_role("button", name="Voir ce que cela change").click()
+    await page.locator(".effects").wait_for()
+
+
+async def studied(page: Page) -> None:
+    """Open the results of the study."""
+    await page.get_by_role("link", name="Résultats").first.click()
+    await page.get_by_role("heading", name="Étude de journées").wait_for()
 
 
 class Shot(NamedTuple):
@@ -129,6 +154,21 @@ SHOTS: Final = (
     Shot("demo", "", "/demo"),
     Shot("comptes", "admin", "/comptes"),
     Shot("compte-mobile", "admin", "/compte", viewport=NARROW, scheme="dark"),
+    Shot("pilotage", "ars", "/pilotage"),
+    Shot("pilotage-mobile", "ars", "/pilotage", viewport=NARROW, scheme="dark"),
+    Shot("pilotage-crise", "ars", "/pilotage/crise", foreseen),
+    Shot("pilotage-plan", "ars", "/pilotage/crise/plan"),
+    Shot("pilotage-bilan", "ars", "/pilotage/crise/bilan"),
+    Shot("pilotage-carte", "ars", "/pilotage/carte", drawn),
+    Shot("pilotage-carte-nuit", "ars", "/pilotage/carte", drawn, scheme="dark"),
+    Shot("pilotage-besoins", "ars", "/pilotage/besoins"),
+    Shot("pilotage-offre", "ars", "/pilotage/offre"),
+    Shot("pilotage-journees", "ars", "/pilotage/journees"),
+    Shot("pilotage-etude", "ars", "/pilotage/journees", studied),
+    Shot("pilotage-aci", "ars", "/pilotage/aci"),
+    Shot("pilotage-reglages", "ars", "/pilotage/reglages"),
+    Shot("mural", "ars", "/mural", viewport=WIDEST),
+    Shot("chiffres", "", "/chiffres"),
 )
 
 
@@ -141,7 +181,13 @@ async def _world(folder: Path) -> AsyncIterator[tuple[Browsing, World]]:
     )
     try:
         await migrate(postgres.url)
-        settings = settings_for(postgres.url, valkey.url, demo="SAS du département 69", territories=(TERRITORY,))
+        settings = settings_for(
+            postgres.url,
+            valkey.url,
+            demo="SAS du département 69",
+            territories=(TERRITORY,),
+            history_dir=str(folder / "journees"),
+        )
         async with run_service(settings) as service, async_playwright() as driver:
             geography = service.geography
             world = world_of(SOURCE, geography.communes_of(TERRITORY), geography.territories)
@@ -170,6 +216,10 @@ async def take(out: Path, only: str) -> None:
     try:
         async with _world(folder) as (browsing, world):
             centre = busiest_centre(world)
+            wanted = [shot for shot in SHOTS if shot.name.startswith(only)]
+            if any(shot.name.startswith(_STEERING) for shot in wanted):
+                await a_week(browsing.service, TERRITORY)
+                await recorded_days(browsing.service, TERRITORY)
             rights: dict[str, dict[str, Any]] = {
                 "centre": {"structures": (centre.finess,), "source": SOURCE, "name": centre.name},
                 "osnp": {"territories": (TERRITORY,), "name": "Camille Fictive (OSNP)"},
@@ -177,7 +227,7 @@ async def take(out: Path, only: str) -> None:
                 "admin": {"name": "Administration fictive"},
             }
             logins: dict[str, str] = {}
-            for shot in [shot for shot in SHOTS if shot.name.startswith(only)]:
+            for shot in wanted:
                 if shot.role == "doctor" and "doctor" not in rights:
                     rights["doctor"] = await practice.a_practice(browsing)
                 if shot.role not in logins:

@@ -54,8 +54,10 @@
     };
     entry("map-none", "aucune");
     entry("map-hidden", "moins de 5");
-    const parts = [`moins de ${edges[0]}`, ...edges.map((edge, n) => (n + 1 < edges.length ? `${edge} à ${edges[n + 1]}` : `${edge} et plus`))];
-    parts.forEach((text, n) => entry(`map-${key === "met_pct" ? edges.length - n : n}`, text));
+    // counts of one and more have no class below one
+    const below = key === "met_pct" || edges[0] > 1 ? [`moins de ${edges[0]}`] : [""];
+    const parts = [...below, ...edges.map((edge, n) => (n + 1 < edges.length ? `${edge} à ${edges[n + 1]}` : `${edge} et plus`))];
+    parts.forEach((text, n) => text && entry(`map-${key === "met_pct" ? edges.length - n : n}`, text));
   }
 
   async function ask(address) {
