@@ -36,6 +36,7 @@ SOURCE: Final = "demo-images"
 WIDEST: Final = {"width": 1920, "height": 1080}
 """A screen on a wall."""
 _STEERING: Final = ("pilotage", "mural", "chiffres")
+_STUDIED: Final = ("pilotage-journees", "pilotage-etude")
 
 
 async def nothing(_page: Page) -> None:
@@ -210,15 +211,16 @@ async def _world(folder: Path) -> AsyncIterator[tuple[Browsing, World]]:
 
 
 async def take(out: Path, only: str) -> None:
-    """Take all pictures, or those whose name begins so."""
+    """Take all pictures, or those whose names begin so (several: separated by commas)."""
     folder = Path(tempfile.mkdtemp(prefix="sas-shots-"))
     os.chmod(folder, 0o755)
     try:
         async with _world(folder) as (browsing, world):
             centre = busiest_centre(world)
-            wanted = [shot for shot in SHOTS if shot.name.startswith(only)]
+            wanted = [shot for shot in SHOTS if shot.name.startswith(tuple(only.split(",")))]
             if any(shot.name.startswith(_STEERING) for shot in wanted):
                 await a_week(browsing.service, TERRITORY)
+            if any(shot.name in _STUDIED for shot in wanted):
                 await recorded_days(browsing.service, TERRITORY)
             rights: dict[str, dict[str, Any]] = {
                 "centre": {"structures": (centre.finess,), "source": SOURCE, "name": centre.name},
@@ -248,7 +250,7 @@ async def take(out: Path, only: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/img/console"))
-    parser.add_argument("--only", default="", help="names that begin so")
+    parser.add_argument("--only", default="", help="names that begin so, separated by commas")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     chosen.out.mkdir(parents=True, exist_ok=True)
