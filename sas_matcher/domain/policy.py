@@ -84,6 +84,12 @@ requests from here reach as far as ``borrow_km``, whatever their radius.
 """
 
 
+WEIGHED: Final = (
+    *("ageing_pct_per_h", "fair_load_min", "radius_pct", "urgent_reserve_pct", "tele_bonus_min", "borrow", "borrow_km"),
+)
+"""What a batch is decided on beside policy and médecin traitant: kept with recorded batches, to decide them again."""
+
+
 def effective(policy: str, crisis_allowed: bool, crisis: bool) -> Policy:
     """Return the policy that decides: ``auto`` means ``crisis`` while one is allowed and declared.
 

@@ -15,7 +15,7 @@ import orjson
 
 from adapters.memory import MemoryLedger
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.domain.policy import LIVE_POLICIES
+from sas_matcher.domain.policy import DEFAULT_SETTING, LIVE_POLICIES, WEIGHED
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports import Announcement, Claim, SettingChange
 from sas_matcher.replay.batches import Batch, Mark, Seats, base_name, slot_number
@@ -60,7 +60,7 @@ class Again(Replay):
         events = tuple(_renamed(event) for event in day.events)
         super().__init__(DayLog(day.meta, events), policy, journal=self._journal, **options)
         self._marks, self._policy = [_mark_renamed(mark) for mark in marks], policy
-        self._mt_first = False
+        self._rules: tuple[bool, Mapping[str, Any]] = (False, {})
         self.decided = 0
         self.different: list[tuple[str, str | None, str | None]] = []
 
@@ -106,8 +106,8 @@ class Again(Replay):
 
     async def _decide_again(self, batch: Batch) -> None:
         self._clock.seconds = float(batch.t)
-        if batch.mt_first != self._mt_first:
-            await self._set_mt_first(batch.mt_first)
+        if (batch.mt_first, batch.measures) != self._rules:
+            await self._set_rules(batch)
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
         if not open_now and batch.step is None:
@@ -121,14 +121,16 @@ class Again(Replay):
         await self._confirm()
         self._compare(batch, again)
 
-    async def _set_mt_first(self, wanted: bool) -> None:
+    async def _set_rules(self, batch: Batch) -> None:
         """Let the territory's setting be what it was when a batch was decided."""
         policy = dict.fromkeys(map(str, Tier), self._policy) if self._policy in LIVE_POLICIES else {}
-        changes = {"mt_rule": "first" if wanted else "bonus", "policy": policy, "crisis_allowed": True}
+        rule = "first" if batch.mt_first else "bonus"
+        weighed = {name: batch.measures.get(name, DEFAULT_SETTING[name]) for name in WEIGHED}
+        changes = {"mt_rule": rule, "policy": policy, "crisis_allowed": True, **weighed}
         change = SettingChange(self._day.meta.territory, changes, "recorded")
         await self._ledger.change_setting(self._clock.now(), change, self._once(REGULATOR))
         await self._matcher.load()
-        self._mt_first = wanted
+        self._rules = (batch.mt_first, batch.measures)
 
     def _compare(self, batch: Batch, again: Container[str]) -> None:
         names = {slot_id: name for name, slot_id in self._slot_ids.items()}

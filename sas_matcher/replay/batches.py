@@ -7,6 +7,7 @@ log that come before a line; several lines may stand after the same event.
 - ``batch``: at the instant ``t``, ``requests`` were decided together under ``policy``. ``slots`` says which slot was
   chosen for each (null: none, or none of this log), ``lost`` who did not get it, as it had just been taken;
   ``said`` what came of it in the ledger's words (null: nothing was claimed);
+  ``measures`` what the territory had set beside (radius, places kept or lent …), where it was not the default;
   ``mt_first`` whether a free place at the médecin traitant's came first. Where a desk decides, ``asked`` are those who
   had just called, in the order in which it heard of them, the others were decided by its plan; ``step`` is what became
   of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
@@ -15,13 +16,14 @@ log that come before a line; several lines may stand after the same event.
   places were taken before the log began.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import orjson
 
+from sas_matcher.domain.policy import WEIGHED
 from sas_matcher.replay.daylog import DayLog, DayLogError, Instant
 from sas_matcher.services.desks import Step
 
@@ -54,6 +56,7 @@ class Batch:
     said: tuple[str | None, ...]
     asked: tuple[str, ...]
     step: Step | None = None
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,11 @@ def _mark(record: Any) -> Mark:
         raise ValueError("« requests » et « said » doivent avoir la même longueur.")
     asked, step = tuple(record.get("asked", requests)), record.get("step")
     policy, mt_first = str(record["policy"]), bool(record["mt_first"])
-    return Batch(t, after, requests, slots, lost, policy, mt_first, said, asked, None if step is None else Step(step))
+    measures = dict(record.get("measures", {}))
+    if unknown := sorted(measures.keys() - set(WEIGHED)):
+        raise ValueError(f"« measures » : {unknown[0]} inconnu.")
+    fixed = (t, after, requests, slots, lost, policy, mt_first, said, asked)
+    return Batch(*fixed, None if step is None else Step(step), measures)
 
 
 def _whole(value: Any) -> int:

@@ -251,6 +251,7 @@ class Recorder:
                 t,
                 batch["requests"],
                 mt_first=territory in batch["mt_first"],
+                measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
             )

@@ -336,6 +336,7 @@ class Recording:
         rows: Sequence[Sequence[Any]],
         *,
         mt_first: bool,
+        measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
     ) -> None:
@@ -345,6 +346,7 @@ class Recording:
             t: of the decision, epoch seconds.
             rows: of each request its id, the slot chosen, the ledger's verdict (or None) and the policy.
             mt_first: whether a free place at the médecin traitant's came first.
+            measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
         """
@@ -363,6 +365,7 @@ class Recording:
             Batch(
                 *(at, self._events, names, slots, lost, policy, mt_first, said, tuple(called)),
                 None if step is None else Step(step[0]),
+                dict(measures or {}),
             )
         )
         for name, slot, verdict in mine:

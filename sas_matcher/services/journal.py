@@ -46,6 +46,7 @@ def batch_news(
         "asked": [request.id for request in batch],
         # a plan may decide for nobody: under which policies is said with it
         "steps": {name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in steps.items()},
+        "measures": {t: told for t in {r.territory for r in batch} if (told := rules.measures(t))},
         "mt_first": sorted({r.territory for r in batch if rules.terms(r.territory).mt_first}),
         "news": [[a.territory, a.type, orjson.Fragment(a.data)] for a in announced if a.stream == "places"],
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sas_matcher.domain.policy import DEFAULT_HOLD_S, MOST_KM, effective
+from sas_matcher.domain.policy import DEFAULT_HOLD_S, DEFAULT_SETTING, MOST_KM, WEIGHED, effective
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.commitment import PRESETS, Commitment, mixed
@@ -25,6 +25,7 @@ class Rules:
         self._terms: dict[str, Terms] = {}
         self._policies: dict[str, dict[Tier, str]] = {}
         self._hold: dict[str, int] = {}
+        self._measures: dict[str, dict[str, Any]] = {}
 
     def load(self, settings: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Take in the settings of the ledger; returns the territories whose terms are others now."""
@@ -42,10 +43,17 @@ class Rules:
                 borrow_km=setting["borrow_km"],
             )
             self._hold[territory] = setting["hold_seconds"]
+            self._measures[territory] = {
+                name: setting[name] for name in WEIGHED if setting[name] != DEFAULT_SETTING[name]
+            }
             self._policies[territory] = {
                 tier: effective(setting["policy"][tier], setting["crisis_allowed"], setting["crisis"]) for tier in Tier
             }
         return {name for name, terms in self._terms.items() if terms != before.get(name, self._common)}
+
+    def measures(self, territory: str) -> Mapping[str, Any]:
+        """What a territory has set of ``WEIGHED``, where it is not the default."""
+        return self._measures.get(territory, {})
 
     @property
     def reserves(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Announcement, Idempotency, KeyRecord
+from sas_matcher.ports import Announcement, Idempotency, KeyRecord, SettingChange
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
@@ -216,6 +217,31 @@ async def test_what_a_day_log_cannot_say_is_beside_it(tmp_path: Path) -> None:
     assert {type(event).__name__ for event in day.events} == {"SlotPublished", "RequestCreated"}
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] >= 6
+
+
+async def test_what_a_crisis_opened_and_kept_is_decided_again_as_it_was(tmp_path: Path) -> None:
+    """Wider radii, places kept for urgent requests: beside each batch stands what was in force for it."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(*(slot(f"far{n}", 150 + 15 * n, lat=45.87) for n in range(6)))  # 13 km, of 10 asked
+    nobody = await live.ask(request_row(), confirm=False)
+    assert "NO_SLOT_IN_RADIUS" in (await live.ledger.request_document(nobody[0], None) or "")
+    await read_all(live, recorder)
+    measures = {"radius_pct": 150, "urgent_reserve_pct": 60}
+    change = SettingChange(TERRITORY, measures, "crise")
+    await live.ledger.change_setting(live.clock.now(), change, Idempotency("regulator", new_id(), b""))
+    await live.matcher.refresh()
+    await live.tell()
+    await live.ask(*(request_row(tier=tier, deadline=NOW + timedelta(hours=8)) for tier in ("T1", "T2", "T2")))
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    batches = [mark for mark in marks if isinstance(mark, Batch)]
+    assert (batches[0].measures, batches[-1].measures) == ({}, measures)
+    assert sum(slot is not None for batch in batches for slot in batch.slots) >= 2
+    assert (await _again(day, marks))[2] == []
+    # without them it would come out differently
+    assert (await _again(day, [replace(m, measures={}) if isinstance(m, Batch) else m for m in marks]))[2] != []
 
 
 @pytest.mark.parametrize("policy", ["firm", "promise"])
@@ -495,6 +521,7 @@ def test_the_first_line_says_the_terms_of_the_service() -> None:
         (2, {"slots": []}, "même longueur"),
         (2, {"slots": ["nowhere"]}, "« nowhere »"),
         (2, {"policy": ...}, "clé « policy » manquante"),
+        (2, {"measures": {"hold_seconds": 60}}, "hold_seconds"),
     ],
 )
 async def test_bad_batches_are_refused_with_their_line(tmp_path: Path, number: int, change: Json, problem: str) -> None:
