@@ -148,6 +148,8 @@ class Game:
         await self.ledger.change_setting(self.now, SettingChange(TERRITORY, changes, "essai", None), once)
         await self.book.change_ladder(self.now, TERRITORY, LADDER, "essai", None, Idempotency(KEY, new_id(), b"body"))
         await self.matcher.load()
+        # longer than the matcher's own, which is renewed by whoever runs it
+        await self.ledger.take_leases("matcher", [TERRITORY], 3600)
         acts = (
             *[self.publish] * 4,
             *[self.ask] * 4,
@@ -330,8 +332,6 @@ class Game:
         self.clock.seconds += 60 * self.rng.choice((1, 5, 20, 60))
         for step in ("lapse_holds", "close_unserved", "open_for_all"):
             await getattr(self.ledger, step)(self.now)
-        if self.desk.fences:
-            await self.ledger.take_leases("matcher", [TERRITORY], 600)
 
     # -- what comes of it
 

@@ -333,13 +333,16 @@ def accept_question(
                 told["place"]["slot_id"] = slot.id
             text = orjson.dumps(told).decode()
             claim = Claim(request.id, slot.id, booking_id, hold_until, text, ClaimKind.HOLD)
+            waited = request.mt_until is not None and request.mt_until > now
+            if request.mt_said == "asked" and overflow.row["professional"] == request.mt:
+                request.mt_said, request.mt_until = "accepted", None
             claim_seats(tables, now, [claim])  # nothing comes between looking and taking: it is held
             question.state, question.said, question.answered_at = "accepted", "yes", now
             question.booking_id = booking_id
             question.version += 1
             on.announce(now, [question])
             close_questions(on, now, request.id, "other_accepted")
-            if request.mt_until is not None and request.mt_until > now:
+            if waited:
                 tables.tell_matcher(now, request, "closed")
             word = "accepted"
     return word, on.question_json(question)

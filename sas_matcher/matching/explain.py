@@ -50,6 +50,7 @@ NONE_TEXT: Final = {
 MT_TEXT: Final = {
     "place": "le médecin traitant avait une place libre à l'appel : elle passe d'abord",
     "refused": "le médecin traitant, sollicité d'abord, a répondu non",
+    "accepted": "le médecin traitant, sollicité d'abord, a répondu oui",
     "silent": "le médecin traitant, sollicité d'abord, n'a pas répondu dans son délai",
     "too_short": "le délai est trop court pour solliciter d'abord le médecin traitant",
     "not_askable": "le médecin traitant n'a ni place libre, ni accord pour être sollicité maintenant",

@@ -102,16 +102,17 @@ def continuity(day: DayLog, lines: Sequence[bytes], among: set[str]) -> float:
     return 100 * len(seen & among) / max(1, len(among))
 
 
-def main(kinds: Sequence[str], days: int, first: int) -> None:
+def main(kinds: Sequence[str], days: int, first: int, policies: Sequence[str]) -> None:
     """Print a line for each kind of day and run."""
     for kind in kinds:
         drawn = [draw(kind, seed) for seed in range(first, first + days)]
-        earlier = [draw(kind, seed) for seed in range(first - EARLIER, first)]
+        # ``firm`` as where no day was recorded: each batch as a whole and at once
+        earlier = [draw(kind, seed) for seed in range(first - EARLIER, first)] if "promise" in policies else []
         most = [hindsight(day).welfare for day in drawn]
         owned = [own(day) for day in drawn]
-        for policy, mt_first in RUNS:
+        for policy, mt_first in (run for run in RUNS if run[0] in policies):
             began = time.perf_counter()
-            history = [] if policy in ("official", "fcfs-nearest") else earlier
+            history = earlier if policy == "promise" else []
             done = [replay_day(day, policy, history=history, mt_first=mt_first)[0] for day in drawn]
             took = (time.perf_counter() - began) / days
             welfare = mean(
@@ -134,5 +135,6 @@ if __name__ == "__main__":
     parser.add_argument("kinds", nargs="*", default=["S1-69", "S2-69", "S1-69+mt", "S2-69+mt"])
     parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--first", type=int, default=60)
+    parser.add_argument("--policies", nargs="*", default=list(dict.fromkeys(policy for policy, _ in RUNS)))
     wishes = parser.parse_args()
-    main(wishes.kinds, wishes.days, wishes.first)
+    main(wishes.kinds, wishes.days, wishes.first, wishes.policies)

@@ -137,6 +137,7 @@ async def test_a_yes_is_a_place_and_ends_the_waiting(asker: Asker, recorder: Rec
     assert "request.held" in {a.type for a in news}
     document = orjson.loads(await asker.desk.ledger.request_document(request, KEY) or "{}")
     assert document["status"] == "held"
+    assert document["mt_first"] == {"said": "accepted", "until": None}
 
 
 async def test_whether_patients_have_one_is_counted_by_commune(asker: Asker) -> None:

@@ -145,7 +145,7 @@ create table request (
     -- whether the patient has a médecin traitant, whoever that is
     has_mt      text not null default 'unknown' check (has_mt in ('yes', 'no', 'unknown')),
     -- where the médecin traitant goes first: what came of that, and until when nothing else is taken (see ask_mt)
-    mt_said     text check (mt_said in ('place', 'too_short', 'not_askable', 'asked', 'refused')),
+    mt_said     text check (mt_said in ('place', 'too_short', 'not_askable', 'asked', 'refused', 'accepted')),
     mt_until    timestamptz,
     priority    text not null,
     on_phone    boolean not null,

@@ -277,7 +277,9 @@ begin
                 raise exception 'slot_full' using errcode = 'SAS02';
             end if;
             update request set status = 'held', version = version + 1, booking_id = p_booking,
-                decision = jsonb_set(p_decision::jsonb, '{place,slot_id}', to_jsonb(place))::json
+                decision = jsonb_set(p_decision::jsonb, '{place,slot_id}', to_jsonb(place))::json,
+                mt_said = case when mt_said = 'asked' and mt = o.professional then 'accepted' else mt_said end,
+                mt_until = case when mt_said = 'asked' and mt = o.professional then null else mt_until end
             where id = r.id;
             update question set state = 'accepted', said = 'yes', answered_at = p_now, booking_id = p_booking,
                 version = version + 1 where id = q.id;
