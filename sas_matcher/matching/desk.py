@@ -20,6 +20,8 @@ from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.exchange import make_room
 from sas_matcher.matching.field import Field
 from sas_matcher.matching.forecast import HistoryDay
+from sas_matcher.matching.limiting import Limiter, Limiting
+from sas_matcher.matching.limits import Over
 from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.planning import FieldPlan, FieldTask, Task
 from sas_matcher.matching.sharing import URGENT
@@ -64,9 +66,17 @@ class Desk:
         codes: numbers for names, shared with ``history``.
         policy: how to commit.
         history: earlier days of this territory, the same as the planner's.
+        limits: of practices, over its slots; None where there are none to be kept (a day log knows no limits).
     """
 
-    def __init__(self, terms: Terms, codes: Codes, policy: Commitment, history: Sequence[HistoryDay] = ()) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        codes: Codes,
+        policy: Commitment,
+        history: Sequence[HistoryDay] = (),
+        limits: Limiting | None = None,
+    ) -> None:
         self.terms, self.codes, self.policy = terms, codes, policy
         self.slots, self.requests = Slots(), Requests()
         self.left: list[int] = []
@@ -77,7 +87,7 @@ class Desk:
         self._noticed: list[bool] = []
         # when requests of today were made before this desk began, in order
         self.called: Floats = np.zeros(0)
-        self._history = history
+        self._history, self._limiter = history, Limiter(limits)
         self._fields: dict[int, Field] = {}
         self._fresh: list[int] = []
         self._beyond: dict[int, float] = {}
@@ -275,6 +285,7 @@ class Desk:
         self._absorb()
         self._now = now
         asked, self._fresh = self.asked(), []
+        self._limiter.begin_round()
         return [verdict for row in asked for verdict in self._answer(row, now)]
 
     def price(self, slot: int) -> float | None:
@@ -349,6 +360,7 @@ class Desk:
         if now - self.requests.created[row] > SAME_S and pairs.slot.size:
             # asked again, later than the call: there must be time to call back
             pairs = pairs.where(self.slots.start[pairs.slot] - now >= self._lead(pairs))
+        pairs = self._limiter.within(row, pairs)
         if not pairs.slot.size:
             return ()
         value = float(self.requests.value[row])
@@ -371,6 +383,7 @@ class Desk:
         slot, price = int(pairs.slot[arc]), float(prices[:, arc].mean())
         place.spend(pairs)
         self._accepted.append(row)
+        self._limiter.count(row, slot)
         # what would have to be told within a step anyway is told now: little is lost, and nothing can happen to it
         told_at = self.slots.start[slot] - max(pairs.travel_s[arc], self._notice) - TELL_S
         if not self.policy.promise[tier] or told_at <= now + self.policy.step_s:
@@ -448,7 +461,15 @@ class Desk:
         created = self.requests.created if len(self.requests) else np.zeros(0)
         new = created[created > self.called[-1]] if self.called.size else created
         calls = np.concatenate((self.called, np.sort(new)))
-        return Task(now, slots, self.codes.meets, left, calls, self.policy.futures, tuple(fields), beyond)
+        over = self._over(fields)
+        return Task(now, slots, self.codes.meets, left, calls, self.policy.futures, tuple(fields), beyond, over)
+
+    def _over(self, fields: Sequence[FieldTask]) -> Over | None:
+        """The limits over all that a plan may deal out."""
+        planned = {item.profession for item in fields}
+        seats = {r: s for r, s in self.seat.items() if int(self.requests.profession[r]) in planned}
+        slots = np.unique(np.concatenate([np.array([*seats.values()], np.intp), *(item.live.slot for item in fields)]))
+        return self._limiter.over(slots, seats, (len(self.requests), len(self.slots)))
 
     def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Verdict]:
         """Take a plan over; tell those whose seat cannot wait for the next one.

@@ -5,7 +5,7 @@ depends on the patient (children), or on how many one batch takes together, is l
 everywhere: the ledger judges each claim again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -181,6 +181,16 @@ class LimitBook:
         lefts: Ints = self._left[turns]
         return lefts
 
+    def freed(self, turns: Iterable[int]) -> "LimitBook":
+        """A copy of what is left, with one place more for each time that a turn is named; it hears no more news."""
+        copy = LimitBook()
+        copy.turns, copy._child = list(self.turns), self._child.copy()
+        copy._combos, copy._table = list(self._combos), self._table.copy()
+        # what was booked before a limit was made smaller stays booked: never less than those who are named
+        copy._left = np.maximum(0, self._left)
+        np.add.at(copy._left, np.array(list(turns), np.int64), 1)
+        return copy
+
 
 @dataclass(frozen=True, slots=True)
 class Under:
@@ -216,6 +226,30 @@ class Under:
         prices = np.zeros(len(self.book.turns), np.int64)
         prices[list(price)] = list(price.values())
         total: Ints = prices[self.turns()].sum(axis=1)
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Over:
+    """The limits over the slots that some requests could have, by rows of both.
+
+    ``combos`` is int[S], the number of the combination of limits over each slot; ``child`` bool[R].
+    """
+
+    book: LimitBook
+    combos: Ints
+    child: npt.NDArray[np.bool_]
+
+    def under(self, request: int, slots: npt.NDArray[Any]) -> Under:
+        """Return the limits over some slots for one request."""
+        return Under(self.book, self.combos[slots], bool(self.child[request]))
+
+    def priced(self, request: npt.NDArray[Any], slot: npt.NDArray[Any], price: Mapping[int, int]) -> Ints:
+        """Return what the limits of each pair cost together, at the prices of some turns (by number)."""
+        total = np.zeros(slot.size, np.int64)
+        for child in (False, True):
+            rows = (self.child[request] == child).nonzero()[0]
+            total[rows] = Under(self.book, self.combos[slot[rows]], child).priced(price)
         return total
 
 

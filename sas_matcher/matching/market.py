@@ -553,6 +553,11 @@ class Market:
         located = self.find(slot_id)
         return 0 if located is None else int(located[0].column("left")[located[1]])
 
+    def limits_over(self, slot_id: int) -> int:
+        """Return the number of the combination of limits over a slot (``limits``)."""
+        located = self.find(slot_id)
+        return NO_LIMITS if located is None else int(located[0].column("limits")[located[1]])
+
     def find(self, slot_id: int) -> tuple[Partition, int] | None:
         """Return the partition and row of a slot."""
         key = self._where.get(slot_id)

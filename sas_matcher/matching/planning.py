@@ -5,18 +5,20 @@ these prices. It is a function of its task, so that it can run in a process of i
 (``desk``); only the forecast, which reads earlier days once, stays where the plans are made.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.forecast import Forecast, Future, HistoryDay
+from sas_matcher.matching.limits import Over
 from sas_matcher.matching.pairs import Bools, Floats, Ints, Pairs, Slots, short_lists
+from sas_matcher.matching.posing import limits_between
 from sas_matcher.matching.prices import FAR, seat_losses
 from sas_matcher.matching.terms import Terms
-from solver import Problem, request_utilities, slot_prices, solve_flow
+from solver import Plan, Problem, prices_around, request_utilities, slot_prices, solve, solve_flow
 
 CHEAPEST: Final = 24
 SPREAD: Final = 12
@@ -56,6 +58,7 @@ class Task:
         left: int64[S], seats that are not firm.
         calls: float[C], when each request of today was made.
         beyond: float[R], the least cost of pairs that are not in ``live`` though feasible (infinite: there are none).
+        over: limits of practices over the slots, what they leave including the seats behind promises; None for none.
     """
 
     now: float
@@ -66,6 +69,7 @@ class Task:
     futures: int
     fields: tuple[FieldTask, ...]
     beyond: Floats
+    over: Over | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +133,7 @@ class Planner:
             outlooks.append(outlook)
             least.append(low)
         price: Floats = np.mean(least, axis=0) if item.price is None else item.price
-        arc, gap = assigned(item.live, keep, price, item.penalty, seats, task.beyond)
+        arc, gap = assigned(item.live, keep, price, item.penalty, seats, task.beyond, task.over)
         return FieldPlan(item.profession, arc, price, outlooks, gap)
 
     def _futures(self, task: Task, profession: int) -> Sequence[Future | None]:
@@ -209,7 +213,13 @@ def _numbered(rows: Ints, size: int) -> tuple[Ints, Ints]:
 
 
 def assigned(
-    pairs: Pairs, keep: npt.NDArray[np.intp], price: Floats, penalty: Floats, left: Ints, beyond: Floats
+    pairs: Pairs,
+    keep: npt.NDArray[np.intp],
+    price: Floats,
+    penalty: Floats,
+    left: Ints,
+    beyond: Floats,
+    over: Over | None = None,
 ) -> tuple[npt.NDArray[np.intp], int]:
     """Assign at least cost plus price, and prove it over all pairs.
 
@@ -223,6 +233,7 @@ def assigned(
         penalty: float[R], of leaving a request without a place.
         left: int64[S], seats.
         beyond: float[R], least cost of what is feasible and not even in ``pairs``.
+        over: limits of practices, kept as in a batch: in the flow where they nest, else by repair, within the gap.
 
     Returns:
         The row of ``pairs`` for each request, −1 for none; and the proven gap in tenths of a minute.
@@ -230,17 +241,18 @@ def assigned(
     cost = np.rint(pairs.cost + price[pairs.slot])
     asked = np.unique(pairs.request)
     for _ in range(ROUNDS):
+        keep = keep[np.argsort(pairs.request[keep], kind="stable")]
         problem = _problem(pairs.request[keep], pairs.slot[keep], cost[keep], penalty, left)
-        plan = solve_flow(problem)
-        dual = slot_prices(problem, plan)
-        utility = request_utilities(problem, dual)
-        reduced = cost + dual[pairs.slot] - utility[pairs.request]
+        plan, utility, price_of = _priced(problem, over)
+        reduced = cost + price_of(pairs) - utility[pairs.request]
         reduced[left[pairs.slot] <= 0] = 0
         missed = np.zeros(penalty.size)
         np.minimum.at(missed, pairs.request, reduced)
         more = np.flatnonzero(reduced < 0)
         if not more.size:
+            slack = plan.gap
             break
+        slack = plan.slack
         more = more[np.lexsort((pairs.slot[more], reduced[more], pairs.request[more]))]
         request = pairs.request[more]
         first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
@@ -250,7 +262,26 @@ def assigned(
     got = plan.arc >= 0
     arc[got] = keep[plan.arc[got]]
     out_of_sight = np.maximum(0.0, utility[asked] - beyond[asked])
-    return arc, int(np.maximum(-missed[asked], out_of_sight).sum())
+    return arc, slack + int(np.maximum(-missed[asked], out_of_sight).sum())
+
+
+def _priced(problem: Problem, over: Over | None) -> tuple[Plan, Ints, Callable[[Pairs], Ints]]:
+    """Solve under the limits; returns also what each request costs at these prices, and the price of any pair."""
+    if over is not None:
+        bounds = problem.arc_request.searchsorted(np.arange(problem.penalty.size + 1)).tolist()
+        listed = [over.under(r, problem.arc_slot[bounds[r] : bounds[r + 1]]) for r in range(problem.penalty.size)]
+        limits, turns = limits_between(listed, problem.arc_request, problem.arc_slot, problem.capacity)
+        if limits is not None:
+            # who was promised a place comes first where a repair must choose
+            rank = np.unique(-problem.penalty, return_inverse=True)[1].astype(np.int64)
+            plan = solve(replace(problem, limits=limits, rank=rank))
+            dual, of_group = plan.prices if plan.prices is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+            utility = request_utilities(problem, dual + prices_around(limits, of_group))
+            dear = {turn: price for turn, price in zip(turns, of_group.tolist(), strict=True) if price and turn}
+            return plan, utility, lambda pairs: dual[pairs.slot] + over.priced(pairs.request, pairs.slot, dear)
+    plan = solve_flow(problem)
+    prices = slot_prices(problem, plan)
+    return plan, request_utilities(problem, prices), lambda pairs: prices[pairs.slot]
 
 
 def _moved(pairs: Pairs, by: int) -> Pairs:

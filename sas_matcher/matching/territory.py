@@ -14,8 +14,9 @@ from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.desk import Desk, Verdict
 from sas_matcher.matching.forecast import HistoryDay
-from sas_matcher.matching.market import PlaceRow
-from sas_matcher.matching.pairs import MODE_BITS, Codes, Pairs
+from sas_matcher.matching.limits import LimitBook
+from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.pairs import MODE_BITS, Codes, Ints, Pairs
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import TIER_RANK, Terms
@@ -44,6 +45,7 @@ class TerritoryDesk:
         policy: how it commits.
         history: gives earlier days in the numbers of the codes handed to it.
         seed: of the futures drawn.
+        market: where the limits of practices over its places are known; without it there are none.
     """
 
     def __init__(
@@ -54,14 +56,17 @@ class TerritoryDesk:
         policy: Commitment,
         history: Callable[[Codes], Sequence[HistoryDay]] = lambda _: (),
         seed: int = 0,
+        market: Market | None = None,
     ) -> None:
         self.midnight, self.terms, self.policy = midnight, terms, policy
         self._codes = Codes()
         learned = history(self._codes)
         self.planner = Planner.learned(learned, terms, seed, weekday)
-        self._desk = Desk(terms, self._codes, policy, learned)
         self._row_of_slot: dict[int, int] = {}
         self._slot_ids: list[int] = []
+        self._child: list[bool] = []
+        limits = None if market is None else _Limits(market, self._slot_ids, self._child)
+        self._desk = Desk(terms, self._codes, policy, learned, limits)
         self._places: dict[int, PlaceRow] = {}
         self._row: dict[str, int] = {}
         self._ids: list[str] = []
@@ -202,6 +207,7 @@ class TerritoryDesk:
         )
         self._row[request.id] = row
         self._ids.append(request.id)
+        self._child.append(request.child)
         return row
 
     def _bar(self, row: int, request: OpenRequest, found: Candidates) -> None:
@@ -300,6 +306,27 @@ class TerritoryDesk:
             self._desk.bar(row, [slot], self._desk.barred(row))
         if behind is not None:
             self._desk.promised(row, behind)
+
+
+class _Limits(NamedTuple):
+    """The limits over a desk's slots (``desk.Limiting``): ids of its slots, and who is a child, by row."""
+
+    market: Market
+    slot_ids: list[int]
+    child: list[bool]
+
+    @property
+    def book(self) -> LimitBook:
+        """What they leave."""
+        return self.market.limits
+
+    def combos(self, slots: Ints) -> Ints:
+        """The number of the combination of limits over each slot, by its row."""
+        return np.array([self.market.limits_over(self.slot_ids[row]) for row in slots.tolist()], np.int64)
+
+    def is_child(self, request: int) -> bool:
+        """Whether limits on children count a request, by its row."""
+        return self.child[request]
 
 
 def _shape(place: PlaceRow) -> tuple[object, ...]:

@@ -273,7 +273,9 @@ class Matcher:
                     await self._shut_desk(territory)
                 elif anew or not self._desks.is_for(territory, midnight, terms, policy):
                     learn = partial(self._learn, territory, today, terms)
-                    make = partial(TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed)
+                    make = partial(
+                        TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed, self.market
+                    )
                     # reading earlier days takes longer than others may wait
                     await self._open_desk(territory, await asyncio.to_thread(make))
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,8 +19,10 @@ from sas_matcher.matching import candidates, engine
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.engine import Pick, build_problem
 from sas_matcher.matching.explain import explain
-from sas_matcher.matching.limits import Turn, Under
+from sas_matcher.matching.limits import Over, Turn, Under
 from sas_matcher.matching.market import Market, PlaceRow, site_json
+from sas_matcher.matching.pairs import Pairs
+from sas_matcher.matching.planning import assigned
 from sas_matcher.matching.terms import Terms
 from solver import Plan, Problem, limit_bound, limit_prices, solve, solve_flow
 from solver.limited import search
@@ -109,8 +112,10 @@ def overlaps(chosen: Sequence[tuple[Candidates, int]]) -> bool:
     return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in itertools.combinations(times, 2))
 
 
-def least(batch: Sequence[OpenRequest], found: Sequence[Candidates], lefts: dict[Turn, int]) -> int:
-    """The least total by trying every choice of everyone."""
+def least(
+    batch: Sequence[OpenRequest], found: Sequence[Candidates], lefts: dict[Turn, int], *, times: bool = True
+) -> int:
+    """The least total by trying every choice of everyone; ``times``: nobody sees two patients at once."""
     tiers = TERMS.tiers
     best = sum(tiers[r.tier].value for r in batch)
     for choice in itertools.product(*(range(-1, len(c)) for c in found)):
@@ -120,7 +125,7 @@ def least(batch: Sequence[OpenRequest], found: Sequence[Candidates], lefts: dict
         if (
             all(n <= places[s] for s, n in seats.items())
             and all(n <= lefts[t] for t, n in used.items())
-            and not overlaps([(c, at) for c, at in zip(found, choice, strict=True) if at >= 0])
+            and not (times and overlaps([(c, at) for c, at in zip(found, choice, strict=True) if at >= 0]))
         ):
             costs = (
                 int(c.cost[at]) if at >= 0 else tiers[r.tier].value
@@ -171,6 +176,31 @@ def test_a_batch_keeps_every_limit_and_states_its_gap(
         # searched without a bound on its work: proven, whatever the rows
         assert gap == 0
     assert {p.method for p in picks} <= {"flow", "repair", "cp-sat"}
+
+
+@settings(laws, max_examples=50)
+@given(cases())
+def test_a_plan_of_a_desk_keeps_every_limit_and_states_its_gap(case: Case) -> None:
+    """From one pair a request, so that the rest must be found at the prices of places and limits."""
+    market, batch, lefts = case
+    found = all_candidates(market, batch)
+    slots = np.unique(np.concatenate([c.slot_id for c in found]))
+    sizes = [len(c) for c in found]
+    request_rows, at = np.repeat(np.arange(len(batch)), sizes), np.concatenate([np.arange(n) for n in sizes])
+    slot_rows = slots.searchsorted(np.concatenate([c.slot_id for c in found]))
+    cost = np.concatenate([c.cost for c in found]).astype(np.float64)
+    pairs = Pairs(request_rows, slot_rows, np.zeros(cost.size), cost)
+    combos = np.array([market.limits_over(slot) for slot in slots.tolist()], np.int64)
+    over = Over(market.limits.freed(()), combos, np.array([r.child for r in batch]))
+    penalty = np.array([TERMS.tiers[r.tier].value for r in batch], np.float64)
+    left = np.array([market.left_of(slot) for slot in slots.tolist()], np.int64)
+    nothing, nowhere = np.zeros(slots.size), np.full(len(batch), np.inf)
+    arc, gap = assigned(pairs, (at == 0).nonzero()[0], nothing, penalty, left, nowhere, over)
+    chosen = [(found[n], int(at[a])) for n, a in enumerate(arc.tolist()) if a >= 0]
+    used = Counter(turn for c, place in chosen for turn in counted(c, place))
+    assert all(number <= lefts[turn] for turn, number in used.items()), used
+    reached = int(cost[arc[arc >= 0]].sum() + penalty[arc < 0].sum())
+    assert reached - gap <= least(batch, found, lefts, times=False) <= reached
 
 
 @laws

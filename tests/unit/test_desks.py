@@ -13,7 +13,7 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS, Commitment
 from sas_matcher.matching.forecast import HistoryDay
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market, PlaceRow, site_json
 from sas_matcher.matching.pairs import Codes, Requests, Slots
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import RELEASE_S, lots
@@ -61,7 +61,7 @@ class Scene:
         self.market, self.woken = Market(), asyncio.Event()
         self.desks = Desks(elsewhere, self.woken.set)
         history = earlier_day if learned else lambda _: []
-        self.desk = TerritoryDesk(MIDNIGHT, 0, Terms(), policy, history)
+        self.desk = TerritoryDesk(MIDNIGHT, 0, Terms(), policy, history, market=self.market)
         self.desks.prepare("69", self.desk)
         self.desks.open("69")
         self.said: list[Decision] = []
@@ -301,3 +301,51 @@ def test_who_waits_is_served_within_the_notice_only_under_auto_and_promised_noth
     scene.publish(place(1, 25), now=NOW + 300)
     decided = [d for later in (301, 900, 1305) for d in scene.decide(NOW + later)]
     assert of(decided, "firm") == (["a"] if served else [])
+
+
+# -- limits of practices ------------------------------------------------------------------------------------------
+
+DOCTOR = "10000000012"
+
+
+def limited(scene: Scene, left: int) -> None:
+    """Three places of one doctor, who takes a few patients of the day together; one of another, later."""
+
+    def site(doctor: str) -> bytes:
+        return site_json(("69", doctor, "Dr Fictif", None, None, "liberal", LAT, LON, "69123", None, None))
+
+    document = {"id": 1, "version": 1, "counts": "patients", "period": "day", "zone": "Europe/Paris", "source": None}
+    scene.market.hear_limits("limit", {**document, "members": [f"p:{DOCTOR}"]})
+    scene.market.limits.set_left(1, int(MIDNIGHT - 3600), left, 1)
+    mine = [place(n, 41)._replace(professional=DOCTOR, site=site(DOCTOR)) for n in (1, 2, 3)]
+    scene.publish(*mine, place(4, 300)._replace(site=site("10000000020")))
+
+
+@pytest.mark.parametrize("name", ["promise", "firm"])
+def test_calls_of_one_instant_are_counted_under_a_limit_before_the_ledger_is_asked(name: str) -> None:
+    scene = Scene(PRESETS[name])
+    limited(scene, 1)
+    decided = scene.call(request("a"), request("b"))
+    given = {d.slot_id for d in decided if d.what in ("promise", "firm")}
+    assert 4 in given and len({1, 2, 3} & given) == 1
+
+
+def test_a_plan_counts_under_a_limit_what_it_takes_together() -> None:
+    """Two wait until the last instant for the doctor's places: one is told, the other is left to be told elsewhere."""
+    scene = Scene(replace(PRESETS["promise"], regret=(-1.0,) * 4))
+    limited(scene, 1)
+    assert not of(scene.call(request("a"), request("b")), "promise")
+    told = [d.slot_id for second in range(0, 660, 20) for d in scene.decide(NOW + second) if d.what == "firm"]
+    assert len(told) == 1 and told[0] in {1, 2, 3}
+
+
+def test_who_is_promised_a_place_under_a_limit_may_move_within_it() -> None:
+    """The limit leaves nothing, since it counts his own seat: a plan counts that as given back."""
+    scene = Scene(PRESETS["promise"])
+    limited(scene, 1)
+    (promise,) = [d for d in scene.call(request("a")) if d.what == "promise"]
+    assert promise.slot_id in {1, 2, 3}
+    scene.market.limits.set_left(1, int(MIDNIGHT - 3600), 0, 2)
+    task = scene.desk.task(NOW + 310)
+    assert task.over is not None
+    assert not task.over.under(0, task.fields[0].live.slot).reached().any()
