@@ -13,7 +13,8 @@ from sas_matcher.domain.crisis import Level
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports import Clock, Geography
-from sas_matcher.services.crisis import CrisisBook, scopes_over
+from sas_matcher.services.crisis import scopes_over
+from sas_matcher.services.crisis_book import CrisisBook
 
 LONGEST: Final = timedelta(days=120)  # a winter; more is asked for in parts
 _MOST_ENTRIES: Final = 1_000
