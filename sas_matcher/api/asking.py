@@ -11,7 +11,7 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import QuestionsQuery, SettingChangesQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.territory import of_territory
-from sas_matcher.api.wire import caller, json, name_of, once, raw, uuid_of, wire
+from sas_matcher.api.wire import caller, json, keeper, name_of, once, raw, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 
@@ -31,14 +31,14 @@ def read_ladder(body: bytes) -> LadderIn:
 @router.get("/overflow", summary="My consents to be asked", responses=problems(401, 403, 429, 503))
 async def consents(request: Request) -> Response:
     """Return the consents that this key may change."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json({"overflow": await wire(request).en_sus.all(who.publisher)})
 
 
 @router.get("/overflow/{name}", summary="One consent", responses=problems(401, 403, 404, 422, 429, 503))
 async def consent(request: Request, name: str) -> Response:
     """Return a consent."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json(await wire(request).en_sus.one(who.publisher, name_of(name)))
 
 
@@ -50,7 +50,7 @@ async def consent(request: Request, name: str) -> Response:
 )
 async def put_consent(request: Request, name: str) -> Response:
     """Set or change who may be asked, when, and how often a day; in force at once."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     wish = parse(OverflowIn, await request.body()).model_dump()
     return json(await wire(request).en_sus.put(who.publisher, name_of(name), wish))
 
@@ -58,7 +58,7 @@ async def put_consent(request: Request, name: str) -> Response:
 @router.delete("/overflow/{name}", summary="Take a consent back", responses=problems(401, 403, 404, 422, 429, 503))
 async def remove_consent(request: Request, name: str) -> Response:
     """Take a consent back: no further question comes; one that was put may still be answered."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     await wire(request).en_sus.remove(who.publisher, name_of(name))
     return json({"removed": name})
 
@@ -71,7 +71,7 @@ async def remove_consent(request: Request, name: str) -> Response:
 )
 async def questions(request: Request) -> Response:
     """Return the questions put to the caller, newest first."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     query = parse_query(QuestionsQuery, request)
     found = await wire(request).en_sus.questions(who.publisher, query.state, query.limit)
     return raw('{"questions":[' + ",".join(found) + "]}")
@@ -80,7 +80,7 @@ async def questions(request: Request) -> Response:
 @router.get("/questions/{question_id}", summary="One question", responses=problems(401, 403, 404, 422, 429, 503))
 async def question(request: Request, question_id: str) -> Response:
     """Return a question put to the caller."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return raw(await wire(request).en_sus.question(uuid_of(question_id, "question_id"), who.owns))
 
 
@@ -92,7 +92,7 @@ async def question(request: Request, question_id: str) -> Response:
 )
 async def accept(request: Request, question_id: str) -> Response:
     """Accept: the first yes gets the patient, the others are told. A slot at ``start`` is held for the regulator."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     idempotency = once(request, who, body)
     asked = parse(AcceptIn, body)
@@ -108,7 +108,7 @@ async def accept(request: Request, question_id: str) -> Response:
 )
 async def refuse(request: Request, question_id: str) -> Response:
     """Refuse; when nobody is left to answer, the next are asked at once."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     idempotency = once(request, who, body)
     asked = parse(NoIn, body or b"{}")

@@ -8,8 +8,7 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import ArrivedIn, CallOffIn, MoveIn, Nothing, OutcomeIn, RefuseIn
-from sas_matcher.api.wire import caller, once, raw, slot_of, uuid_of, wire
-from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.api.wire import keeper, once, raw, slot_of, uuid_of, wire
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 
@@ -22,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 )
 async def bookings(request: Request) -> Response:
     """Return the bookings of slots that start in a window."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     query = parse_query(WindowQuery, request)
     found = await wire(request).bookings.page(who.publisher, (query.from_, query.to), query.limit)
     return raw('{"bookings":[' + ",".join(found) + "]}")
@@ -31,7 +30,7 @@ async def bookings(request: Request) -> Response:
 @router.get("/bookings/{booking_id}", summary="One booking", responses=problems(401, 403, 404, 422, 429, 503))
 async def booking(request: Request, booking_id: str) -> Response:
     """Return a booking on one of the caller's slots."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return raw(await wire(request).bookings.one(uuid_of(booking_id, "booking_id"), who.owns))
 
 
@@ -43,7 +42,7 @@ async def booking(request: Request, booking_id: str) -> Response:
 )
 async def accept(request: Request, booking_id: str) -> Response:
     """Accept a booking of a slot that asks for it (`acceptance`), before its deadline; again does no harm."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     parse(Nothing, body or b"{}")
@@ -63,7 +62,7 @@ async def refuse(request: Request, booking_id: str) -> Response:
     A reason that another hour would not change (`outside_competence`, `too_far`) keeps this professional from being
     proposed to that patient again.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     asked = parse(RefuseIn, body or b"{}")
@@ -82,7 +81,7 @@ async def cancel(request: Request, booking_id: str) -> Response:
 
     Before it begins; from then on say `noshow`. The place is free for others unless ``keep_slot`` is false.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     asked = parse(CallOffIn, body or b"{}")
@@ -101,7 +100,7 @@ async def move(request: Request, booking_id: str) -> Response:
 
     The new place is taken and the old one freed at once, or nothing changes. The regulator is told.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     asked = parse(MoveIn, body)
@@ -117,7 +116,7 @@ async def move(request: Request, booking_id: str) -> Response:
 )
 async def outcome(request: Request, booking_id: str) -> Response:
     """Record fulfilled or noshow, from the start of the slot on; may be corrected."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     asked = parse(OutcomeIn, body)
@@ -136,7 +135,7 @@ async def arrived(request: Request, slot_id: str) -> Response:
 
     Which patient it was need not be said: bookings count as honoured in the order of their making.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     body = await request.body()
     named = once(request, who, body)
     asked = parse(ArrivedIn, body)

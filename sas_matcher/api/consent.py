@@ -12,8 +12,8 @@ from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import Finess, Instant, Rpps, Strict, wrong
-from sas_matcher.api.wire import caller, json, name_of, wire
-from sas_matcher.domain.vocabulary import Profession, Scope
+from sas_matcher.api.wire import json, keeper, name_of, wire
+from sas_matcher.domain.vocabulary import Profession
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 LONGEST = timedelta(days=31)
@@ -83,14 +83,14 @@ class ExposuresQuery(BaseModel):
 @router.get("/share-rules", summary="My rules of consent", responses=problems(401, 403, 429, 503))
 async def rules(request: Request) -> Response:
     """Return the rules that this key may change."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json({"rules": await wire(request).consenting.all(who.publisher)})
 
 
 @router.get("/share-rules/{name}", summary="One rule of consent", responses=problems(401, 403, 404, 422, 429, 503))
 async def rule(request: Request, name: str) -> Response:
     """Return a rule."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json(await wire(request).consenting.one(who.publisher, name_of(name)))
 
 
@@ -105,7 +105,7 @@ async def put_rule(request: Request, name: str) -> Response:
 
     A member without a rule shares what it publishes, as its visibility says; with rules, what one of them allows.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     wish = parse(ShareRuleIn, await request.body()).model_dump(by_alias=True)
     return json(await wire(request).consenting.put(who.publisher, name_of(name), wish))
 
@@ -115,7 +115,7 @@ async def put_rule(request: Request, name: str) -> Response:
 )
 async def remove_rule(request: Request, name: str) -> Response:
     """Take a rule back."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     await wire(request).consenting.remove(who.publisher, name_of(name))
     return json({"removed": name})
 
@@ -131,7 +131,7 @@ async def exposures(request: Request) -> Response:
 
     Kept for 35 days; newest first.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     query = parse_query(ExposuresQuery, request)
     window = (query.from_, query.to)
     return json({"exposures": await wire(request).consenting.exposures(who.publisher, window, query.limit)})

@@ -16,9 +16,8 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, SlotsIn, WithdrawIn
-from sas_matcher.api.wire import caller, json, name_of, raw, wire
+from sas_matcher.api.wire import json, keeper, name_of, raw, wire
 from sas_matcher.domain.errors import InvalidInputError, TooLargeError
-from sas_matcher.domain.vocabulary import Scope
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 _STEP: Final = 250  # slots validated between two breaths of the event loop: about 5 ms
@@ -78,7 +77,7 @@ async def publish(request: Request) -> Response:
     Outcomes: created, updated, unchanged, stale (an older valid_at than what is known), booked (time, place or person
     of a booked slot cannot change: withdraw it), other_territory (withdraw it, then publish it there).
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     if not _is_bulk(request):
         return await _published(request, who)
     async with wire(request).bulk.turn():
@@ -108,7 +107,7 @@ async def slots(request: Request) -> Response:
 
     `counts`: seats taken for sure, patients arrived and missed, seats handed back to the practice.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     query = parse_query(WindowQuery, request)
     rows = await wire(request).publishing.published(who.publisher, (query.from_, query.to), query.after, query.limit)
     found = [
@@ -127,7 +126,7 @@ async def slots(request: Request) -> Response:
 )
 async def withdraw(request: Request) -> Response:
     """Withdraw slots by name or in a window; bookings on them end and their requests are matched again."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     asked = parse(WithdrawIn, await request.body())
     window = (asked.from_, asked.to) if asked.from_ is not None and asked.to is not None else None
     results = await wire(request).publishing.withdraw(who.publisher, asked.external_ids, window, asked.reason)
@@ -137,14 +136,14 @@ async def withdraw(request: Request) -> Response:
 @router.get("/limits", summary="My limits", responses=problems(401, 403, 429, 503))
 async def limits(request: Request) -> Response:
     """Return the limits that this key may change, with what is taken of them in the next seven days."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json({"limits": await wire(request).limiting.all(who.publisher)})
 
 
 @router.get("/limits/{name}", summary="One limit", responses=problems(401, 403, 404, 422, 429, 503))
 async def limit(request: Request, name: str) -> Response:
     """Return a limit, with what is taken of it in the next seven days."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     return json(await wire(request).limiting.one(who.publisher, name_of(name)))
 
 
@@ -159,7 +158,7 @@ async def put_limit(request: Request, name: str) -> Response:
 
     In force at once: nothing is proposed or booked over it from here on; what is booked already stays.
     """
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     wish = parse(LimitIn, await request.body()).model_dump()
     return raw(await wire(request).limiting.put(who.publisher, name_of(name), wish))
 
@@ -167,6 +166,6 @@ async def put_limit(request: Request, name: str) -> Response:
 @router.delete("/limits/{name}", summary="Take a limit back", responses=problems(401, 403, 404, 422, 429, 503))
 async def remove_limit(request: Request, name: str) -> Response:
     """Take a limit back: the places that it closed are open again at once."""
-    who = await caller(request, Scope.PRACTICE)
+    who = await keeper(request)
     await wire(request).limiting.remove(who.publisher, name_of(name))
     return json({"removed": name})

@@ -15,7 +15,7 @@ from sas_matcher.api.auth import Caller, Gate, OneTime, Rate, Tickets
 from sas_matcher.api.hub import Hub
 from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
@@ -94,6 +94,16 @@ async def caller(request: Request, *scopes: Scope) -> Caller:
     """Authenticate the call and check its scope."""
     who = await wire(request).gate.caller(request.headers.get("authorization"))
     return who.need(*scopes) if scopes else who
+
+
+async def keeper(request: Request) -> Caller:
+    """Authenticate whoever keeps places: a practice, or a gestionnaire, bound to structures like one.
+
+    Raises:
+        NotAllowedError: anybody else.
+    """
+    who = await caller(request)
+    return who if who.role is Role.GESTIONNAIRE else who.need(Scope.PRACTICE)
 
 
 def once(request: Request, who: Caller, body: bytes) -> Idempotency:

@@ -157,3 +157,18 @@ async def test_an_agenda_says_it_for_its_hours_and_never_offers_a_refused_hour_a
     (refused,) = [name for name, one in (await slots()).items() if one["status"] == "withdrawn"]
     await scene.practice.http.put("/v1/agendas/cabinet", json={**agenda, "info": "2e étage"})
     assert [name for name, one in (await slots()).items() if one["status"] == "withdrawn"] == [refused]
+
+
+async def test_whoever_runs_a_centre_does_for_it_what_a_practice_does(scene: Scene, service: Running) -> None:
+    house = f"69{rpps()[-7:]}"
+    centre = {"finess": house, "name": "Centre fictif", "kind": "cds"}
+    await scene.practice.publish(scene.slot(60, professional=None, structure=centre))
+    _, path = await firm(scene)
+    runs = await service.key("gestionnaire", territories=(scene.spot.territory,), structures=(house,))
+    other = await service.key("gestionnaire", territories=(scene.spot.territory,), structures=("690000009",))
+    problem(await other.get(path), 404, "not_found")
+    problem(await other.post(f"{path}/refuse"), 404, "not_found")
+    ars = await service.key("ars", territories=("*",))
+    problem(await ars.get(path), 403, "not_allowed")
+    assert (await runs.get(path)).json()["structure"] == house
+    assert (await runs.post(f"{path}/refuse", {"reason": "absent"})).json()["state"] == "refused"

@@ -99,6 +99,16 @@ async def test_slots_of_others_and_of_another_agenda_stay(kept: Kept, desk: Desk
     assert await kept.state(desk) == {"a": "withdrawn", "frei": "open", "x": "open"}
 
 
+async def test_a_change_is_told_to_whoever_works_there_and_time_going_on_is_not(kept: Kept, recorder: Recorder) -> None:
+    await kept.show(slot_row("a"))
+    (told,) = [heard for heard in recorder.take() if heard.type == "agenda.changed"]
+    assert (told.stream, told.aggregate, told.version) == ("events", f"agenda:{SOURCE}/{NAME}", 1)
+    assert list(told.audience) == [f"src:{SOURCE}", f"p:{OWNER[0]}"]
+    assert orjson.loads(told.data)["report"]["created"] == 1
+    await kept.show(slot_row("a"), slot_row("b", at=120), at=1)
+    assert "agenda.changed" not in {heard.type for heard in recorder.take()}
+
+
 async def test_a_move_to_another_territory_is_taken_back_and_published_there(kept: Kept, desk: Desk) -> None:
     await kept.show(slot_row("a"))
     report = await kept.show(slot_row("a", territory="01"), at=1)

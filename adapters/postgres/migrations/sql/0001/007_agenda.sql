@@ -66,9 +66,9 @@ end $$;
 create function sync_agenda(p_now timestamptz, p_source text, p_name text, p_version int, p_until timestamptz, p_rows json,
     p_away_from timestamptz[], p_away_to timestamptz[], out outcome text, out report json, out published outbox[])
 language plpgsql as $$
-declare lost bigint[]; closed bigint[]; ended uuid[]; told json; more outbox[];
+declare lost bigint[]; closed bigint[]; ended uuid[]; told json; more outbox[]; a agenda;
 begin
-    perform from agenda where source = p_source and name = p_name and version = p_version for update;
+    select * from agenda where source = p_source and name = p_name and version = p_version into a for update;
     if not found then outcome := 'outdated'; return; end if;
     lost := array(
         with wanted as materialized (
@@ -120,5 +120,18 @@ begin
     update agenda set shown_version = p_version, shown_until = p_until, shown_at = p_now, report = sync_agenda.report,
         failed = null, again_at = '-infinity'
     where source = p_source and name = p_name;
+    -- whoever works on these places sees at once what a colleague changed; of time that goes on nobody is told
+    if a.shown_version <> p_version then
+        with news as (
+            insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
+            select p_now, s.territory, 'events', 'agenda.changed', 'agenda:' || p_source || '/' || p_name, p_version, '',
+                array_remove(array['src:' || p_source, 'p:' || a.professional, 's:' || a.structure], null),
+                json_build_object('name', p_name, 'version', p_version, 'report', sync_agenda.report)::text
+            from agenda_slot k join slot s on s.id = k.slot_id where k.source = p_source and k.name = p_name
+            order by s.id limit 1
+            returning outbox as line
+        ) select published || array_agg(n.line) from news n having count(*) > 0 into more;
+        published := coalesce(more, published);
+    end if;
     outcome := 'shown';
 end $$;
