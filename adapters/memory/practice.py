@@ -6,7 +6,7 @@ from datetime import datetime
 import orjson
 
 from adapters.memory.requests import Answer, due_under_limits, lapse_holds, release_booking
-from adapters.memory.rows import Booking, Slot
+from adapters.memory.rows import Booking, Slot, booked_elsewhere
 from adapters.memory.slots import refuse_bookings, take_off
 from adapters.memory.tables import Tables
 
@@ -90,6 +90,9 @@ def move_booking(tables: Tables, now: datetime, booking_id: str, slot_id: int) -
         word = "already"
     elif old.starts <= now:
         word = "begun"
+    elif booked_elsewhere(old) or (slot is not None and booked_elsewhere(slot)):
+        # another editor's agenda would not know of it
+        word = "at_editor"
     else:
         if slot is not None:
             lapse_holds(tables, now, [slot, *due_under_limits(tables, now, [slot])], 100)

@@ -56,6 +56,7 @@ _REFUSALS: Final = {
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
     "accept_ended": (AcceptEndedError, "Le délai pour accepter est passé : une autre place est cherchée au patient."),
     "begun": (ConflictError, "Le rendez-vous a commencé : dites si le patient est venu (outcome)."),
+    "at_editor": (ConflictError, "Cette place est dans l'agenda d'un autre éditeur : déplacez le rendez-vous là."),
     "late_for_patient": (
         ConflictError,
         "Cette heure est après l'échéance de la demande : choisissez-en une plus tôt ; le patient garde sa place.",

@@ -240,6 +240,13 @@ async def test_a_move_that_cannot_be_leaves_the_patient_where_he_is(
     assert await desk.left(old) == 0
 
 
+async def test_nobody_is_moved_in_or_out_of_another_editors_agenda(desk: Desk) -> None:
+    (here,) = await desk.publish(slot_row("a", professional="81"))
+    (there,) = await desk.publish(slot_row("b", at=90, professional="81"), source="fhir:editor")
+    _, booking = await desk.firm(here)
+    assert (await desk.of_booking("move", booking, there)).word == "at_editor"
+
+
 # -- plages
 
 

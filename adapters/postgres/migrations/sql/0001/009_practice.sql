@@ -110,7 +110,7 @@ end $$;
 -- the old one; when the new one is gone the old one stays. The booking stays the same. The caller has checked whose the
 -- slot is.
 -- outcome: 'moved' | 'already' | 'slot_full' | 'limit_reached' | 'late_for_patient' (after the request's deadline) | 'begun' |
--- 'conflict' | 'not_found'.
+-- 'at_editor' (one of both is in another editor's agenda) | 'conflict' | 'not_found'.
 create function move_booking(p_now timestamptz, p_booking uuid, p_slot bigint,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -122,6 +122,8 @@ begin
     if b.state <> 'firm' then outcome := 'conflict';
     elsif b.slot_id = p_slot then outcome := 'already';
     elsif exists (select from slot where id = b.slot_id and starts <= p_now) then outcome := 'begun';
+    -- another editor's agenda would not know of it
+    elsif exists (select from slot where id in (b.slot_id, p_slot) and told_state(source) = 'held') then outcome := 'at_editor';
     else
         perform lock_places(array(select w.id from with_siblings(array[p_slot, b.slot_id] || due) w));
         published := coalesce((select array_agg(o) from lapse_holds(p_now, array[p_slot] || due, 100) o), '{}');
