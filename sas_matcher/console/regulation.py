@@ -68,10 +68,10 @@ async def open_from_lrm(visit: Visit) -> Response:
     return visit.show("again.html", path=f"/regulation?contexte={token}")
 
 
-@pages.get("/regulation/lire")
+@pages.post("/regulation/lire")
 async def read(visit: Visit) -> Response:
-    """Show how the line is understood, in the form."""
-    text = visit.request.query_params.get("phrase", "")[:200]
+    """Show how the line is understood, in the form; sent as a body, for addresses end up in logs of proxies."""
+    text = (await visit.form()).only("phrase").text("phrase")[:200]
     wanted = from_phrase(text, visit.wire.geography, visit.caller.territories)
     return visit.show("regulation/_form.html", wanted=wanted, professions=professions())
 

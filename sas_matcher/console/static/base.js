@@ -27,7 +27,7 @@
   body.addEventListener("htmx:sendError", () => tell("Le service ne répond pas. Rien n'est perdu : réessayez.", "bad"));
   body.addEventListener("htmx:beforeRequest", (event) => {
     // an action answers anew; what is only looked up leaves the last answer where it is
-    if (event.detail.requestConfig.verb === "post") notice.replaceChildren();
+    if (event.detail.requestConfig.verb === "post" && !event.detail.elt.dataset.lookup) notice.replaceChildren();
   });
 
   function tell(text, kind = "") {
