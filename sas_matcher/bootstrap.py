@@ -65,6 +65,7 @@ from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.keys import KeyWish, binding_problem, new_key
 from sas_matcher.services.limits import Limiting
 from sas_matcher.services.match import Matcher
+from sas_matcher.services.moments import Moments
 from sas_matcher.services.overflow import EnSus
 from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.publish import Publishing
@@ -247,7 +248,10 @@ def api(settings: Settings) -> "FastAPI":
             tickets = Tickets(stores.bus, gate, stores.clock, ids.secret)
             publishing = Publishing(stores.ledger, stores.clock, geography)
             agendas = PostgresAgendas(stores.ledger)
-            figures, territories = PostgresFigures(stores.ledger), territories_of(settings, geography)
+            counts, territories = PostgresFigures(stores.ledger), territories_of(settings, geography)
+            figures = Figures(counts, stores.clock, geography)
+            editors = editors_view(settings, stores.ledger, stores.bus, stores.clock)
+            crises = Crises(PostgresCrisis(stores.ledger), stores.clock, stores.ids, geography)
             wire = Wire(
                 ledger=stores.ledger,
                 bus=stores.bus,
@@ -275,16 +279,17 @@ def api(settings: Settings) -> "FastAPI":
                 territories=territories,
                 admission=Admission(settings.at_once, settings.waiting_room),
                 bulk=Bulk(),
-                crises=Crises(PostgresCrisis(stores.ledger), stores.clock, stores.ids, geography),
+                crises=crises,
                 reviews=Reviews(PostgresCrisis(stores.ledger), stores.clock, geography),
                 national=PostgresNational(stores.ledger),
-                editors=editors_view(settings, stores.ledger, stores.bus, stores.clock),
-                figures=Figures(figures, stores.clock, geography),
-                public=PublicFigures(figures, stores.clock, geography, territories),
+                editors=editors,
+                figures=figures,
+                moments=Moments(figures, crises, editors, stores.clock, geography),
+                public=PublicFigures(counts, stores.clock, geography, territories),
                 open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
                 studies=Studies(PostgresStudies(stores.ledger), shelf, stores.clock, stores.ids),
                 zones=cache(partial(zones, geography)),
-                screens=Screens(figures, stores.clock, stores.ids, stores.ids.uuid),
+                screens=Screens(counts, stores.clock, stores.ids, stores.ids.uuid),
             )
             booking.keep = stores.bus.keep_once
             fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)

@@ -26,6 +26,7 @@ from sas_matcher.services.crisis_review import Reviews
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.figures import Figures
 from sas_matcher.services.limits import Limiting
+from sas_matcher.services.moments import Moments
 from sas_matcher.services.national import NationalView
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.overflow import EnSus
@@ -77,6 +78,7 @@ class Wire:
     national: NationalView
     editors: Editors
     figures: Figures
+    moments: Moments
     public: PublicFigures
     open_door: Rate
     screens: Screens

@@ -1,15 +1,14 @@
 """The pages of those who steer: what is open now, the map, needs and delays, supply and fairness, the ACI report."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
 from sas_matcher.api.figures import csv_answer
-from sas_matcher.api.wire import JSON, Wire, json
+from sas_matcher.api.wire import JSON, json
 from sas_matcher.console.charts import columns, course_parts, reach
 from sas_matcher.console.site import Entry, Pages
 from sas_matcher.console.steering import WHO, Steering
@@ -18,27 +17,8 @@ from sas_matcher.console.visit import Visit
 pages = Pages(scopes=WHO, entries=(Entry("/pilotage", "Pilotage"),))
 
 
-async def moment(services: Wire, now: datetime, territory: str, structures: Sequence[str] | None) -> dict[str, Any]:
-    """Return what is to be known of this moment and of today in a territory."""
-    record = services.geography.territories[territory]
-    zone = ZoneInfo(record.timezone)
-    midnight = datetime.combine(now.astimezone(zone).date(), time(), zone)
-    # a second past midnight there is no day yet to count
-    today = services.figures.span(territory, min(midnight, now - timedelta(seconds=1)), now, structures)
-    present = await services.figures.now([territory], structures)
-    return {
-        "present": present["territories"][0],
-        "at": present["at"],
-        "today": await services.figures.totals(today),
-        "editors": await services.editors.all(),
-        "standing": await services.crises.territory(territory),
-        "record": record,
-        "zone": zone,
-    }
-
-
 async def _moment(look: Steering) -> dict[str, Any]:
-    return await moment(look.visit.wire, look.visit.now, look.territory, look.structures)
+    return await look.visit.wire.moments.of(look.territory, look.structures)
 
 
 @pages.get("/pilotage")

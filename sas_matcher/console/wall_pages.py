@@ -13,7 +13,6 @@ from sas_matcher.api.figures import PUBLIC, steered, structures_of
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
 from sas_matcher.console.doors import is_secure
-from sas_matcher.console.pilotage_pages import moment
 from sas_matcher.console.site import Pages
 from sas_matcher.console.steering import WHO, Steering
 from sas_matcher.console.visit import Visit, same_origin
@@ -76,7 +75,7 @@ async def _board(visit: Visit) -> dict[str, Any]:
     else:
         raise NotAuthenticatedError("Ouvrez ce mur depuis la page Pilotage, « Réglages ».")
     visit.wire.gate.spend(caller.key_id)
-    shown = await moment(visit.wire, visit.now, territory, structures_of(caller))
+    shown = await visit.wire.moments.of(territory, structures_of(caller))
     return {**shown, "territory": territory, "by_screen": by_screen}
 
 

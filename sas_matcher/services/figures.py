@@ -29,6 +29,7 @@ from sas_matcher.services.tables import Table, percent, total
 MOST_DAYS: Final = 92  # a quarter, the longest that a CPTS reports on at once; a bound for what a look may cost
 NOW_S: Final = 1.0  # figures of now are at most so old
 WINDOW_S: Final = 30.0  # of a window of days
+FEW: Final = 8  # territories whose present is counted each second; of more, each half minute
 HOURLY: Final = timedelta(days=2)  # up to here a course is told hour by hour
 _KEPT: Final = 500
 _UNMET: Final = {
@@ -105,13 +106,17 @@ class Kept:
         """Return what ``make`` gave a moment ago, else what it gives now."""
         now = self._clock.now()
         known = self._entries.get(key)
-        if known is None or (known[1].done() and (now - known[0] > self._life or known[1].exception() is not None)):
+        if known is None or (known[1].done() and (now - known[0] > self._life or _failed(known[1]))):
             if len(self._entries) >= _KEPT:
                 self._entries = {k: e for k, e in self._entries.items() if not e[1].done()}
             known = (now, asyncio.ensure_future(make()))
             self._entries[key] = known
         # whoever goes away while others wait takes nothing from them
         return await asyncio.shield(known[1])
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 class Figures:
@@ -147,7 +152,9 @@ class Figures:
         profession: seats free within 4, 24 and 72 hours, all modes; ``tele_24`` of them by video), ``matched``.
         """
         key = (tuple(territories), tuple(structures or ()))
-        found: dict[str, Any] = await self._now.get(key, lambda: self._look(territories, structures))
+        # all of France is a hundred times the work of a département: told less often
+        kept = self._now if len(territories) <= FEW else self._windows
+        found: dict[str, Any] = await kept.get(key, lambda: self._look(territories, structures))
         return found
 
     async def _look(self, territories: Sequence[str], structures: Sequence[str] | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ async def test_a_coordinator_sees_its_own_territories(service: Running, scene: S
 
 
 async def test_a_gestionnaire_sees_the_places_of_its_structures_alone(service: Running, scene: Scene) -> None:
-    own = {"structure": {"finess": "690009991", "name": "Centre fictif"}, "source_kind": "cds"}
+    own = {"structure": {"kind": "cds", "finess": "690009991", "name": "Centre fictif"}, "source_kind": "cds"}
     await scene.practice.publish(scene.slot(120, **own), scene.slot(180))
     here = scene.spot.territory
     window = {"territory": here, "to": scene.at(600).isoformat()}
@@ -50,7 +50,7 @@ async def test_a_gestionnaire_sees_the_places_of_its_structures_alone(service: R
 async def test_a_table_comes_for_spreadsheets(service: Running, scene: Scene) -> None:
     ars = await service.key("ars", territories=(scene.spot.territory,))
     name = "=cmd()"
-    await scene.practice.publish(scene.slot(120, structure={"finess": "690009992", "name": name}))
+    await scene.practice.publish(scene.slot(120, structure={"kind": "cds", "finess": "690009992", "name": name}))
     query = {"territory": scene.spot.territory, "to": scene.at(600).isoformat(), "format": "csv"}
     answer = await ars.get("/v1/figures/practices", **query)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"

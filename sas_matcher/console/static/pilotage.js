@@ -13,8 +13,10 @@
     if (!due) due = setTimeout(renew, Math.max(0, last + LEAST_MS - Date.now()));
   }
   for (const name of ["request", "booking", "refresh"]) body.addEventListener(`sas-${name}`, soon);
-  // levels and settings are shown at once
-  for (const name of ["settings", "crisis", "ladder", "study"]) body.addEventListener(`sas-${name}`, renew);
+  // levels and settings are shown at once, and again when what was counted a moment before is counted anew
+  for (const name of ["settings", "crisis", "ladder"]) {
+    body.addEventListener(`sas-${name}`, () => { renew(); setTimeout(renew, LEAST_MS + 200); });
+  }
   setInterval(() => { if (!document.hidden) soon(); }, ANYWAY_MS);
 
   // what is being worked out elsewhere is looked at while it goes on

@@ -42,7 +42,12 @@
       quiet();
       const message = JSON.parse(data);
       if (message.type === "ping") mine.send('{"type":"pong"}');
-      else { failures = 0; soon(); }
+      else {
+        failures = 0;
+        soon();
+        // what was counted a moment before the event is counted anew a second later
+        if (message.type === "event" && message.event.startsWith("crisis")) setTimeout(soon, 1200);
+      }
     };
     mine.onclose = () => {
       clearTimeout(silent);
