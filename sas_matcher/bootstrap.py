@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 _PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
 _AGAIN_S: Final = 0.1
 _DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then
-_OPEN_RATE, _OPEN_BURST = 1.0, 30.0  # calls of one address to what needs no account: a page is one, a crawler many
+_OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address (or of the proxy before us) to what needs no account
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
 _NICE: Final = 15  # of studies: a machine that is busy answers calls first
 _GC: Final = gc.get_threshold()
