@@ -41,6 +41,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     names = ", ".join(f"{name} {story.title}" for name, story in SCENARIOS.items())
     parser.add_argument("--scenario", default="S0", type=str.upper, choices=SCENARIOS, help=f"{names} (S0)")
     parser.add_argument("--minutes", type=float, default=10.0, help="durée des appels (10)")
+    after = "minutes sans appel ensuite, pour que les bureaux qui promettent regardent encore (0)"
+    parser.add_argument("--after", type=float, default=0.0, help=after)
     parser.add_argument("--times", type=float, default=20.0, help="multiple des débits réels de l'heure de pointe (20)")
     parser.add_argument("--seed", type=int, default=1, help="graine du hasard (1)")
     parser.add_argument(
@@ -97,6 +99,7 @@ def play(wishes: argparse.Namespace, hosted: Hosted, ahead: float) -> bool:
         coordinator=hosted.coordinator,
         policy=wishes.policy,
         editor=hosted.editor,
+        after=60 * wishes.after,
         patient=wishes.patient,
     )
     file = wishes.out / "plan.json"

@@ -130,7 +130,7 @@ class World:
         self.opened.set(None)
         announced = False
         next_line = SHOWN_S
-        while self.at < self.plan.seconds + TAIL_S:
+        while self.at < self.plan.seconds + TAIL_S + self.plan.after:
             gevent.sleep(1.0)
             crisis = self.story.crisis
             if crisis is not None and not announced and self.at >= crisis * self.plan.seconds:
@@ -309,6 +309,7 @@ class World:
             "title": self.story.title,
             "seconds": self.plan.seconds,
             "began": self.began,
+            "after": self.plan.after,
             "times": self.plan.times,
             "seed": self.plan.seed,
             "policy": self.plan.policy if self.plan.coordinator else "",
