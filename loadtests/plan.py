@@ -25,7 +25,7 @@ class Plan:
         coordinator: key that sets policies and watches; empty: nobody does.
         policy: of the tiers below T0.
         editor: process number of a mock editor; 0: none.
-        after: seconds to go on after the last call, without new ones: a desk that promises looks ahead every five minutes.
+        after: seconds to go on after the last call; a desk that promises looks ahead every five minutes only.
         patient: breaks are repeated with the same Idempotency-Key instead of being failures (servers are being killed).
         out: folder of what was measured.
     """

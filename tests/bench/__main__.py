@@ -5,6 +5,10 @@ that each pair of runs shares the machine's mood; the one that is not measured i
 service has nothing left to do: every request of a run is cancelled at its end). The load client is a process of its
 own on the same cores. 285 000 places of the invented open market of all France are live, published through the API.
 
+Beside both runs a nearest-first service on GEOSEARCH and a Lua claim (``nearest_app``); then what it decides on whole
+days (``quality``), other solvers on the same instances (``rivals``), how a decision's cost grows (``growth``), ten
+thousand websockets on one worker (``many_sockets``).
+
 The floor is the program ``../shared/bench/floor_app.py`` (or ``--floor``); without it the service is measured alone.
 """
 
@@ -23,11 +27,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from tests.bench import growth, many_sockets, quality, rivals
 from tests.bench.figures import percentile, ratio
 from tests.bench.live import Restart, Visible, fill, restart, visible
 from tests.bench.load import Plan
 from tests.bench.market import OPEN_MARKET_SLOTS, SPOTS, france, live_slots, request_bodies
-from tests.bench.sides import FLOOR, HOST, FloorSide, ProductSide, floor, measure, product, resident_mb
+from tests.bench.sides import (
+    FLOOR,
+    HOST,
+    FloorSide,
+    NearestSide,
+    ProductSide,
+    floor,
+    measure,
+    nearest,
+    product,
+    resident_mb,
+)
 
 RATES: Final = (5.0, 50.0, 200.0)
 """Calls a second: a crisis minute of all France, ten times it, forty times it."""
@@ -39,13 +55,22 @@ REGULATORS: Final = 8
 class Bench:
     """One measurement: both sides in turn, everything remembered for the JSON file."""
 
-    def __init__(self, wishes: argparse.Namespace, folder: Path, ours: ProductSide, theirs: FloorSide | None) -> None:
+    def __init__(
+        self,
+        wishes: argparse.Namespace,
+        folder: Path,
+        ours: ProductSide,
+        theirs: FloorSide | None,
+        beside: NearestSide | None = None,
+    ) -> None:
+        self._beside = beside
         self._wishes = wishes
         self._folder = folder
         self._ours = ours
         self._theirs = theirs
         self._bodies = str(folder / "bodies")
         self.runs: list[dict[str, Any]] = []
+        self.nearest: dict[float, list[dict[str, Any]]] = {}
 
     def _run(self, side: str, port: int, rate: float, number: int) -> dict[str, Any]:
         plan = Plan(
@@ -76,12 +101,18 @@ class Bench:
         return result
 
     def in_turn(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Measure floor and product in turn at a rate (0: closed loop); returns the runs of each."""
+        """Measure floor, nearest-first service and product in turn at a rate (0: closed loop).
+
+        Returns the runs of floor and product; those of the nearest-first service are in ``nearest``, by rate.
+        """
         theirs, ours = [], []
         for number in range(self._wishes.runs):
             if self._theirs is not None:
                 with self._theirs.serving() as port:
                     theirs.append(self._run("floor", port, rate, number))
+            if self._beside is not None:
+                with self._beside.serving() as port:
+                    self.nearest.setdefault(rate, []).append(self._run("nearest", port, rate, number))
             self._ours.service.look()
             self._ours.until_ready()
             ours.append(self._run("product", self._ours.port, rate, number))
@@ -128,6 +159,27 @@ def throughput_line(theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, A
     return "| " + " | ".join(cells) + " |"
 
 
+def nearest_lines(bench: Bench) -> list[str]:
+    """Return the table of the nearest-first service beside ours, of the same turns."""
+    lines = ["| load | | GEOSEARCH + Lua | service | service / it |", "|---|---|---|---|---|"]
+    for rate, beside in bench.nearest.items():
+        ours = [run for run in bench.runs if run["side"] == "product" and run["rate"] == rate]
+        rows: list[tuple[str, str, list[float], list[float]]] = []
+        for index, share in enumerate(SHARES if rate else ()):
+            them, us = ([run["pushed_ms"][index] for run in runs if run["pushed_ms"]] for runs in (beside, ours))
+            rows.append((f"p{100 * share:.0f}", "ms", them, us))
+        if not rate:
+            them, us = ([run["per_second"] for run in runs] for runs in (beside, ours))
+            rows.append(("sustained", "/s", them, us))
+        for what, unit, them, us in rows:
+            paired = str(ratio(us, them)) if them and len(them) == len(us) else "–"
+            them_text, us_text = (f"{median(values):.1f} {unit}" if values else "–" for values in (them, us))
+            lines.append(
+                f"| {f'{rate:.0f}/s' if rate else f'{CLIENTS} clients'} | {what} | {them_text} | {us_text} | {paired} |"
+            )
+    return lines
+
+
 def live_lines(setup_s: float, places: int, seen: Visible, restarts: Sequence[Restart]) -> list[str]:
     """Return the second table."""
 
@@ -161,7 +213,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=OPEN_MARKET_SLOTS, help="live places (285000)")
     parser.add_argument("--workers", type=int, default=1, help="API workers (1, as the floor has)")
     parser.add_argument("--floor", type=Path, default=FLOOR, help="the floor's program")
-    parser.add_argument("--only", choices=("rates", "live"), help="one half of the measures")
+    only = "a part of the measures; peers: other services' decisions, other solvers, growth, ten thousand websockets"
+    parser.add_argument("--only", choices=("rates", "live", "peers"), help=only)
     parser.add_argument("--json", type=Path, help="write every run to this file")
     wishes = parser.parse_args()
     if wishes.quick:
@@ -179,9 +232,25 @@ def machine() -> str:
     )
 
 
+def peers(wishes: argparse.Namespace) -> list[str]:
+    """Measure what others decide and solve, how we grow, how many sockets we hold; returns the lines."""
+    lines = [""]
+    say("decisions of the nearest-first service…")
+    lines += [*quality.table(2 if wishes.quick else 5), ""]
+    say("other solvers…")
+    lines += [*rivals.table(2 if wishes.quick else 5), ""]
+    say("growth…")
+    lines += [*growth.table(wishes.runs, 200 if wishes.quick else 1_000), ""]
+    say("websockets…")
+    return lines + many_sockets.table(1_000 if wishes.quick else 10_000)
+
+
 def main() -> None:
     """Measure, print a Markdown table, write the JSON file."""
     wishes = arguments()
+    if wishes.only == "peers":
+        print("\n".join([f"Measured on {machine()}.", *peers(wishes)]))  # noqa: T201
+        return
     folder = Path(tempfile.mkdtemp(prefix="sas-bench-"))
     folder.chmod(0o755)  # PostgreSQL may have to run as another user
     document: dict[str, Any] = {"machine": machine(), "seconds": wishes.seconds, "slots": wishes.slots}
@@ -204,13 +273,18 @@ def main() -> None:
             ours = stack.enter_context(product(folder / "product", REGULATORS, wishes.workers))
             say(f"publishing {wishes.slots} places through the API…")
             setup_s = fill(ours, live_slots(world, wishes.slots, datetime.now(UTC)))
-            bench = Bench(wishes, folder, ours, theirs)
+            beside = None
+            if wishes.only != "live":
+                places = live_slots(world, wishes.slots, datetime.now(UTC))
+                beside = stack.enter_context(nearest(folder / "nearest", places))
+            bench = Bench(wishes, folder, ours, theirs, beside)
             document |= {"setup_s": setup_s, "runs": bench.runs}
             if wishes.only != "live":
                 lines += ["", "| load | | floor | service | service / floor | errors |", "|---|---|---|---|---|---|"]
                 for rate in wishes.rates:
                     lines += latency_lines(rate, *bench.in_turn(rate))
                 lines.append(throughput_line(*bench.in_turn(0)))
+                lines += ["", *nearest_lines(bench)]
             if wishes.only != "rates":
                 say("published → visible…")
                 seen = visible(ours, geography, world, wishes.runs, 40 if wishes.quick else 300)
@@ -224,6 +298,8 @@ def main() -> None:
         if wishes.json is not None:
             wishes.json.write_text(json.dumps(document, indent=1), "utf-8")
         print("\n".join(lines))  # noqa: T201
+    if wishes.only is None:
+        print("\n".join(peers(wishes)))  # noqa: T201
 
 
 if __name__ == "__main__":

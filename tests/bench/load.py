@@ -35,7 +35,7 @@ class Plan:
     """What to do.
 
     Attributes:
-        side: "floor" or "product".
+        side: "floor", "nearest" or "product".
         host, port: where it listens.
         seconds: length of the measurement.
         rate: calls a second of an open loop; 0 for a closed loop.
@@ -44,7 +44,7 @@ class Plan:
         run: name of the run, part of every id.
         sockets: websockets of the floor.
         keys: regulators' keys of the product, one websocket each.
-        bodies: file with one request body a line, for the product.
+        bodies: file with one request body a line, for the product and the nearest-first service.
     """
 
     side: str
@@ -148,6 +148,24 @@ class Floor(Side):
 
     def heard(self, text: bytes) -> tuple[bytes, bool] | None:
         return json.loads(text)["id"].encode(), True
+
+
+class Nearest(Floor):
+    """The nearest-first service: the product's requests, the floor's sockets."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._bodies = Path(plan.bodies).read_bytes().splitlines()
+        self._random.shuffle(self._bodies)
+
+    def call(self, name: str, number: int) -> bytes:
+        wish = self._bodies[number % len(self._bodies)][:-1]
+        body = b'%s,"case_ref":"%s","who":"w%d"}' % (wish, name.encode(), number % self.plan.sockets)
+        return message("POST", "/request", self.plan.host, JSON, body)
+
+    def heard(self, text: bytes) -> tuple[bytes, bool] | None:
+        told = json.loads(text)
+        return told["id"].encode(), told["slot"] is not None
 
 
 class Product(Side):
@@ -298,7 +316,7 @@ async def closed_loop(side: Side, plan: Plan, numbers: Iterator[int]) -> Result:
 
 async def run(plan: Plan) -> Result:
     """Measure one run."""
-    side: Side = Floor(plan) if plan.side == "floor" else Product(plan)
+    side: Side = {"floor": Floor, "nearest": Nearest, "product": Product}[plan.side](plan)
     try:
         await side.start()
         numbers = count()

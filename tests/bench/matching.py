@@ -43,17 +43,17 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def even_rows(count: int) -> list[PlaceRow]:
+def even_rows(count: int, seed: int = 3, first: int = 0) -> list[PlaceRow]:
     """Places drawn evenly over a box the size of France, the shares of modes and professions being the world's."""
-    chance = np.random.default_rng(3)
+    chance = np.random.default_rng(seed)
     lat, lon = chance.uniform(43.0, 50.0, count).tolist(), chance.uniform(-1.0, 7.0, count).tolist()
     minutes = chance.integers(0, 660, count).tolist()
     modes = chance.choice(["cabinet", "visite", "tele"], count, p=[0.88, 0.07, 0.05]).tolist()
     kinds = chance.choice(["MG", "DENT", "PED"], count, p=[0.86, 0.08, 0.06]).tolist()
-    first = place(0).start
+    begins = place(0).start
     return [
-        place(n + 1, lat=lat[n], lon=lon[n], mode=modes[n], profession=kinds[n], landmass=MAINLAND)._replace(
-            start=int(NINE) + 60 * minutes[n], end=int(NINE) + 60 * minutes[n] + place(0).end - first
+        place(first + n + 1, lat=lat[n], lon=lon[n], mode=modes[n], profession=kinds[n], landmass=MAINLAND)._replace(
+            start=int(NINE) + 60 * minutes[n], end=int(NINE) + 60 * minutes[n] + place(0).end - begins
         )
         for n in range(count)
     ]

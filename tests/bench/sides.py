@@ -19,13 +19,15 @@ from urllib.parse import parse_qsl, urlsplit
 from urllib.request import urlopen
 
 import asyncpg
+import redis.asyncio
 
-from adapters.embedded import EmbeddedServers
+from adapters.embedded import EmbeddedServers, ValkeyServer, start_valkey
 from sas_matcher.bootstrap import issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.keys import KeyWish
 from sas_matcher.supervise import Child, Service
+from tests.bench.nearest_app import fill
 
 HOST: Final = "127.0.0.1"
 START_S: Final = 180.0  # also for loading 285 000 places on a machine that others use too
@@ -92,22 +94,63 @@ class FloorSide:
     def serving(self) -> Iterator[int]:
         """Run one uvicorn worker; gives its port."""
         asyncio.run(self._fresh())
-        port = free_port()
-        command = [sys.executable, "-m", "uvicorn", f"{self._file.stem}:app", "--app-dir", str(self._file.parent)]
-        command += ["--host", HOST, "--port", str(port), "--loop", "uvloop", "--http", "httptools"]
-        command += ["--ws", "websockets-sansio", "--no-access-log", "--log-level", "warning"]
         environment = {**os.environ, "FLOOR_PG": json.dumps(self._connect), "FLOOR_VK": str(self._valkey)}
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-        try:
-            until_listening(port)
+        with _uvicorn(f"{self._file.stem}:app", environment, "--app-dir", str(self._file.parent)) as port:
             yield port
+
+
+class NearestSide:
+    """The nearest-first service (``nearest_app``) on a Valkey of its own; ``serving`` runs it on fresh places."""
+
+    def __init__(self, server: ValkeyServer, slots: Sequence[dict[str, Any]]) -> None:
+        self._server = server
+        self._slots = slots
+
+    async def _fresh(self) -> None:
+        store = redis.asyncio.Redis(unix_socket_path=str(self._server.socket_path), protocol=2)
+        try:
+            await store.flushall()
+            await fill(store, self._slots)
         finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            await store.aclose()
+
+    @contextmanager
+    def serving(self) -> Iterator[int]:
+        """Run one uvicorn worker; gives its port."""
+        asyncio.run(self._fresh())
+        environment = {**os.environ, "NEAREST_VK": str(self._server.socket_path)}
+        with _uvicorn("tests.bench.nearest_app:app", environment) as port:
+            yield port
+
+
+@contextmanager
+def nearest(folder: Path, slots: Sequence[dict[str, Any]]) -> Iterator[NearestSide]:
+    """Prepare the nearest-first service on an embedded Valkey in a folder."""
+    server = start_valkey(folder)
+    try:
+        yield NearestSide(server, slots)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _uvicorn(app: str, environment: dict[str, str], *words: str) -> Iterator[int]:
+    """Run an app as the floor wants it run: one worker, uvloop, httptools; gives its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", app, *words, "--host", HOST, "--port", str(port)]
+    command += ["--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
+    command += ["--no-access-log", "--log-level", "warning"]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        until_listening(port)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 # -- the service -------------------------------------------------------------------------------------------------
