@@ -67,8 +67,10 @@ async def _client(plan: dict[str, Any]) -> dict[str, Any]:
     await asyncio.to_thread(sys.stdin.readline)  # the other side reads the worker's memory
     began = loop.time()
     for number in range(KEYS):
-        name = f"many-{number}"
-        await side.pool.call(side.request(name, number, BODY % name.encode()))
+        name = f"sockets-{number:06}"
+        status, body = await side.pool.call(side.request(name, number, BODY % name.encode()))
+        if status not in (201, 202):
+            raise ConnectionError(f"request: {status} {body!r}")
     while len(heard) < plan["sockets"] and loop.time() < began + HEARD_S:  # noqa: ASYNC110 - a callback fills the set
         await asyncio.sleep(0.05)
     broken = [socket.broken for socket in sockets.values() if socket.broken]
