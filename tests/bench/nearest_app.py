@@ -73,12 +73,13 @@ async def request(call: Request) -> Response:
     """Serve one request."""
     wish = json.loads(await call.body())
     state = call.app.state
-    commune = state.geography.by_code(wish["insee"])
+    given = "lat" in wish
+    commune = state.geography.nearest(wish["lat"], wish["lon"]) if given else state.geography.by_code(wish["insee"])
+    point = (wish["lat"], wish["lon"]) if given else (commune.lat, commune.lon)
     radius = wish.get("radius_km") or state.geography.territories[commune.territory].default_radius_km
     now = time()
     deadline = now + DELAY_SPAN[Delay(wish["delay"])].total_seconds()
-    place = (commune.lat, commune.lon, radius)
-    found = await claim(state.store, wish["profession"], wish["modes"], place, (now, deadline))
+    found = await claim(state.store, wish["profession"], wish["modes"], (*point, radius), (now, deadline))
     answer = {"id": wish["case_ref"], "slot": None if found is None else int(found[0])}
     await state.store.xadd("ev", {"r": wish["case_ref"], "s": answer["slot"] or -1}, maxlen=100_000, approximate=True)
     if (socket := sockets.get(wish["who"])) is not None:

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from adapters.geo import Gazetteer
 from sas_matcher.replay.daylog import DayLog, RequestCancelled, RequestCreated, SlotPublished, SlotWithdrawn
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.run import replay_day
+from sas_matcher.replay.score import ScoreError
 from sas_matcher.replay.simulate import simulate
 from sas_matcher.travel import haversine_km
 from tests.bench.nearest_app import claim, key
@@ -109,9 +111,13 @@ async def _nearest(day: DayLog, store: Any) -> dict[str, str]:
     return given
 
 
-def ours(day: DayLog, policy: str) -> dict[str, str]:
-    """Play a day through the live matcher."""
-    lines = [json.loads(line) for line in replay_day(day, policy)[0]]
+def ours(day: DayLog, policy: str) -> dict[str, str] | None:
+    """Play a day through the live matcher; None, loudly, when the scorer finds a broken rule in what it decided."""
+    try:
+        lines = [json.loads(line) for line in replay_day(day, policy)[0]]
+    except ScoreError as wrong:
+        sys.stderr.write(f"\n!!! A RULE OF « {policy} » IS BROKEN: {wrong}\n")
+        return None
     return {line["request_id"]: line["slot_id"] for line in lines if line.get("slot_id") is not None}
 
 
@@ -133,12 +139,14 @@ def table(seeds: int) -> list[str]:
         for story, territory in CASES:
             communes = geography.communes_of(territory)
             days = [simulate(story, communes, seed, territories=geography.territories) for seed in range(seeds)]
-            results = {"GEOSEARCH + Lua": asyncio.run(nearest(days))}
+            results: dict[str, Sequence[dict[str, str] | None]] = {"GEOSEARCH + Lua": asyncio.run(nearest(days))}
             results |= {f"ours, {policy}": [ours(day, policy) for day in days] for policy in OURS}
             for name, given in results.items():
-                judged = [judge(day, one) for day, one in zip(days, given, strict=True)]
+                judged = [judge(day, one) for day, one in zip(days, given, strict=True) if one is not None]
+                if not judged:
+                    continue
                 welfare = [one.welfare for one in judged]
-                cells = [f"{story} {territory}", name]
+                cells = [f"{story} {territory}, {len(judged)} days", name]
                 cells.append(f"{median(welfare):.1f} ({min(welfare):.1f} to {max(welfare):.1f})")
                 cells += [
                     f"{median(values):.1f} %" for values in ([j.served for j in judged], [j.urgent for j in judged])
