@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from playwright.async_api import Page
 
 from adapters.geo.gazetteer import Commune
@@ -305,16 +306,21 @@ async def test_whoever_runs_several_centres_works_for_one_at_a_time(browsing: Br
         assert await page.locator("#pour").count() == 0
 
 
-async def test_pages_are_accessible_by_night_on_a_phone_and_enlarged(browsing: Browsing) -> None:
+@pytest.mark.parametrize("pages", [PAGES[:4], PAGES[4:]], ids=["places", "rules"])
+async def test_pages_are_accessible_by_night_on_a_phone_and_fit_when_enlarged(
+    browsing: Browsing, pages: tuple[str, ...]
+) -> None:
     practice = await Practice.open(browsing, acceptance="tacit")
     await practice.places(4, 30, 120)
     await practice.places(1, 150, 210)
     await practice.patient(age_band="senior")
-    # 683 px: what is left of a screen of 1366 px at a zoom of 200 %
-    for scheme, viewport in (("dark", NARROW), ("light", {"width": 683, "height": 384})):
-        async with browsing.person("professional", scheme=scheme, viewport=viewport, **practice.rights) as doctor:
-            page = await doctor.open("/cabinet")
-            for path in PAGES:
-                await page.goto(browsing.service.url + path)
-                assert await violations(page) == [], path
-                assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+    async with browsing.person("professional", scheme="dark", viewport=NARROW, **practice.rights) as doctor:
+        page = await doctor.open(pages[0])
+        for path in pages:
+            await page.goto(browsing.service.url + path)
+            assert await violations(page) == [], path
+            # 683 px: what is left of a screen of 1366 px at a zoom of 200 %
+            for width in (NARROW["width"], 683):
+                await page.set_viewport_size({"width": width, "height": 640})
+                assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (path, width)
+            await page.set_viewport_size({"width": 320, "height": 640})
