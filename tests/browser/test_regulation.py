@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from adapters.geo.gazetteer import Commune
 from tests.api.running import Caller, next_spot, rpps, slot
@@ -89,6 +89,25 @@ async def test_the_line_fills_the_form_and_the_form_counts(browsing: Browsing) -
         await page.keyboard.press("Enter")
         await page.get_by_role("alert").get_by_text("orienter AMU/SMUR").first.wait_for()
         assert await violations(page) == []
+
+
+async def test_enter_does_not_wait_for_the_reading_of_the_line(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        stuck, begun = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            begun.set()
+            await stuck.wait()
+            await route.abort()
+
+        await page.route("**/regulation/lire", hold)
+        await page.keyboard.type(f"{spot.code} 4h")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.keyboard.press("Enter")
+        await page.locator(HELD).wait_for()
+        stuck.set()
 
 
 async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
