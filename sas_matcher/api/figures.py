@@ -8,11 +8,12 @@ from fastapi.responses import Response
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import FiguresQuery, OverviewQuery
-from sas_matcher.api.wire import Wire, caller, json, wire
+from sas_matcher.api.queries import FiguresQuery, OverviewQuery, TerritoryQuery
+from sas_matcher.api.wire import Wire, caller, json, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import Span
+from sas_matcher.services.study_tables import tiers_table, ways_table
 
 router = APIRouter()
 
@@ -106,6 +107,39 @@ def csv_answer(body: bytes, name: str) -> Response:
     """Answer a file for spreadsheets."""
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
     return Response(body, 200, headers, "text/csv; charset=utf-8")
+
+
+@router.get(
+    "/v1/studies",
+    tags=["pilotage"],
+    summary="Studies of recorded days",
+    responses=problems(401, 403, 422, 429, 503),
+    openapi_extra=takes(query=TerritoryQuery),
+)
+async def studies(request: Request) -> Response:
+    """Return the newest studies of a territory, and how far each is; they are asked for on the page."""
+    who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
+    services = wire(request)
+    (territory,) = steered(services, who, parse_query(TerritoryQuery, request).territory)
+    found = await services.studies.recent(territory)
+    return json({"territory": territory, "studies": [{**s._asdict(), "percent": s.percent} for s in found]})
+
+
+@router.get(
+    "/v1/studies/{study_id}",
+    tags=["pilotage"],
+    summary="What came of a study",
+    responses=problems(401, 403, 404, 422, 429, 503),
+    openapi_extra=takes(query=TerritoryQuery),
+)
+async def study(request: Request, study_id: str) -> Response:
+    """Return each way to decide beside what hindsight could have done: means of the days, and by tier."""
+    who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
+    services = wire(request)
+    (territory,) = steered(services, who, parse_query(TerritoryQuery, request).territory)
+    found, cells = await services.studies.results(uuid_of(study_id, "study_id"), territory)
+    tables = [ways_table(found, cells).document(), tiers_table(found, cells).document()]
+    return json({"study": {**found._asdict(), "percent": found.percent}, "tables": tables})
 
 
 @router.get(

@@ -133,6 +133,14 @@ class OverviewQuery(BaseModel):
     territory: Annotated[str, StringConstraints(min_length=2, max_length=3)] | None = None
 
 
+class TerritoryQuery(BaseModel):
+    """Which territory; it must be named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    territory: Annotated[str, StringConstraints(min_length=2, max_length=3)]
+
+
 class FiguresQuery(BaseModel):
     """Which figures: of a territory, from an instant (default: seven days before ``to``) to another (default: now)."""
 

@@ -2,10 +2,12 @@
 
 import csv
 import io
+from datetime import date
 from unittest.mock import patch
 
 import pytest
 
+from adapters.postgres.studies import PostgresStudies
 from sas_matcher.services.figures import TABLES
 from tests.api.conftest import Scene, settings_for
 from tests.api.running import Running, run_service
@@ -76,6 +78,21 @@ async def test_a_table_comes_for_spreadsheets(service: Running, scene: Scene) ->
 async def test_questions_are_strict(service: Running, path: str, query: dict[str, str], status: int) -> None:
     admin = await service.key("admin")
     assert (await admin.get(f"/v1/figures/{path}", **query)).status_code == status
+
+
+async def test_studies_are_their_territorys(service: Running, scene: Scene) -> None:
+    here = scene.spot.territory
+    other = "48" if here != "48" else "15"
+    book = PostgresStudies(service.stores.ledger)
+    coordinator, study_id = await service.key("cpts", territories=(here, other)), service.stores.ids.uuid()
+    await book.ask(study_id, here, [date(2026, 1, 12)], ["firm"], coordinator.key_id, service.clock.now())
+    (shown,) = (await coordinator.get("/v1/studies", territory=here)).json()["studies"]
+    assert (shown["id"], shown["state"], shown["percent"]) == (study_id, "waiting", 0)
+    found = (await coordinator.get(f"/v1/studies/{study_id}", territory=here)).json()
+    assert [table["table"] for table in found["tables"]] == ["ways", "study-tiers"]
+    problem(await coordinator.get(f"/v1/studies/{study_id}", territory=other), 404, "not_found")
+    problem(await coordinator.get("/v1/studies", territory="2A"), 403, "not_allowed")
+    assert await book.stop(study_id, here, service.clock.now())
 
 
 async def test_public_figures_are_few_and_bounded(servers: Servers) -> None:

@@ -110,6 +110,8 @@ SCOPES: Final[dict[tuple[str, str], frozenset[Scope]]] = {
     ("GET", "/v1/figures/now"): STEERING,
     ("GET", "/v1/figures/totals"): STEERING,
     ("GET", "/v1/figures/{table}"): STEERING,
+    ("GET", "/v1/studies"): STEERING,
+    ("GET", "/v1/studies/{study_id}"): STEERING,
     ("GET", "/v1/territories/{code}/settings"): EVERYONE,
     ("PATCH", "/v1/territories/{code}/settings"): frozenset({Scope.COORDINATOR, Scope.ADMIN}),
     ("GET", "/v1/territories/{code}/settings/log"): EVERYONE,
