@@ -84,10 +84,11 @@ class Person(FastHttpUser):
     def post(self, path: str, body: Json, name: str, fine: tuple[int, ...] = (200, 201)) -> tuple[int, Json]:
         """Post with a new Idempotency-Key; a status that is not fine is a failure.
 
+        A clear refusal (429 or 503 that says when to come again) is obeyed: the caller pays for it with his latency.
         While servers are being killed, a break is repeated with the same key: who has no answer does not know.
         """
         headers = {**bearer(self.key), "Idempotency-Key": str(uuid.UUID(int=self.rng.getrandbits(128)))}
-        until = time.time() + PATIENT_S
+        until, lost = time.time() + PATIENT_S, 0
         while True:
             with self.client.post(path, json=body, headers=headers, name=name, catch_response=True) as answer:
                 status = int(answer.status_code or 0)
@@ -95,13 +96,17 @@ class Person(FastHttpUser):
                     answer.success()
                     document: Json = answer.json()
                     return status, document
-                again = self.world.plan.patient and status in (0, 409, 429, 500, 502, 503, 504) and time.time() < until
-                if not again:
+                wait = clock.told_to_wait(status, answer.headers)
+                # an idle connection may close under a call: nobody knows what became of it, and it is sent once more
+                lost += status == 0
+                broken = lost == 1 or (self.world.plan.patient and status in (0, 409, 429, 500, 502, 503, 504))
+                if time.time() > until or not (broken or wait):
                     answer.failure(f"{status} {(answer.text or '')[:200]}")
                     return status, {}
                 answer.success()
+                self.world.refused += bool(wait)
                 self.world.repeated += 1
-            gevent.sleep(0.2)
+            gevent.sleep(wait or 0.2)
 
 
 class Regulator(Person):

@@ -173,6 +173,7 @@ def page(
         ("promises", counts["promised"]),
         *sorted(run["heard"].items()),
         ("trous annoncés, coupures reprises, appels répétés", f"{run['gaps']}, {run['breaks']}, {run['repeated']}"),
+        ("refus clairs (429 ou 503, avec l'heure de revenir)", run["refused"]),
         *((f"registre, « {what} »", count) for what, count in ledger.items()),
     ]
     parts.append(_table(("fait", "nombre"), rows))

@@ -78,7 +78,7 @@ class World:
         self.phase: dict[str, float] = {}
         self.asked: dict[str, str] = {}
         self.heard: Counter[str] = Counter()
-        self.answered = self.repeated = 0
+        self.answered = self.repeated = self.refused = 0
         self.booked_elsewhere: set[int] = set()
         self.mute_told = False
         self.bookings: dict[str, Callable[[Json], None]] = {}
@@ -323,6 +323,7 @@ class World:
             "events": sum(watcher.received for watcher in self.watchers),
             "heard": dict(self.heard),
             "repeated": self.repeated,
+            "refused": self.refused,
             "counts": self.audit.counts,
             "phase": self.phase,
             "requests": requests_seen,

@@ -9,6 +9,7 @@ import pytest
 
 from loadtests.__main__ import arguments
 from loadtests.audit import Audit, Place
+from loadtests.clock import told_to_wait
 from loadtests.hosts import refuse_foreign
 from loadtests.population import TOWNS, Commune, Population, read_population
 from loadtests.scenarios import SCENARIOS
@@ -225,6 +226,19 @@ def test_the_same_chance_gives_the_same_people(scenario: str) -> None:
         spans.append((start, end))
     spans.sort()
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (503, {"retry-after": "2"}, 2.0),
+        (429, {"retry-after": "0"}, 0.1),
+        (503, {}, 0.0),
+        (500, {"retry-after": "2"}, 0.0),
+    ],
+)
+def test_a_clear_refusal_says_when_to_come_again(status: int, headers: dict[str, str], seconds: float) -> None:
+    assert told_to_wait(status, headers) == seconds
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8069", "http://localhost:1", "http://[::1]:8069"])

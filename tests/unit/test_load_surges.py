@@ -75,7 +75,7 @@ def run(**changes: Any) -> dict[str, Any]:
     return {
         "scenario": "S1", "title": "lundi de grippe", "seconds": 60.0, "times": 20.0, "seed": 1, "policy": "auto",
         "territories": ["69"], "mood": 1.0, "rate": 2.0, "places": 9, "faults": [], "gaps": 0, "breaks": 0,
-        "events": 40, "heard": {"request.held": 3}, "repeated": 0,
+        "events": 40, "heard": {"request.held": 3}, "repeated": 0, "refused": 0,
         "counts": {"slots": 8, "bookings": 3, "confirmed": 2, "promised": 1}, "phase": {},
         "requests": {
             "a": {"tier": "T0", "status": "firm", "served": True},
