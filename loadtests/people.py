@@ -99,7 +99,9 @@ class Person(FastHttpUser):
                 wait = clock.told_to_wait(status, answer.headers)
                 # an idle connection may close under a call: nobody knows what became of it, and it is sent once more
                 lost += status == 0
-                broken = lost == 1 or (self.world.plan.patient and status in (0, 409, 429, 500, 502, 503, 504))
+                broken = (status == 0 and lost == 1) or (
+                    self.world.plan.patient and status in (0, 409, 429, 500, 502, 503, 504)
+                )
                 if time.time() > until or not (broken or wait):
                     answer.failure(f"{status} {(answer.text or '')[:200]}")
                     return status, {}
