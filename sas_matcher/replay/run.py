@@ -175,6 +175,8 @@ class Replay:
             radius_of=platform_radius_km,
         )
         self._slots = {event.slot.id: event.slot for event in day.slots}
+        # places may begin after the file ends: whoever is promised one is told all the same
+        self._last = max((float(event.slot.start) for event in day.slots), default=float(day.meta.end))
         self._slot_ids: dict[str, int] = {}
         self._refusals_due: list[tuple[float, str]] = []  # (instant, booking)
         self._whose: dict[str, str] = {}  # request of a booking: the practice is not told
@@ -208,7 +210,7 @@ class Replay:
         while True:
             refusal = self._refusals_due[0][0] if self._refusals_due else float("inf")
             plan = self._matcher.due()
-            if not self._clock.seconds < plan <= float(self._day.meta.end):
+            if not self._clock.seconds < plan <= self._last:
                 plan = float("inf")
             then = min(refusal, plan, self._crisis_from)
             if then >= t:

@@ -72,6 +72,19 @@ def test_a_day_of_the_study_is_replayed_lawfully(policy: str) -> None:
     assert judged.refusals > 0 and judged.welfare < hindsight(day).welfare
 
 
+@pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
+def test_a_promise_of_a_place_that_begins_after_the_file_ends_is_told(policy: str) -> None:
+    """Recorded days end at midnight, the places that they know do not."""
+    day = day_of(
+        published(at("07:00"), "tomorrow", "2026-01-13T10:00:00+01:00"),
+        created(at("20:00"), "r", "2026-01-14T20:00:00+01:00", tier="T3"),
+        end="2026-01-13T00:00:00+01:00",
+    )
+    (row,) = rows(day, policy).values()
+    assert (row["status"], row["slot_id"], row["firm_at"][:10]) == ("served", "tomorrow", "2026-01-13")
+    assert row["first_promised_at"] == at("20:00")
+
+
 def test_the_summary_is_the_scorers_with_what_the_stopwatch_says() -> None:
     day = sample_day()
     ticks = itertools.count()
