@@ -250,9 +250,9 @@ case $command in
     test)
         prepare dev
         cd "$root"
-        # three at a time: tests mostly wait for servers; a file stays together, with the service that it shares
+        # four at a time: tests mostly wait for servers; a file stays together, with the service that it shares
         # (the order of files is ours: see tests/conftest.py)
-        exec "$py" -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+        exec "$py" -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"
         ;;
     race | bench)
         prepare dev

@@ -27,13 +27,14 @@ from sas_matcher import bootstrap
 from sas_matcher.bootstrap import Stores, core, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services import agenda_feed
 from sas_matcher.services.keys import KeyWish
 from sas_matcher.supervise import listen
 from sas_matcher.travel import haversine_km
 
 ORIGIN: Final = "https://console.example"
 WAIT_S: Final = 20.0  # far above what anything here needs, even on a machine that is busy otherwise
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without this each client reads all root certificates
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without this each client reads all root certificates
 _numbers = itertools.count(1)
 
 
@@ -85,7 +86,7 @@ class Caller:
             headers={"Authorization": f"Bearer {token}"},
             timeout=15,
             trust_env=False,
-            verify=_NO_TLS,
+            verify=NO_TLS,
         )
 
     async def get(self, path: str, **query: Any) -> httpx.Response:
@@ -248,7 +249,7 @@ class Running:
     async def start_core(self) -> None:
         """Start matcher, keeper and ingest."""
         self._core = asyncio.create_task(core(self.settings, holder="tests"))
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, verify=NO_TLS) as http:
 
             async def ready() -> bool:
                 assert self._core is not None
@@ -289,6 +290,8 @@ async def run_service(settings: Settings, *, with_core: bool = True) -> AsyncIte
     async with AsyncExitStack() as stack:
         stack.enter_context(patch.object(bootstrap, "SystemClock", lambda: clock))
         # each key that is issued loads it again: 0.1 s that say nothing
+        # a calendar is read when a test says so, not some seconds later
+        stack.enter_context(patch.object(agenda_feed, "_LOOK_S", 0.2))
         stack.enter_context(patch.object(Gazetteer, "load", staticmethod(lambda: geography)))
         listening = stack.enter_context(listen("127.0.0.1", 0))
         config = production_config(settings)

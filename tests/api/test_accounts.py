@@ -17,7 +17,7 @@ from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthe
 from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
 from sas_matcher.services.keys import KeyWish
-from tests.api.running import Running
+from tests.api.running import NO_TLS, Running
 
 PASSWORD = "une phrase assez longue"
 OSNP = KeyWish(Role.OSNP, "Camille Fictive", ("*",))
@@ -32,6 +32,7 @@ def accounts(service: Running) -> Accounts:
 def browser(service: Running, token: str | None = None, **headers: str) -> httpx.AsyncClient:
     """A client that says what browsers say of a form on our own page."""
     return httpx.AsyncClient(
+        verify=NO_TLS,
         base_url=service.url,
         cookies={COOKIE: token} if token else None,
         headers={"Origin": service.url, **headers},

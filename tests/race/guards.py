@@ -699,7 +699,7 @@ GUARDS: Final = (
     Guard("idempotency key of a change", NO_IDEMPOTENCY_KEY, a_change_sent_twice),
     Guard(
         "body of a change",
-        EditPython("_once", 'known["body_hash"] != once.body_hash or ', ""),
+        EditPython("work_once", 'known["body_hash"] != once.body_hash or ', ""),
         a_key_with_another_body,
     ),
     Guard(

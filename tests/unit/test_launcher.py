@@ -144,7 +144,7 @@ def test_other_commands_keep_the_callers_directory(project: Project, tmp_path: P
 @pytest.mark.parametrize(
     ("command", "module", "first"),
     [
-        ("test", "pytest", ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]),
+        ("test", "pytest", ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]),
         ("race", "tests/race", []),
         ("bench", "tests/bench", []),
         ("load", "loadtests", []),

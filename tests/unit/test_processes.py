@@ -4,13 +4,13 @@ import asyncio
 import json
 import logging
 import signal
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import pytest
 import structlog
 
-from adapters.embedded import EmbeddedServerError
+from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from sas_matcher import supervise
 from sas_matcher.bootstrap import _vital, set_up_logging
 from sas_matcher.config import Settings
@@ -29,17 +29,19 @@ class FailingServer:
     def alive(self) -> bool:
         return self.starts > self.failures
 
-    def restart(self) -> None:
+    def restart(self) -> Self:
         self.starts += 1
         if self.starts <= self.failures:
             raise EmbeddedServerError("tué pendant son démarrage")
+        return self
 
 
-def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(supervise, "_SERVER_PAUSE_S", 0.0)
     postgres, valkey = FailingServer(2), FailingServer(0)
     service = Service(Settings())
-    servers: Any = SimpleNamespace(postgres=postgres, valkey=valkey)
+    servers: Any = EmbeddedServers(tmp_path)
+    servers.postgres, servers.valkey = postgres, valkey
     service.servers = servers
     for _ in range(3):
         service.look()
