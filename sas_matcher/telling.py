@@ -12,7 +12,7 @@ from adapters.system import SystemIds
 from sas_matcher import metrics
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.ports import Bus, Clock
-from sas_matcher.services.limits import MAINLAND
+from sas_matcher.services.members import MAINLAND
 from sas_matcher.services.notices import PATIENCE, Notices, Notifying, SocketWay, Way
 
 

@@ -17,6 +17,7 @@ from sas_matcher.api.drill import marked
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports import EVENTS_STREAM, Bus, Clock, Entry, Ledger
+from sas_matcher.services.members import member_names
 
 QUEUE: Final = 1_000  # messages a socket may lag behind: a minute at the highest rate of one regulator's events
 REPLAY: Final = 5_000  # events a resume may fetch; more is a gap
@@ -32,7 +33,7 @@ class Subscriber:
         self.caller = caller
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
         self.lost = False
-        self.audience = [f"p:{name}" for name in caller.professionals] + [f"s:{name}" for name in caller.structures]
+        self.audience = list(member_names(caller.professionals, caller.structures))
         self.audience += [f"t:{name}" for name in caller.territories]
         self.audience.append(f"k:{caller.key_id}")
         if "*" in caller.professionals:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from sas_matcher.domain.errors import ConflictError, NotFoundError
 from sas_matcher.ports import Clock, ConsentBook, Geography, ShareRule
-from sas_matcher.services.limits import MAINLAND, may_change
+from sas_matcher.services.members import check_members, may_change, member_names, zone_of
 from sas_matcher.services.overflow import clock_text, minute_of
 from sas_matcher.services.publish import Publisher
 
@@ -45,16 +45,8 @@ class Consenting:
             NotFoundError: a rule of that name is of members that this key may not speak for.
             ConflictError: the source has too many rules.
         """
-        for field in ("professionals", "structures"):
-            for number, member in enumerate(wish[field]):
-                if not (publisher.may_publish(member, None) or publisher.may_publish(None, member)):
-                    raise InvalidInputError.of(f"{field}.{number}", "cette clé ne publie pas pour ce membre")
-        zone = MAINLAND
-        if wish["territory"] is not None:
-            territory = self._geography.territories.get(wish["territory"])
-            if territory is None:
-                raise InvalidInputError.of("territory", f"{wish['territory']} n'est pas un département")
-            zone = territory.timezone
+        check_members(publisher, wish)
+        zone = zone_of(self._geography, wish["territory"])
         known = await self._known(publisher)
         if name in known and not may_change(publisher, known[name]):
             raise NotFoundError("Ce nom est celui d'une règle d'autres membres de la même source.")
@@ -72,7 +64,7 @@ class Consenting:
             professions=None if wish["professions"] is None else tuple(sorted(set(wish["professions"]))),
             channels=tuple(sorted(set(wish["channels"]))),
             own_first_min=wish["own_first_min"],
-            members=(*(f"p:{rpps}" for rpps in wish["professionals"]), *(f"s:{code}" for code in wish["structures"])),
+            members=member_names(wish["professionals"], wish["structures"]),
         )
         return _shown(orjson.loads(await self._book.put_rule(self._clock.now(), rule)))
 

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from sas_matcher.domain.errors import ConflictError, NotFoundError
 from sas_matcher.ports import Clock, Geography, Ledger, PracticeLimit
+from sas_matcher.services.members import check_members, may_change, member_names, zone_of
 from sas_matcher.services.publish import Publisher
 
 MOST_LIMITS: Final = 200  # of one source: a manager of many centres; more is a program gone wrong
-MAINLAND: Final = "Europe/Paris"
 
 
 class Limiting:
@@ -37,17 +37,8 @@ class Limiting:
             NotFoundError: a limit of that name is of members that this key may not speak for.
             ConflictError: the source has too many limits.
         """
-        for field in ("professionals", "structures"):
-            for number, member in enumerate(wish[field]):
-                mine = publisher.may_publish(member, None) or publisher.may_publish(None, member)
-                if not mine:
-                    raise InvalidInputError.of(f"{field}.{number}", "cette clé ne publie pas pour ce membre")
-        zone = MAINLAND
-        if wish["territory"] is not None:
-            territory = self._geography.territories.get(wish["territory"])
-            if territory is None:
-                raise InvalidInputError.of("territory", f"{wish['territory']} n'est pas un département")
-            zone = territory.timezone
+        check_members(publisher, wish)
+        zone = zone_of(self._geography, wish["territory"])
         known = await self._known(publisher)
         if name in known and not may_change(publisher, known[name]):
             raise NotFoundError("Ce nom est celui d'une limite d'autres membres de la même source.")
@@ -63,7 +54,7 @@ class Limiting:
             zone=zone,
             # who may speak for anybody may not close the places that others publish for them
             own_only="*" in publisher.professionals,
-            members=(*(f"p:{rpps}" for rpps in wish["professionals"]), *(f"s:{code}" for code in wish["structures"])),
+            members=member_names(wish["professionals"], wish["structures"]),
         )
         return await self._ledger.put_limit(self._clock.now(), limit)
 
@@ -96,11 +87,3 @@ class Limiting:
     async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
         found = map(orjson.loads, await self._ledger.limits_of_source(self._clock.now(), publisher.source))
         return {limit["name"]: limit for limit in found}
-
-
-def may_change(publisher: Publisher, limit: Mapping[str, Any]) -> bool:
-    """Tell whether all members of a limit are the publisher's."""
-    return "*" in publisher.professionals or (
-        publisher.professionals.issuperset(limit["professionals"])
-        and publisher.structures.issuperset(limit["structures"])
-    )

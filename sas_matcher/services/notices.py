@@ -13,6 +13,7 @@ import orjson
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
 from sas_matcher.domain.notices import Told, in_words
 from sas_matcher.ports import Announcement, Bus, Clock, Delivery, Ids, Notice, Subscription
+from sas_matcher.services.members import check_members, may_change, member_names
 from sas_matcher.services.publish import Publisher
 from sas_matcher.services.sending import Queue, Sender, Watch
 
@@ -158,17 +159,14 @@ class Notices:
         return {**orjson.loads(document), **({"secret": _shown(secret)} if fresh else {})}
 
     def _members(self, publisher: Publisher, wish: Mapping[str, Any]) -> list[str]:
-        for field in ("professionals", "structures"):
-            for number, member in enumerate(wish[field]):
-                if not (publisher.may_publish(member, None) or publisher.may_publish(None, member)):
-                    raise InvalidInputError.of(f"{field}.{number}", "cette clé ne publie pas pour ce membre")
+        check_members(publisher, wish)
         professionals, structures = wish["professionals"], wish["structures"]
         if not professionals and not structures:
             # all that the key speaks for
             if "*" in publisher.professionals:
                 return [f"src:{publisher.source}"]
             professionals, structures = sorted(publisher.professionals), sorted(publisher.structures)
-        return [*(f"p:{rpps}" for rpps in professionals), *(f"s:{finess}" for finess in structures)]
+        return list(member_names(professionals, structures))
 
     def _check_address(self, wish: Mapping[str, Any]) -> None:
         if wish["way"] == "email" and not self._mail:
@@ -271,11 +269,8 @@ class Notices:
 
 def _mine(publisher: Publisher, subscription: Mapping[str, Any]) -> bool:
     """Tell whether all that a subscription is about is the publisher's."""
-    return "*" in publisher.professionals or (
-        not subscription["everybody"]
-        and publisher.professionals.issuperset(subscription["professionals"])
-        and publisher.structures.issuperset(subscription["structures"])
-    )
+    of_everybody = subscription["everybody"] and "*" not in publisher.professionals
+    return not of_everybody and may_change(publisher, subscription)
 
 
 def _shown(secret: str) -> str:

@@ -743,7 +743,7 @@ GUARDS: Final = (
     ),
     Guard(
         "withdrawn slot, claimed",
-        Edit("take_seats", "and s.status = 'open' and s.starts > p_now", "and s.starts > p_now"),
+        Edit("take_seats", "on s.status = 'open' and s.starts > p_now", "on s.starts > p_now"),
         claim_of_a_withdrawn_slot,
     ),
     Guard(

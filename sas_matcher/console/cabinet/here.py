@@ -19,6 +19,7 @@ from sas_matcher.console.visit import Visit
 from sas_matcher.domain.agenda import SHOWN
 from sas_matcher.domain.errors import NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
+from sas_matcher.services.members import member_names
 from sas_matcher.services.publish import Publisher
 
 # a gestionnaire is bound to structures like a practice; the other coordinators are to none
@@ -77,7 +78,7 @@ class Here:
     def named(self, professionals: Sequence[str], structures: Sequence[str]) -> str:
         """Return the names of some members, as pages say them."""
         names = dict(self.known)
-        codes = [f"p:{code}" for code in professionals] + [f"s:{code}" for code in structures]
+        codes = member_names(professionals, structures)
         return ", ".join(names.get(code) or _bare(code) for code in codes)
 
     @property
@@ -116,7 +117,7 @@ async def here_of(visit: Visit) -> Here:
         NotFoundError: it may not speak for who is named.
     """
     publisher = visit.caller.publisher
-    codes = {f"p:{code}" for code in publisher.professionals} | {f"s:{code}" for code in publisher.structures}
+    codes = set(member_names(publisher.professionals, publisher.structures))
     if not codes:
         raise NotAllowedError("Ce compte n'est rattaché à aucune structure ni à aucun professionnel.")
     chosen = visit.request.query_params.get("pour", "")

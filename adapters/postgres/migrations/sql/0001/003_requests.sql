@@ -188,7 +188,9 @@ begin
         from claim c join request r on r.id = c.request_id
             and case when c.kind in ('hold', 'promise') and r.status = 'waiting' then true
                      else c.kind in ('promise', 'tell') and r.id = any(p_movers) end
-        join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+        -- by its key: without statistics the planner would read all places of the profession
+        join lateral (select k.* from slot k where k.id = c.slot_id offset 0) s
+            on s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
             and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
             and not r.excluded && array['s' || s.id, 'p' || s.professional]
             and coalesce(s.for_request = r.id, true) and s.handed_back is null

@@ -1,7 +1,5 @@
 -- The national platform over FHIR: what it may read, the regulators it names (INT_R02), what it is told (INT_R03).
 
--- Free times of a practitioner: ``slot_of_professional`` has the individual ones, this the few that take several patients.
-create index slot_plage_of_professional on slot (professional, starts) where status = 'open' and capacity > 1;
 -- Of a place known by its id only (a row of a subquery is no row of the table to the function).
 create function seats_left(p_slot bigint) returns int language sql stable as $$
     select place_left(s) from slot s where s.id = p_slot
