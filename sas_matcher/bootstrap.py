@@ -46,7 +46,7 @@ from sas_matcher.linking import fhir_services, national_sender
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.doubts import doubt_min
 from sas_matcher.matching.terms import UNITS_PER_MIN
-from sas_matcher.ports import KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.replay.history import RecordedDays
 from sas_matcher.replay.recorder import Recorder, open_folder
 from sas_matcher.services.accounts import Accounts

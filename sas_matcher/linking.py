@@ -18,7 +18,7 @@ from sas_matcher import metrics
 from sas_matcher.api.auth import Gate
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.ports import Clock, Ids
+from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.national import Sending
 
 if TYPE_CHECKING:

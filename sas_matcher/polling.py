@@ -18,7 +18,7 @@ from adapters.redis.editors import RedisEditors
 from sas_matcher import metrics
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.linking import directory_of
-from sas_matcher.ports import Clock
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.aggregate import Polling
 from sas_matcher.services.editors import SOURCE_PREFIX, Editors, Named
 from sas_matcher.services.publish import Publishing

@@ -11,7 +11,8 @@ from adapters.postgres.notices import PostgresNotices
 from adapters.system import SystemIds
 from sas_matcher import metrics
 from sas_matcher.config import ConfigError, Settings
-from sas_matcher.ports import Bus, Clock
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.members import MAINLAND
 from sas_matcher.services.notices import PATIENCE, Notices, Notifying, SocketWay, Way
 

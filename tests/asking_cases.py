@@ -7,7 +7,8 @@ from typing import Any
 from adapters.memory import MemoryLedger
 from adapters.memory.asking import MemoryAsking
 from adapters.postgres.asking import PostgresAsking
-from sas_matcher.ports import Advance, AskingBook, Idempotency, Outcome
+from sas_matcher.ports.asking import Advance, AskingBook
+from sas_matcher.ports.ledger import Idempotency, Outcome
 from tests.ledger_cases import KEY, NOW, SOURCE, TERRITORY, Desk, minutes, new_id
 
 HOLD = timedelta(minutes=30)

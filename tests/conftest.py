@@ -26,7 +26,7 @@ from adapters.embedded import start_postgres, start_valkey
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.migrate import migrate
 from adapters.redis import RedisBus
-from sas_matcher.ports import Announcement
+from sas_matcher.ports.ledger import Announcement
 from tests.ledger_cases import Desk
 
 _NUMBERS = itertools.count()

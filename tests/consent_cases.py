@@ -24,7 +24,8 @@ from adapters.postgres.consent import PostgresConsent
 from adapters.postgres.fhir import PostgresFhir
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import ConsentBook, Idempotency, PracticeLimit, SettingChange, ShareRule
+from sas_matcher.ports.ledger import Idempotency, PracticeLimit, SettingChange
+from sas_matcher.ports.practice import ConsentBook, ShareRule
 from sas_matcher.replay.run import Inbox, VirtualClock
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.match import Matcher

@@ -15,7 +15,7 @@ from adapters.memory.questions import AskingTables
 from adapters.memory.tables import Tables
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Announcement, Claim, Idempotency, KeyRecord, Outcome
+from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, KeyRecord, Outcome
 
 NOW: Final = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 KEY: Final = "regul69"

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from sas_matcher.ports import PersonRecord, StructureRecord
+from sas_matcher.ports.world import PersonRecord, StructureRecord
 
 _Finess = Annotated[str, Field(pattern=r"^\d[0-9AB]\d{7}$")]
 _Text = Annotated[str, Field(min_length=1, max_length=160)]

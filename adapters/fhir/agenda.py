@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from adapters.fhir.identifiers import Kind, NationalId
 from adapters.fhir.searchsets import Cpts, Place, Site, agenda_of
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, Profession
-from sas_matcher.ports import Clock, Directory, Geography
+from sas_matcher.ports.world import Clock, Directory, Geography
 from sas_matcher.services.publish import HORIZON
 
 Window = tuple[datetime, datetime]

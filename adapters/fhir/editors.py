@@ -35,7 +35,7 @@ from adapters.fhir.placing import Placing
 from adapters.fhir.platform import Certificate, tls_context
 from adapters.fhir.reading import Asked, Offered, Searchset, read_searchset
 from adapters.fhir.resources import UnreadableError
-from sas_matcher.ports import EditorAnswer, EditorBatch, EditorFailedError
+from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
 
 TIMEOUT_S: Final = 7.0  # the guide: later answers are discarded
 KEPT_S: Final = 2.0  # servers close idle connections after five seconds and more

@@ -15,7 +15,8 @@ from adapters.fhir.asking import Flow, booking_page
 from adapters.fhir.identifiers import Kind
 from adapters.fhir.reading import Offered, Searchset
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SPECIALTIES, Profession
-from sas_matcher.ports import CommuneRecord, Directory, EditorAnswer, Geography
+from sas_matcher.ports.editors import EditorAnswer
+from sas_matcher.ports.world import CommuneRecord, Directory, Geography
 
 _NARROWEST: Final = ("snp", "cpts", "pro", "public")  # a slot has one visibility here; regulators see all four
 _PROFESSION_OF: Final = {label.casefold(): code for code, label in PROFESSION_LABELS.items()}

@@ -11,7 +11,7 @@ import httpx
 from adapters.fhir import names
 from adapters.fhir.appointments import Operator, Told, appointment
 from adapters.fhir.outcomes import read_outcome
-from sas_matcher.ports import Delivery, Message
+from sas_matcher.ports.sending import Delivery, Message
 
 TIMEOUT_S: Final = 10.0  # well under the sender's lease
 # the address, the certificate or the moment is wrong, not the message: it is sent again

@@ -27,7 +27,7 @@ from adapters.fhir.searches import self_url, slot_search, sos_search
 from adapters.fhir.searchsets import Frame, cpts_bundle, practitioners_bundle, resource_of, sos_bundle
 from sas_matcher import __version__
 from sas_matcher.domain.errors import NotAllowedError, NotFoundError, SasError
-from sas_matcher.ports import Clock, Ids
+from sas_matcher.ports.world import Clock, Ids
 
 Answer = Callable[[Request], Awaitable[Response]]
 _RPPS: Final = re.compile(r"\d{11}", re.ASCII)

@@ -8,7 +8,8 @@ import orjson
 
 from adapters.memory import questions as twin
 from adapters.memory.ledger import MemoryLedger
-from sas_matcher.ports import Advance, Due, Idempotency, Outcome, QuestionRecord
+from sas_matcher.ports.asking import Advance, Due, QuestionRecord
+from sas_matcher.ports.ledger import Idempotency, Outcome
 
 
 class MemoryAsking:

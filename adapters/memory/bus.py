@@ -10,17 +10,17 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.ports import (
+from sas_matcher.ports.bus import (
     BATCHES_STREAM,
     EVENTS_STREAM,
     LIMIT_NEWS,
     PLACES_STREAM,
     REQUESTS_STREAM,
-    Announcement,
-    Clock,
     Entry,
     entry_order,
 )
+from sas_matcher.ports.ledger import Announcement
+from sas_matcher.ports.world import Clock
 
 # Lengths after which old entries go, as those of ``adapters.redis.bus``; a hundred at a time.
 LENGTHS: Final = {PLACES_STREAM: 2_000, REQUESTS_STREAM: 10_000, EVENTS_STREAM: 20_000, BATCHES_STREAM: 2_000}

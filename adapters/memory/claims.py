@@ -9,7 +9,7 @@ from adapters.memory.requests import due_under_limits, lapse_holds, leaves
 from adapters.memory.rows import Booking, Request, Slot, booked_elsewhere, earliest
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Claim
+from sas_matcher.ports.ledger import Claim
 
 _PLAIN: Final = frozenset({ClaimKind.HOLD, ClaimKind.NONE})
 _STATES: Final = {ClaimKind.HOLD: "held", ClaimKind.PROMISE: "promised", ClaimKind.TELL: "firm"}

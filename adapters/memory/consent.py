@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from adapters.memory.rows import Slot
-from sas_matcher.ports import Exposure, ShareRule
+from sas_matcher.ports.practice import Exposure, ShareRule
 
 if TYPE_CHECKING:
     from adapters.memory.ledger import MemoryLedger

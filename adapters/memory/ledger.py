@@ -22,10 +22,9 @@ from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError
-from sas_matcher.ports import (
+from sas_matcher.ports.ledger import (
     Announcement,
     Claim,
-    Clock,
     Idempotency,
     KeyRecord,
     Outcome,
@@ -33,6 +32,7 @@ from sas_matcher.ports import (
     Publisher,
     SettingChange,
 )
+from sas_matcher.ports.world import Clock
 
 _LOAD_PAGE: Final = 5_000
 _SHOWN: Final = timedelta(days=7)  # of the coming periods of a limit

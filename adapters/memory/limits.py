@@ -10,7 +10,7 @@ import orjson
 
 from adapters.memory.rows import Booking, Request, Slot
 from sas_matcher.domain.limits import Counts, Period, is_child, period_end, period_start
-from sas_matcher.ports import PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ from adapters.memory.rows import Request, Slot
 from adapters.memory.slots import upsert_slots, withdraw_slots
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Advance, Claim
+from sas_matcher.ports.asking import Advance
+from sas_matcher.ports.ledger import Claim
 from sas_matcher.travel import haversine_km
 
 _BOX: Final = (1.36, 2.2)  # degrees: as far as a step may reach

@@ -10,7 +10,7 @@ from typing import Any
 from adapters.memory.rows import REQUEST_COLUMNS, Booking, Request, Slot, booked_elsewhere, taken_in
 from adapters.memory.tables import Tables
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 
 Answer = tuple[str, str | None]
 

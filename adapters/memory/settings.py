@@ -20,7 +20,7 @@ from sas_matcher.domain.policy import (
     MOST_TELE_BONUS_MIN,
     needs_leave,
 )
-from sas_matcher.ports import SettingChange
+from sas_matcher.ports.ledger import SettingChange
 
 
 def change_setting(tables: Tables, now: datetime, key_id: str, change: SettingChange) -> Answer:

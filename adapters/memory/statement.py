@@ -2,7 +2,7 @@
 
 from adapters.memory.ledger import MemoryLedger
 from adapters.memory.rows import Request, Slot
-from sas_matcher.ports import Act, Offered, Owners, Window
+from sas_matcher.ports.practice import Act, Offered, Owners, Window
 
 _SEEN = ("firm", "fulfilled", "noshow")
 

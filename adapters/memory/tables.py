@@ -16,7 +16,7 @@ from adapters.memory.consent import ShareTable
 from adapters.memory.limits import LimitTable, Over
 from adapters.memory.rows import Booking, Request, Slot
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.ports import Announcement
+from sas_matcher.ports.ledger import Announcement
 
 PAGE: Final = 200  # places a message (``announce_places``)
 _TO_DECIDE: Final = frozenset({"waiting", "promised"})  # what is the matcher's

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from sas_matcher.domain.notices import Told
-from sas_matcher.ports import Delivery, Notice
+from sas_matcher.ports.sending import Delivery, Notice
 
 TIMEOUT_S: Final = 8.0  # of each of the half dozen steps: all of them end within a sender's lease
 _AWAY: Final = "le serveur de courriel ne répond pas"

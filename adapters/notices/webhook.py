@@ -10,7 +10,7 @@ import orjson
 
 from adapters.outside import Outside, OutsideError
 from sas_matcher.domain.notices import Told
-from sas_matcher.ports import Delivery, Notice
+from sas_matcher.ports.sending import Delivery, Notice
 
 WHOLE_S: Final = 15.0  # as Standard Webhooks advises: who takes a message answers first and works then
 MOST_BYTES: Final = 4096  # of an answer, which nobody reads

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.services.accounts import Account, Session
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("accounts.sql").read_text(encoding="utf-8"))

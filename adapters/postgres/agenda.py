@@ -9,7 +9,8 @@ import orjson
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import AgendaRecord, TakenPlage
+from sas_matcher.ports.ledger import TakenPlage
+from sas_matcher.ports.practice import AgendaRecord
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("agenda.sql").read_text(encoding="utf-8"))
 

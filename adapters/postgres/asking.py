@@ -9,7 +9,8 @@ import orjson
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Advance, Due, Idempotency, Outcome, QuestionRecord
+from sas_matcher.ports.asking import Advance, Due, QuestionRecord
+from sas_matcher.ports.ledger import Idempotency, Outcome
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("asking.sql").read_text(encoding="utf-8"))
 

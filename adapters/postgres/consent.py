@@ -7,7 +7,7 @@ import orjson
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import QUERIES
-from sas_matcher.ports import Exposure, ShareRule
+from sas_matcher.ports.practice import Exposure, ShareRule
 
 
 class PostgresConsent:

@@ -9,7 +9,7 @@ import orjson
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import EditorFigures
+from sas_matcher.ports.editors import EditorFigures
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("editors.sql").read_text(encoding="utf-8"))
 PHANTOM_KEPT: Final = timedelta(minutes=30)  # G: then the editor may have it free again (somebody cancelled)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Screen, Span
+from sas_matcher.ports.steering import Screen, Span
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("figures.sql").read_text(encoding="utf-8"))
 

@@ -11,7 +11,7 @@ import orjson
 
 from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
-from sas_matcher.ports import (
+from sas_matcher.ports.ledger import (
     Announcement,
     Claim,
     Idempotency,

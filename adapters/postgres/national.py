@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Delivery, Message, MessageState, Queued
+from sas_matcher.ports.sending import Delivery, Message, MessageState, Queued
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("national.sql").read_text(encoding="utf-8"))
 

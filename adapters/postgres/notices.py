@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Delivery, MessageState, Notice, Subscription
+from sas_matcher.ports.sending import Delivery, MessageState, Notice, Subscription
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("notices.sql").read_text(encoding="utf-8"))
 _REMINDED: Final = 200  # reminders, and subscriptions looked at, in one transaction

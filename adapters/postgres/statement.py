@@ -5,7 +5,7 @@ from typing import Final
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
-from sas_matcher.ports import Act, Offered, Owners, Window
+from sas_matcher.ports.practice import Act, Offered, Owners, Window
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("statement.sql").read_text(encoding="utf-8"))
 

@@ -19,7 +19,8 @@ from redis.backoff import NoBackoff
 
 from adapters.redis import keys
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import LIMIT_NEWS, Announcement, Entry, entry_order
+from sas_matcher.ports.bus import LIMIT_NEWS, Entry, entry_order
+from sas_matcher.ports.ledger import Announcement
 
 _SCRIPT: Final = files("adapters.redis").joinpath("apply_places.lua").read_text(encoding="utf-8")
 _BEGIN_EPOCH: Final = files("adapters.redis").joinpath("begin_epoch.lua").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import orjson
 
 from adapters.redis import keys
 from adapters.redis.bus import RedisBus, answering
-from sas_matcher.ports import EditorState
+from sas_matcher.ports.editors import EditorState
 
 _CIRCUIT: Final = files("adapters.redis").joinpath("editor_circuit.lua").read_text(encoding="utf-8")
 FAILURES: Final = 3  # one lost packet is not an outage, three calls of 7 s are

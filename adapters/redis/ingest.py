@@ -7,7 +7,7 @@ from redis import exceptions
 
 from adapters.redis import keys
 from adapters.redis.bus import RedisBus, answering, read_entries, stream_pairs
-from sas_matcher.ports import Entry
+from sas_matcher.ports.bus import Entry
 
 GROUP: Final = "sas"
 CONSUMER: Final = "ingest"

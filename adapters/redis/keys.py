@@ -8,7 +8,7 @@ from one offset.
 
 from typing import Final
 
-from sas_matcher.ports import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
+from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
 
 EPOCH: Final = "sas:{all}:epoch"
 # The server process (run id) that the epoch began on.

@@ -10,7 +10,8 @@ from typing import Final, Protocol
 
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, TooManyError
 from sas_matcher.domain.vocabulary import SCOPE_LABELS, SCOPE_OF_ROLE, Role, Scope
-from sas_matcher.ports import Clock, KeyRecord, Ledger
+from sas_matcher.ports.ledger import KeyRecord, Ledger
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.publish import Publisher
 
 _TOKEN = re.compile(r"sas_([a-z0-9]{8,16})_([A-Za-z0-9_-]{43})")

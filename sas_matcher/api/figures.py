@@ -12,7 +12,7 @@ from sas_matcher.api.queries import FiguresQuery, OverviewQuery, TerritoryQuery
 from sas_matcher.api.wire import Wire, caller, json, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.ports import Span
+from sas_matcher.ports.steering import Span
 from sas_matcher.services.study_tables import tiers_table, ways_table
 
 router = APIRouter()

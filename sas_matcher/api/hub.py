@@ -16,7 +16,9 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.drill import marked
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.ports import EVENTS_STREAM, Bus, Clock, Entry, Ledger
+from sas_matcher.ports.bus import EVENTS_STREAM, Bus, Entry
+from sas_matcher.ports.ledger import Ledger
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.members import member_names
 
 QUEUE: Final = 1_000  # messages a socket may lag behind: a minute at the highest rate of one regulator's events

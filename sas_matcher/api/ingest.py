@@ -20,7 +20,9 @@ from sas_matcher.api.schemas import ChangeIn
 from sas_matcher.domain.errors import SasError, TooLargeError, UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.metrics import INGESTED
-from sas_matcher.ports import Clock, Entry, KeyRecord, Ledger
+from sas_matcher.ports.bus import Entry
+from sas_matcher.ports.ledger import KeyRecord, Ledger
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.publish import Publisher, Publishing
 
 LONGEST: Final = 32 * 1024  # bytes of one change: a slot is about 600

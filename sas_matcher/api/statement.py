@@ -14,7 +14,7 @@ from sas_matcher.api.schemas import Instant, wrong
 from sas_matcher.api.wire import caller, json, wire
 from sas_matcher.domain.errors import NotAllowedError
 from sas_matcher.domain.vocabulary import Role, Scope
-from sas_matcher.ports import Owners
+from sas_matcher.ports.practice import Owners
 from sas_matcher.services.statement import ACT_COLUMNS, WEEK_COLUMNS, as_csv
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])

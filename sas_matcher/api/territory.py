@@ -14,7 +14,7 @@ from sas_matcher.api.schemas import SettingIn
 from sas_matcher.api.wire import caller, json, once, wire
 from sas_matcher.domain.errors import NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
-from sas_matcher.ports import SettingChange
+from sas_matcher.ports.ledger import SettingChange
 
 router = APIRouter()
 

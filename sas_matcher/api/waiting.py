@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from sas_matcher.api.wire import Wire
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 
 WAIT_S: Final = 2.0
 """Then the decision is pushed."""

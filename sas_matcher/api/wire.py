@@ -16,7 +16,9 @@ from sas_matcher.api.hub import Hub
 from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Role, Scope
-from sas_matcher.ports import Bus, Clock, Geography, Idempotency, Ledger
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.ledger import Idempotency, Ledger
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda import Agendas
 from sas_matcher.services.bookings import Bookings

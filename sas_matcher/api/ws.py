@@ -18,7 +18,8 @@ from sas_matcher.api.hub import Hub, Subscriber
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import Hello, Resume
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, UnavailableError
-from sas_matcher.ports import Clock, entry_order
+from sas_matcher.ports.bus import entry_order
+from sas_matcher.ports.world import Clock
 
 HELLO_S: Final = 5.0
 HEARTBEAT_S: Final = 20.0

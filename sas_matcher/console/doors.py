@@ -13,7 +13,7 @@ from sas_matcher.api.auth import Rate
 from sas_matcher.console.site import Pages
 from sas_matcher.console.visit import COOKIE, SECURE_COOKIE, Visit, csrf_of
 from sas_matcher.domain.errors import SasError
-from sas_matcher.ports import Clock
+from sas_matcher.ports.world import Clock
 
 _TRIES_A_MINUTE: Final = 12  # of one address; a person who forgot a password types slower
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from sas_matcher.console.wanted import labelled
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
 from sas_matcher.domain.vocabulary import SPECIALTIES, Delay, Priority, Profession
-from sas_matcher.ports import Geography
+from sas_matcher.ports.world import Geography
 
 LIFE_S: Final = 900
 """So long an opening waits for its regulator to sign in."""

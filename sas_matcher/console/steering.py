@@ -13,7 +13,8 @@ from sas_matcher.api.figures import steered, structures_of
 from sas_matcher.console.visit import Visit
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.ports import Span, TerritoryRecord
+from sas_matcher.ports.steering import Span
+from sas_matcher.ports.world import TerritoryRecord
 
 WHO: Final = (Scope.COORDINATOR, Scope.ADMIN)
 PERIODS: Final[dict[int, str]] = {1: "24 heures", 7: "7 jours", 30: "30 jours", 91: "3 mois"}

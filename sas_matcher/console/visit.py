@@ -17,7 +17,7 @@ from sas_matcher.api.auth import Caller, caller_of
 from sas_matcher.api.wire import Wire
 from sas_matcher.console import words
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.services.accounts import Account
 
 if TYPE_CHECKING:

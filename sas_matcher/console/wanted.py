@@ -13,7 +13,7 @@ from sas_matcher.console.phrase import find_place, read_phrase
 from sas_matcher.console.visit import Form
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import SPECIALTIES, Mode, Profession
-from sas_matcher.ports import CommuneRecord, Geography
+from sas_matcher.ports.world import CommuneRecord, Geography
 
 FIELDS: Final = (
     "phrase",

@@ -19,7 +19,7 @@ from sas_matcher.console.demo_pages import demo_pages
 from sas_matcher.console.doors import Door, door_pages
 from sas_matcher.console.live import live_route
 from sas_matcher.console.site import Site
-from sas_matcher.ports import Clock
+from sas_matcher.ports.world import Clock
 
 
 def console_routes(

@@ -17,7 +17,7 @@ from adapters.memory import MemoryLedger
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.policy import DEFAULT_SETTING, LIVE_POLICIES, WEIGHED
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.ports import Announcement, Claim, SettingChange
+from sas_matcher.ports.ledger import Announcement, Claim, SettingChange
 from sas_matcher.replay.batches import Batch, Mark, Seats, base_name, slot_number
 from sas_matcher.replay.daylog import DayLog, Event, RequestCreated, SlotCapacity, SlotPublished, SlotWithdrawn
 from sas_matcher.replay.history import LEARNED

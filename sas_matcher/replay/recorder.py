@@ -27,17 +27,9 @@ from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Tier, tier_of
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import (
-    BATCHES_STREAM,
-    EVENTS_STREAM,
-    PLACES_STREAM,
-    REQUESTS_STREAM,
-    Bus,
-    Clock,
-    Entry,
-    Ledger,
-    entry_order,
-)
+from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
+from sas_matcher.ports.ledger import Ledger
+from sas_matcher.ports.world import Clock
 from sas_matcher.replay.batches import read_batches
 from sas_matcher.replay.daylog import Instant, Meta, TierTerms, read_day
 from sas_matcher.replay.recording import Recording

@@ -27,7 +27,7 @@ from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.ports import Announcement, Idempotency, KeyRecord, Publisher, SettingChange
+from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, Publisher, SettingChange
 from sas_matcher.replay.daylog import (
     DayLog,
     Event,

@@ -18,7 +18,8 @@ from sas_matcher.domain.errors import (
     NotFoundError,
     TooManyError,
 )
-from sas_matcher.ports import Clock, KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.keys import KeyWish, new_key
 from sas_matcher.services.passwords import LONGEST as LONGEST_PASSWORD
 from sas_matcher.services.passwords import SALT_BYTES, SHORTEST, hash_password, is_password

@@ -11,7 +11,8 @@ import orjson
 
 from sas_matcher.domain.agenda import QUICK, SHOWN, Import, Piece
 from sas_matcher.domain.errors import ConflictError, IdempotencyError, InvalidInputError, NotFoundError
-from sas_matcher.ports import AgendaRecord, Clock
+from sas_matcher.ports.practice import AgendaRecord
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
 from sas_matcher.services.agenda_week import (
     MOST_QUICK,

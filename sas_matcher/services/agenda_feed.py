@@ -14,7 +14,8 @@ import structlog
 
 from sas_matcher.domain.agenda import FEED_DAYS, FeedError, Import
 from sas_matcher.domain.errors import SasError, UnavailableError
-from sas_matcher.ports import AgendaRecord, Clock
+from sas_matcher.ports.practice import AgendaRecord
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.agenda import FEED, Agendas
 from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
 from sas_matcher.services.publish import Publisher

@@ -14,7 +14,9 @@ import structlog
 
 from sas_matcher.domain.agenda import SHOWN, Piece
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
-from sas_matcher.ports import AgendaRecord, Clock, Geography, TakenPlage
+from sas_matcher.ports.ledger import TakenPlage
+from sas_matcher.ports.practice import AgendaRecord
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.recurrence import closed
 from sas_matcher.services.agenda_week import (
     all_closures,

@@ -21,7 +21,7 @@ from sas_matcher.domain.agenda import (
     one_day,
 )
 from sas_matcher.domain.errors import ConflictError, InvalidInputError
-from sas_matcher.ports import TakenPlage
+from sas_matcher.ports.ledger import TakenPlage
 from sas_matcher.recurrence import expand
 from sas_matcher.services.publish import OF_AGENDAS
 

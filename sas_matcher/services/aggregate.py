@@ -18,15 +18,9 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
-from sas_matcher.ports import (
-    REQUESTS_STREAM,
-    Bus,
-    Clock,
-    EditorAnswer,
-    EditorBatch,
-    EditorFailedError,
-    Geography,
-)
+from sas_matcher.ports.bus import REQUESTS_STREAM, Bus
+from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.editors import SOURCE_PREFIX, TOO_OLD, Board, EditorStore, mute_s
 from sas_matcher.services.publish import Publisher, Publishing
 from sas_matcher.services.rhythm import interval_s

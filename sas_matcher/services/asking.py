@@ -14,7 +14,8 @@ import structlog
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.matching.asking import Move, Person, Step, next_move
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Advance, AskingBook, Clock, Due, Ids
+from sas_matcher.ports.asking import Advance, AskingBook, Due
+from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.match import open_request
 
 _log = structlog.get_logger(__name__)

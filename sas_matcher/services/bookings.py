@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
-from sas_matcher.ports import Clock, Idempotency, Ledger
+from sas_matcher.ports.ledger import Idempotency, Ledger
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.publish import Publisher
 from sas_matcher.services.regulate import accepted
 

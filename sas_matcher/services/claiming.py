@@ -20,7 +20,8 @@ from sas_matcher.matching.explain import (
 )
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.territory import Decision
-from sas_matcher.ports import Claim, Ids
+from sas_matcher.ports.ledger import Claim
+from sas_matcher.ports.world import Ids
 from sas_matcher.services.rules import Rules
 
 

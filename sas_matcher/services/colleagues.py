@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.ports import KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.services.accounts import Account, Accounts
 from sas_matcher.services.keys import KeyWish
 

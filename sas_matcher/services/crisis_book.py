@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from sas_matcher.domain.alert import Figures
-from sas_matcher.ports import Idempotency, Outcome
+from sas_matcher.ports.ledger import Idempotency, Outcome
 
 
 class Declaration(NamedTuple):

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sas_matcher.domain.crisis import Level
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.ports import Clock, Geography
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.crisis import scopes_over
 from sas_matcher.services.crisis_book import CrisisBook
 

@@ -15,7 +15,7 @@ from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.engine import Pick, decide
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.peers import OFFICIAL, PEERS, Search, choose
-from sas_matcher.ports import Clock
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.rules import Rules
 from solver import Plan, Problem, solve
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Clock, EditorFigures, EditorState
+from sas_matcher.ports.editors import EditorFigures, EditorState
+from sas_matcher.ports.world import Clock
 
 SOURCE_PREFIX: Final = "fhir:"
 TOO_OLD: Final = timedelta(minutes=10)  # G: then a third of the places of the next hours may have gone elsewhere

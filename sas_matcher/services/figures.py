@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from sas_matcher.domain.disclosure import gini
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
-from sas_matcher.ports import Clock, Geography, Span
+from sas_matcher.ports.steering import Span
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.figure_tables import (
     communes_table,
     course_table,

@@ -6,7 +6,7 @@ from datetime import datetime
 import orjson
 
 from sas_matcher.matching.candidates import OpenRequest
-from sas_matcher.ports import Announcement
+from sas_matcher.ports.ledger import Announcement
 from sas_matcher.services.claiming import Line
 from sas_matcher.services.rules import Rules
 

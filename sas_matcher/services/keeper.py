@@ -11,7 +11,9 @@ from typing import Final
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Bus, Clock, Ids, Ledger
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.ledger import Ledger
+from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.relay import Relay
 
 _log = structlog.get_logger(__name__)

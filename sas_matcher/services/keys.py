@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
-from sas_matcher.ports import KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
 
 
 class KeyWish(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Any, Final
 import orjson
 
 from sas_matcher.domain.errors import ConflictError, NotFoundError
-from sas_matcher.ports import Clock, Geography, Ledger, PracticeLimit
+from sas_matcher.ports.ledger import Ledger, PracticeLimit
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.members import check_members, may_change, member_names, zone_of
 from sas_matcher.services.publish import Publisher
 

@@ -33,18 +33,9 @@ from sas_matcher.matching.peers import OFFICIAL
 from sas_matcher.matching.sharing import RELEASE_S
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
-from sas_matcher.ports import (
-    LIMIT_NEWS,
-    PLACES_STREAM,
-    REQUESTS_STREAM,
-    Announcement,
-    Bus,
-    Clock,
-    Entry,
-    Ids,
-    Ledger,
-    Publisher,
-)
+from sas_matcher.ports.bus import LIMIT_NEWS, PLACES_STREAM, REQUESTS_STREAM, Bus, Entry
+from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
+from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.claiming import Line, Scribe
 from sas_matcher.services.deciding import Decider, SolverProcess, Watch
 from sas_matcher.services.desks import Desks, PlannerProcess, Step

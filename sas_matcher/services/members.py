@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.ports import Geography
+from sas_matcher.ports.world import Geography
 from sas_matcher.services.publish import Publisher
 
 MAINLAND: Final = "Europe/Paris"

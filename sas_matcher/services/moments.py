@@ -5,7 +5,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sas_matcher.ports import Clock, Geography
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.crisis import Crises
 from sas_matcher.services.editors import Editors
 from sas_matcher.services.figures import NOW_S, Figures, Kept

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from sas_matcher.ports import Clock, Delivery, Message, Queued
+from sas_matcher.ports.sending import Delivery, Message, Queued
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.sending import Queue, Sender, Watch
 
 # longer than a place may lie ahead (92 days): whoever was told of a booking is told of its end

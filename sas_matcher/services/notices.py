@@ -12,7 +12,10 @@ import orjson
 
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
 from sas_matcher.domain.notices import Told, in_words
-from sas_matcher.ports import Announcement, Bus, Clock, Delivery, Ids, Notice, Subscription
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.ledger import Announcement
+from sas_matcher.ports.sending import Delivery, Notice, Subscription
+from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.members import check_members, may_change, member_names
 from sas_matcher.services.publish import Publisher
 from sas_matcher.services.sending import Queue, Sender, Watch

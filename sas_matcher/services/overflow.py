@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, SlotFullError
-from sas_matcher.ports import AskingBook, Clock, Geography, Idempotency, Ids, Ledger
+from sas_matcher.ports.asking import AskingBook
+from sas_matcher.ports.ledger import Idempotency, Ledger
+from sas_matcher.ports.world import Clock, Geography, Ids
 from sas_matcher.services.asking import steps_in_french
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import Publisher, site_row, wrong_site

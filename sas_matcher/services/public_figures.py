@@ -6,7 +6,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sas_matcher.domain.disclosure import LEAST, ROUND_TO, rounded, share
-from sas_matcher.ports import Clock, Geography
+from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.figures import FiguresBook, Kept
 
 DAYS: Final = 7

@@ -33,7 +33,9 @@ from sas_matcher.domain.vocabulary import (
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Clock, ConsentBook, Geography, Idempotency, Ids, KeyRecord, Ledger, Outcome
+from sas_matcher.ports.ledger import Idempotency, KeyRecord, Ledger, Outcome
+from sas_matcher.ports.practice import ConsentBook
+from sas_matcher.ports.world import Clock, Geography, Ids
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import haversine_km

@@ -13,7 +13,9 @@ from typing import Final
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Announcement, Bus, Clock, Ledger
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.ledger import Announcement, Ledger
+from sas_matcher.ports.world import Clock
 
 # A healthy writer needs milliseconds; a bulk of 10 000 places, counted from the instant it came, close to two seconds:
 # swept in the midst of that, all of it would be published twice.

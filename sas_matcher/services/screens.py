@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, NotFoundError
-from sas_matcher.ports import Clock, Screen
+from sas_matcher.ports.steering import Screen
+from sas_matcher.ports.world import Clock
 from sas_matcher.services.accounts import Secrets
 
 LASTS: Final = timedelta(days=14)  # G: longer than most crises; whoever needs longer opens it again

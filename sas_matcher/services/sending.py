@@ -14,7 +14,8 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Clock, Delivery, MessageState
+from sas_matcher.ports.sending import Delivery, MessageState
+from sas_matcher.ports.world import Clock
 
 # far over the time-out of a call: nobody takes over what may still be under way
 LEASE: Final = timedelta(seconds=60)

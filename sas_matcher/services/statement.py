@@ -15,7 +15,8 @@ from typing import Any, Final
 from sas_matcher.domain.duty import regime, week_of
 from sas_matcher.domain.errors import TooLargeError
 from sas_matcher.domain.vocabulary import SourceKind
-from sas_matcher.ports import Act, Clock, Geography, Offered, Owners, StatementBook, Window
+from sas_matcher.ports.practice import Act, Offered, Owners, StatementBook, Window
+from sas_matcher.ports.world import Clock, Geography
 
 MOST_ROWS: Final = 20_000  # slots, or acts, of one statement: a quarter of a centre of thirty
 RULE_HOURS: Final = 2.0

@@ -8,7 +8,8 @@ import orjson
 
 from sas_matcher.domain.errors import ConflictError, CrisisNotAllowedError
 from sas_matcher.domain.policy import DEFAULT_SETTING, effective
-from sas_matcher.ports import Clock, Idempotency, Ledger, SettingChange
+from sas_matcher.ports.ledger import Idempotency, Ledger, SettingChange
+from sas_matcher.ports.world import Clock
 
 FEWEST: Final = 5
 """Requests below which a commune is not shown by itself (ours: least cells of health statistics are 5 to 11)."""

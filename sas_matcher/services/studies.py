@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from sas_matcher.ports import Clock, Ids
+from sas_matcher.ports.world import Clock, Ids
 
 RECORDED: Final = "recorded"
 WAYS: Final[dict[str, str]] = {

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sas_matcher.domain.agenda import SHOWN
-from sas_matcher.ports import AgendaRecord
+from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.services.agenda_show import AgendaShow
 from tests.api.conftest import Scene
 from tests.api.running import Caller, Running, eventually, rpps

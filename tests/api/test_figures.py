@@ -9,7 +9,7 @@ from adapters.geo import Gazetteer
 from adapters.postgres.figures import PostgresFigures
 from adapters.system import SystemIds
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, NotFoundError, UnavailableError
-from sas_matcher.ports import Span
+from sas_matcher.ports.steering import Span
 from sas_matcher.services.figures import TABLES, Figures
 from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.screens import LASTS, Screens

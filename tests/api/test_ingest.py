@@ -18,7 +18,7 @@ from adapters.redis.ingest import CONSUMER, GROUP, RedisIngest
 from sas_matcher.api.ingest import LONGEST
 from sas_matcher.bootstrap import allow_ingest
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Entry
+from sas_matcher.ports.bus import Entry
 from tests.api.running import WAIT_S, Caller, Running, eventually, next_spot, rpps, slot, wish
 
 

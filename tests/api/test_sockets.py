@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sas_matcher.api import hub as hub_module
 from sas_matcher.api import ws
-from sas_matcher.ports import EVENTS_STREAM, Announcement, entry_order
+from sas_matcher.ports.bus import EVENTS_STREAM, entry_order
+from sas_matcher.ports.ledger import Announcement
 from tests.api import ws_cuts
 from tests.api.conftest import Scene
 from tests.api.running import ORIGIN, WAIT_S, Caller, Listener, Running, eventually

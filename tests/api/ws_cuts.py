@@ -24,7 +24,7 @@ from adapters.embedded import EmbeddedServers
 from adapters.postgres.migrate import migrate
 from adapters.redis.bus import EVENTS_LENGTH
 from sas_matcher.config import Settings
-from sas_matcher.ports import EVENTS_STREAM
+from sas_matcher.ports.bus import EVENTS_STREAM
 from tests.api.running import Caller, Running, eventually, next_spot, run_service, slot, wish
 
 READERS: Final = 8

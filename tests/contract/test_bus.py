@@ -21,7 +21,8 @@ from adapters.embedded.cluster import ValkeyCluster
 from adapters.memory import MemoryBus
 from adapters.redis import RedisBus, keys
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Announcement
+from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
+from sas_matcher.ports.ledger import Announcement
 from tests.ledger_cases import NOW, StillClock
 
 DEBIAN_REDIS = Path("/usr/bin/redis-server")

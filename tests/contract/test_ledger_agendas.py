@@ -10,7 +10,8 @@ import pytest
 
 from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.ledger import PostgresLedger
-from sas_matcher.ports import AgendaRecord, PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
+from sas_matcher.ports.practice import AgendaRecord
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import KEY, NOW, SOURCE, Desk, minutes, slot_row

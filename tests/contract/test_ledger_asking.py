@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sas_matcher.ports import PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
 from tests.asking_cases import STEP, Asker, overflow_row
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only

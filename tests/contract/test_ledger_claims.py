@@ -12,7 +12,7 @@ import pytest
 
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import HOLD, KEY, NOW, SOURCE, TERRITORY, Desk, minutes, new_id, request_row, slot_row

@@ -8,7 +8,7 @@ import pytest
 from adapters.memory import MemoryLedger
 from adapters.memory.consent import MemoryConsent
 from adapters.postgres.consent import PostgresConsent
-from sas_matcher.ports import ConsentBook, ShareRule
+from sas_matcher.ports.practice import ConsentBook, ShareRule
 from tests.conftest import Recorder
 from tests.ledger_cases import KEY, NOW, SOURCE, Desk, minutes, slot_row
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from sas_matcher.domain.lifecycle import ACTIVE_BOOKINGS, BookingState, RequestStatus, may_move
-from sas_matcher.ports import Announcement
+from sas_matcher.ports.ledger import Announcement
 from tests.conftest import Recorder
 from tests.ledger_cases import HOLD, KEY, NOW, SOURCE, Desk, minutes, new_id, slot_row
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
 from tests.conftest import Recorder
 from tests.ledger_cases import HOLD, NOW, SOURCE, Desk, minutes, slot_row
 

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from sas_matcher.ports import Idempotency, SettingChange
+from sas_matcher.ports.ledger import Idempotency, SettingChange
 from tests.asking_cases import Asker
 from tests.conftest import Recorder
 from tests.ledger_cases import KEY, NOW, SOURCE, TERRITORY, Desk, minutes, new_id, slot_row

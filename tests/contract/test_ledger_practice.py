@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import NOW, SOURCE, Desk, minutes, new_id, slot_row

@@ -9,7 +9,7 @@ import pytest
 
 from sas_matcher.domain.errors import IdempotencyError
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.ports import Idempotency, Outcome, SettingChange
+from sas_matcher.ports.ledger import Idempotency, Outcome, SettingChange
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import KEY, NOW, TERRITORY, Desk, minutes, new_id

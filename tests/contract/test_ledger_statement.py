@@ -5,7 +5,7 @@ from typing import Any
 from adapters.memory import MemoryLedger
 from adapters.memory.statement import MemoryStatement
 from adapters.postgres.statement import PostgresStatement
-from sas_matcher.ports import StatementBook
+from sas_matcher.ports.practice import StatementBook
 from tests.asking_cases import Asker
 from tests.ledger_cases import NOW, SOURCE, Desk, minutes, slot_row
 

@@ -13,7 +13,7 @@ import pytest
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.notices import PostgresNotices
 from sas_matcher.domain.notices import NoticeKind, Told
-from sas_matcher.ports import Delivery, Notice, Subscription
+from sas_matcher.ports.sending import Delivery, Notice, Subscription
 from sas_matcher.services.notices import LATE, PATIENCE, Notifying
 from sas_matcher.services.sending import LEASE
 from tests.conftest import Recorder

@@ -20,7 +20,7 @@ from adapters.system import SystemClock
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.hub import Hub, Subscriber
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.ports import Announcement
+from sas_matcher.ports.ledger import Announcement
 
 REGULATOR = Caller("key", "SAS", Role.REGULATOR, frozenset({"69"}), frozenset(), frozenset(), "key")
 

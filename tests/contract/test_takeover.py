@@ -10,7 +10,7 @@ from adapters.redis import RedisBus
 from adapters.system import SystemClock, SystemIds
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Claim
+from sas_matcher.ports.ledger import Claim
 from sas_matcher.services.match import LEASE_S, Matcher
 
 

@@ -29,7 +29,7 @@ from sas_matcher.bootstrap import Stores, issue_key, open_stores
 from sas_matcher.client import Event, SasClient
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.ports import Advance
+from sas_matcher.ports.asking import Advance
 from sas_matcher.services.keys import KeyWish
 from tests.race.kills import Killer, ServiceProcess, _fallen, data_folder
 from tests.race.kills_clients import Caller, History

@@ -23,7 +23,7 @@ from adapters.redis import RedisBus, keys
 from adapters.redis.bus import answering
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import Announcement, Claim, Idempotency, Outcome, PracticeLimit
+from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, Outcome, PracticeLimit
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.relay import Relay
 from tests.ledger_cases import KEY, NOW, SOURCE, add_regulator, minutes, request_row, slot_row

@@ -25,7 +25,8 @@ from adapters.redis import RedisBus, keys
 from adapters.redis import bus as bus_module
 from sas_matcher.domain.errors import FencedError, IdempotencyError
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Idempotency
+from sas_matcher.ports.bus import EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
+from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.services.relay import GRACE, Relay
 from tests.conftest import Recorder
 from tests.ledger_cases import HOLD, KEY, NOW, TERRITORY, Desk, minutes, request_row, slot_row

@@ -36,7 +36,7 @@ from rich.table import Table
 from sas_matcher.bootstrap import Stores, issue_key, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.ports import Idempotency, SettingChange
+from sas_matcher.ports.ledger import Idempotency, SettingChange
 from sas_matcher.services.keys import KeyWish
 from tests.race.kills_audit import Audit
 from tests.race.kills_clients import HOLD_S, Caller, Follower, History, Practice, Regulator, StreamPublisher

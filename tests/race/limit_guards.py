@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sas_matcher.ports import PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
 from tests.ledger_cases import NOW, SOURCE, slot_row
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sas_matcher.ports import PracticeLimit
+from sas_matcher.ports.ledger import PracticeLimit
 from tests.ledger_cases import NOW, SOURCE, minutes, slot_row
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.errors import UnavailableError
-from sas_matcher.ports import Idempotency
+from sas_matcher.ports.ledger import Idempotency
 from tests.asking_cases import HOLD, Asker
 from tests.conftest import Recorder
 from tests.ledger_cases import NOW, SOURCE, Desk, minutes, new_id

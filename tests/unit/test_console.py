@@ -13,7 +13,7 @@ from starlette.requests import Request
 from sas_matcher.console import words
 from sas_matcher.console.demo_pages import is_of_this_machine
 from sas_matcher.domain.vocabulary import AgeBand, Delay, Mode, Offer, Role, SourceKind
-from sas_matcher.ports import KeyRecord
+from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.services.accounts import FREE_TRIES, Account, suggest_password, wait_before_try
 from sas_matcher.services.passwords import hash_password, is_password
 

@@ -17,7 +17,7 @@ from adapters.fhir.placing import Placing, plain_name
 from adapters.fhir.reading import Offered, Searchset, Site
 from adapters.fhir.searchsets import Frame, practitioners_bundle
 from adapters.geo import Gazetteer
-from sas_matcher.ports import EditorFailedError, EditorState
+from sas_matcher.ports.editors import EditorFailedError, EditorState
 from sas_matcher.services.aggregate import Looks
 from sas_matcher.services.editors import TOO_OLD, mute_s, sentence
 from sas_matcher.services.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s

@@ -20,7 +20,8 @@ from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import MT_TEXT
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
-from sas_matcher.ports import PLACES_STREAM, REQUESTS_STREAM, Announcement, Bus, Claim, Entry, Ledger, entry_order
+from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
+from sas_matcher.ports.ledger import Announcement, Claim, Ledger
 from sas_matcher.services import deciding, match, open_requests
 from sas_matcher.services.deciding import SolveTimeoutError
 from sas_matcher.services.desks import PlanLateError

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.ports import Announcement, Claim, Idempotency, SettingChange
+from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, SettingChange
 from sas_matcher.replay.run import Inbox
 from sas_matcher.services.match import Matcher
 from tests.ledger_cases import KEY, NOW, TERRITORY, StillClock, TwinDesk, new_id, slot_row

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sas_matcher.ports import Delivery, Message, MessageState
+from sas_matcher.ports.sending import Delivery, Message, MessageState
 from sas_matcher.services.national import BACK_OFF, KEPT, NO_OPERATOR_S, Sending
 from sas_matcher.services.publish import HORIZON
 from sas_matcher.services.sending import LEASE, back_off

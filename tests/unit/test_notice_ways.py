@@ -20,7 +20,7 @@ from adapters.outside import Outside
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.notices import SENTENCES, NoticeKind, in_words
-from sas_matcher.ports import Delivery, Notice
+from sas_matcher.ports.sending import Delivery, Notice
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.publish import Publisher
 from sas_matcher.telling import mail_of

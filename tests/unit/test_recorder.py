@@ -15,7 +15,7 @@ import pytest
 
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports import Announcement, Idempotency, KeyRecord, SettingChange
+from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
 from sas_matcher.replay.daylog import DayLog, DayLogError, read_day

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from sas_matcher.ports import Announcement, Bus, Ledger
+from sas_matcher.ports.bus import Bus
+from sas_matcher.ports.ledger import Announcement, Ledger
 from sas_matcher.services import relay as relaying
 from sas_matcher.services.relay import Relay
 

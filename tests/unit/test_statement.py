@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sas_matcher.domain.duty import is_public_holiday, regime, week_of
-from sas_matcher.ports import Act, Offered
+from sas_matcher.ports.practice import Act, Offered
 from sas_matcher.services.statement import ACT_COLUMNS, as_csv, facts_of, weeks_of
 
 PARIS = "Europe/Paris"

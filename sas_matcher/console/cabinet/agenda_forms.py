@@ -11,7 +11,7 @@ from sas_matcher.api.reading import parse
 from sas_matcher.console.visit import Form
 from sas_matcher.console.words import WEEKDAYS, hour_text
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.ports import CommuneRecord
+from sas_matcher.ports.world import CommuneRecord
 from sas_matcher.recurrence import parse_rule
 
 DAY_CODES: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
