@@ -497,13 +497,17 @@ class Desk:
         return verdicts
 
     def _overdue(self, now: float) -> list[Verdict]:
-        """Tell those who should have been told already (nobody decided for a while): late rather than never."""
+        """Tell those who should have been told already (nobody decided for a while): late rather than never.
+
+        Not on a seat that its practice has taken back: that promise is lost to the practice.
+        """
         late = [r for r, s in self.seat.items() if now < self.slots.start[s] < now + self._notice]
         verdicts = []
         for row in sorted(late):
             slot = self.seat[row]
-            self._firm(row, slot)
-            verdicts.append(Verdict("firm", row, slot, 0.0))
+            if self.left[slot] > 0:
+                self._firm(row, slot)
+                verdicts.append(Verdict("firm", row, slot, 0.0))
         return verdicts
 
     def _settle(self, item: FieldTask, plan: FieldPlan, plan_made: float, now: float) -> list[Verdict]:

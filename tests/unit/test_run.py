@@ -107,6 +107,20 @@ def test_a_promise_of_a_place_that_begins_after_the_file_ends_is_told(policy: st
     assert row["first_promised_at"] == at("20:00")
 
 
+@pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
+def test_a_promise_is_not_told_late_on_a_place_that_its_practice_took_back(policy: str) -> None:
+    day = day_of(
+        published(at("08:00"), "s", at("08:36")),
+        created(at("08:00"), "r", at("09:00"), tier="T0"),
+        capacity(at("08:01"), "s", 0),
+    )
+    lines, _ = replay_day(day, policy)
+    assert orjson.loads(lines[0])["status"] == "unserved"
+    judged = score(day, lines, policy)
+    assert (judged.violations, judged.broken_promises) == ((), 0)
+    assert judged.figures()["lost_to_practices"] == 1
+
+
 def test_the_summary_is_the_scorers_with_what_the_stopwatch_says() -> None:
     day = sample_day()
     ticks = itertools.count()
