@@ -522,6 +522,8 @@ class Desk:
         for row in sorted(rows, key=lambda r: (self.status[r] != PROMISED, r)):
             arc, old, kept = int(plan.arc[row]), before[row], self.status[row] == PROMISED
             slot = int(item.live.slot[arc]) if arc >= 0 else -1
+            if slot >= 0 and self.slots.start[slot] <= now:
+                slot = -1  # it has begun since: nobody decided for a while, and nobody is sent there any more
             if kept and arc < 0 and self.policy.displace[int(self.requests.tier[row])]:
                 self.status[row] = WAITING
                 verdicts.append(Verdict("displace", row, -1, 0.0, planned=True, gap=plan.gap))
@@ -538,7 +540,7 @@ class Desk:
                     self._take(row, slot)
             elif kept and old is not None and self._room(old):
                 self._take(row, old)
-                if plan_made < now:
+                if plan_made < now < self.slots.start[old]:
                     place.edge = now  # the plan was made for what has changed since
         return verdicts
 

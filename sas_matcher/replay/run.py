@@ -372,13 +372,15 @@ class Replay:
         status = "cancelled" if name in self._day.cancelled_at else "served" if firm else "unserved"
         booking = document["booking"] if firm else {"slot_id": None, "firm_at": None}
         slot = None if booking["slot_id"] is None else await self._ledger.slot_record(booking["slot_id"])
+        # a seat chosen and changed within the instant of the call, for who called in the same, is one decision
+        at_once = booking["firm_at"] is not None and datetime.fromisoformat(booking["firm_at"]).timestamp() == made.t
         return {
             "request_id": name,
             "status": status,
             "slot_id": slot and orjson.loads(slot["record"])["external_id"],
             "firm_at": self._local(booking["firm_at"]),
             "first_promised_at": self._local(promise["since"]),
-            "moves": promise["moves"],
+            "moves": 0 if at_once else promise["moves"],
             "broken_promises": promise["broken"],
             "refusals": self._refused.get(name, 0),
             "reason": reasons.of(made) if status == "unserved" else None,

@@ -165,6 +165,29 @@ async def test_a_plan_that_comes_late_yields_to_what_has_happened() -> None:
     assert [d.request_id for d in scene.said if d.slot_id == 1] == ["urgent"]
 
 
+async def test_a_plan_that_comes_after_a_place_has_begun_sends_nobody_there() -> None:
+    """Nobody decided for an hour: who was promised that place is not told of it any more."""
+    slow = Slow()
+    scene = Scene(PRESETS["promise"], slow, learned=True)
+    scene.publish(place(1, 55), place(2, 300))
+    assert of(scene.call(request("a", Tier.T0, minutes=60)), "promise") == ["a"]
+    assert of(scene.call(request("b", Tier.T0, minutes=600)), "promise") == ["b"]
+    await asyncio.sleep(0)
+    slow.go.set()
+    await asyncio.wait_for(scene.woken.wait(), 5)
+    scene.decide(NOW + 1)
+    slow.go.clear()
+    scene.woken.clear()
+    scene.decide(NOW + 600)  # the plan that has them both in it is begun
+    await asyncio.sleep(0)
+    assert slow.asked == 2
+    slow.go.set()
+    await asyncio.wait_for(scene.woken.wait(), 5)
+    scene.decide(NOW + 3600)
+    assert of(scene.said, "firm") == []
+    assert scene.desk.is_kept("b")
+
+
 async def test_a_shut_desk_hears_no_more_of_its_plan() -> None:
     slow = Slow()
     scene = Scene(PRESETS["promise"], slow, learned=True)
