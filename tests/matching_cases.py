@@ -8,7 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from adapters.geo import Gazetteer
-from sas_matcher.demo.world import build_world, requests_of_day, slots_of_day
+from sas_matcher.demo.demand import requests_of_day
+from sas_matcher.demo.supply import slots_of_day
+from sas_matcher.demo.world import build_world
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Delay, Tier, matching_specialty, tier_of
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.market import Market, PlaceRow, site_json, stable_key

@@ -4,9 +4,8 @@ Three fences keep a demonstration from ever pointing at somebody:
 
 - identifiers look like RPPS (11 figures) and FINESS (9) but begin with ``99`` (RPPS begin with 1, as the Hub Santé's
   model demands; FINESS with a département, and none is numbered 99) *and* end with a wrong Luhn key;
-- every name carries the
-word "fictif", the family names are trees, flowers and stones; - telephone numbers come from the blocks that
-Arcep keeps for fiction.
+- every name carries the word "fictif", the family names are trees, flowers and stones;
+- telephone numbers come from the blocks that Arcep keeps for fiction.
 """
 
 import numpy as np

@@ -9,19 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sas_matcher.demo.demand import DemandModel, requests_of_day
+from sas_matcher.demo.supply import SLOTS_PER_PROFESSIONAL, slots_of_day
 from sas_matcher.demo.world import (
     GPS_PER_INHABITANT,
     PARTICIPATION,
-    SLOTS_PER_PROFESSIONAL,
     CommuneRow,
-    DemandModel,
     Json,
     Structure,
     TerritoryRow,
     World,
     build_world,
-    requests_of_day,
-    slots_of_day,
 )
 from sas_matcher.domain.duty import WEEKDAY_HOURS, Hours, sas_hours
 

@@ -1,6 +1,6 @@
 """Honest day logs of a territory: the demonstration's invented world put through the field's scenario pack.
 
-Professionals, places and demand are those of ``demo.world`` on real communes. Here they become a day log, with what
+Professionals, places and demand are those of ``demo`` on real communes. Here they become a day log, with what
 goes wrong on the market (phantom slots, withdrawals, cuts, cancelled requests) and what the stories S0 to S9 change.
 National supply exceeds demand: scarcity is local and temporal, so score per zone and hour.
 
@@ -16,20 +16,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from sas_matcher.demo.world import (
-    SATURDAY_SHARE,
-    SLOTS_PER_PROFESSIONAL,
-    SOURCES,
-    CommuneRow,
-    DemandModel,
-    Json,
-    TerritoryRow,
-    World,
-    build_world,
-    openings,
-    requests_of_day,
-    slots_of_day,
-)
+from sas_matcher.demo.demand import DemandModel, requests_of_day
+from sas_matcher.demo.supply import SATURDAY_SHARE, SLOTS_PER_PROFESSIONAL, openings, slots_of_day
+from sas_matcher.demo.world import SOURCES, CommuneRow, Json, TerritoryRow, World, build_world
 from sas_matcher.domain.duty import Hours, sas_hours
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Delay, tier_of
 from sas_matcher.replay.daylog import (

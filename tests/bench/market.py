@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from adapters.geo import Gazetteer
-from sas_matcher.demo.world import OPEN_MARKET_SLOTS, World, build_world, requests_of_day, slots_of_day
+from sas_matcher.demo.demand import requests_of_day
+from sas_matcher.demo.supply import OPEN_MARKET_SLOTS, slots_of_day
+from sas_matcher.demo.world import World, build_world
 
 SEED: Final = 20_261_123
 DAY: Final = date(2026, 11, 23)  # a Monday; only its shape is used, see ``live_slots``

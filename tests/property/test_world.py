@@ -38,7 +38,8 @@ def test_the_number_asked_for_is_the_number_drawn(seed: int, slots: int, first_h
     from datetime import date
 
     from adapters.geo import Gazetteer
-    from sas_matcher.demo.world import build_world, slots_of_day
+    from sas_matcher.demo.supply import slots_of_day
+    from sas_matcher.demo.world import build_world
 
     gazetteer = Gazetteer.load()
     rng = np.random.default_rng(seed)

@@ -11,19 +11,9 @@ import pytest
 
 from adapters.geo import Gazetteer
 from sas_matcher.demo import identity
-from sas_matcher.demo.world import (
-    DELAYS,
-    OPEN_MARKET_SLOTS,
-    PROFESSIONS,
-    SOURCES,
-    DemandModel,
-    Json,
-    World,
-    build_world,
-    openings,
-    requests_of_day,
-    slots_of_day,
-)
+from sas_matcher.demo.demand import DELAYS, DemandModel, requests_of_day
+from sas_matcher.demo.supply import OPEN_MARKET_SLOTS, openings, slots_of_day
+from sas_matcher.demo.world import PROFESSIONS, SOURCES, Json, World, build_world
 from sas_matcher.domain import vocabulary as v
 from sas_matcher.domain.duty import easter, is_public_holiday, sas_hours
 from sas_matcher.travel import haversine_km
