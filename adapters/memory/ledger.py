@@ -486,8 +486,9 @@ class MemoryLedger:
     # -- the mirror and the outbox -------------------------------------------------------------------------------
 
     async def live_records(self, now: datetime, territory: str) -> list[Any]:
-        """Return (id, version, start, left, record) of a territory's live places."""
-        return [{"id": s.id, "version": s.version, **self._record(s)} for s in self._live(now, [territory])]
+        """Return (id, version, start, left, record) of a territory's live places, by id."""
+        live = sorted(self._live(now, [territory]), key=lambda s: s.id)
+        return [{"id": s.id, "version": s.version, **self._record(s)} for s in live]
 
     async def live_territories(self, now: datetime) -> list[str]:
         """Return the territories that have live places."""

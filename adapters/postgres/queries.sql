@@ -78,9 +78,10 @@ where s.status = 'open' and s.for_request is null and s.starts > $1
   and ($2::text[] is null or s.territory = any($2))
 
 -- name: live_records
--- Live places as records for the mirror, by territory.
+-- Live places of a territory as records, in the order of their numbers: desks that are opened anew must choose alike.
 select s.id, s.version, extract(epoch from s.starts)::bigint as start, place_left(s) as left, place_json(s)::text as record
 from slot s where s.status = 'open' and s.starts > $1 and s.territory = $2
+order by s.id
 
 -- name: live_territories
 select distinct territory from slot where status = 'open' and starts > $1

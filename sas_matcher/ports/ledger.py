@@ -274,7 +274,7 @@ class Ledger(Protocol):
         ...
 
     async def live_records(self, now: datetime, territory: str) -> list[Any]:
-        """Return a territory's live places as records."""
+        """Return a territory's live places as records, in the order of their numbers."""
         ...
 
     async def live_territories(self, now: datetime) -> list[str]:

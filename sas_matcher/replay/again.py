@@ -108,6 +108,8 @@ class Again(Replay):
         self._clock.seconds = float(batch.t)
         if (batch.mt_first, batch.measures) != self._rules:
             await self._set_rules(batch)
+        if batch.opened:
+            await self._matcher.open_desks_anew()
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
         if not open_now and batch.step is None:

@@ -11,7 +11,7 @@ log that come before a line; several lines may stand after the same event.
   ``mt_first`` whether a free place at the médecin traitant's came first. Where a desk decides, ``asked`` are those who
   had just called, in the order in which it heard of them, the others were decided by its plan; ``step`` is what became
   of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
-  null. A batch of a desk may decide for nobody.
+  null. A batch of a desk may decide for nobody. ``opened``: the desk was new.
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -57,6 +57,7 @@ class Batch:
     asked: tuple[str, ...]
     step: Step | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _mark(record: Any) -> Mark:
     if unknown := sorted(measures.keys() - set(WEIGHED)):
         raise ValueError(f"« measures » : {unknown[0]} inconnu.")
     fixed = (t, after, requests, slots, lost, policy, mt_first, said, asked)
-    return Batch(*fixed, None if step is None else Step(step), measures)
+    return Batch(*fixed, None if step is None else Step(step), measures, bool(record.get("opened", False)))
 
 
 def _whole(value: Any) -> int:

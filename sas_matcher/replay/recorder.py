@@ -246,6 +246,7 @@ class Recorder:
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
+                opened=territory in batch["opened"],
             )
         for territory, kind, items in batch["news"]:
             if territory in self._open:

@@ -339,6 +339,7 @@ class Recording:
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
+        opened: bool = False,
     ) -> None:
         """Take in a batch.
 
@@ -349,10 +350,11 @@ class Recording:
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
+            opened: whether that desk was new.
         """
         mine = [(name, slot, verdict) for name, slot, verdict, _ in rows if name in self._open]
         called = [name for name in ([row[0] for row in rows] if asked is None else asked) if name in self._open]
-        if not mine and not called and step is None:
+        if not mine and not called and step is None and not opened:
             return
         self.settle(t)
         slots = tuple(self._places[slot].name if slot in self._places else None for _, slot, _ in mine)
@@ -366,6 +368,7 @@ class Recording:
                 *(at, self._events, names, slots, lost, policy, mt_first, said, tuple(called)),
                 None if step is None else Step(step[0]),
                 dict(measures or {}),
+                opened,
             )
         )
         for name, slot, verdict in mine:

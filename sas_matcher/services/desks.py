@@ -57,11 +57,15 @@ class Step(StrEnum):
 
 
 class Round(NamedTuple):
-    """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory."""
+    """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory.
+
+    ``opened``: the territories whose desk was new in this round.
+    """
 
     decisions: list[tuple[str, Decision]]
     plans: list[tuple[int, int, int]]  # requests, pairs, gap
     steps: dict[str, Step]
+    opened: frozenset[str]
 
 
 class Desks:
@@ -77,6 +81,7 @@ class Desks:
         self._desks: dict[str, TerritoryDesk] = {}
         self._opening: dict[str, TerritoryDesk] = {}
         self._opened = 0
+        self._new: set[str] = set()
         self._keys: dict[str, str] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._ready: dict[str, tuple[Task, list[FieldPlan]]] = {}
@@ -106,6 +111,7 @@ class Desks:
         desk = self._opening[territory]
         self.shut(territory)
         self._desks[territory] = desk
+        self._new.add(territory)
         self._opened += 1
         self._keys[territory] = f"{territory} {self._opened}"
 
@@ -200,7 +206,8 @@ class Desks:
             again = {decision.request_id for decision in answers}
             decisions = [(t, d) for t, d in decisions if t != name or d.request_id not in again or d.what == "displace"]
             decisions += [(name, decision) for decision in answers]
-        return Round(decisions, plans, steps)
+        opened, self._new = frozenset(self._new & self._desks.keys()), set()
+        return Round(decisions, plans, steps, opened)
 
     def _steps(self, now: float) -> dict[str, Step]:
         """Which plans have come, and which are to be made."""

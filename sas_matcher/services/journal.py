@@ -1,6 +1,6 @@
 """What a batch was decided on and what came of it, told to whoever records the service (stream ``batches``)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
@@ -8,6 +8,7 @@ import orjson
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.ports.ledger import Announcement
 from sas_matcher.services.claiming import Line
+from sas_matcher.services.desks import Round
 from sas_matcher.services.rules import Rules
 
 
@@ -19,7 +20,7 @@ def batch_news(
     lines: Sequence[Line],
     verdicts: Sequence[str],
     announced: Sequence[Announcement],
-    steps: Mapping[str, str],
+    desks: Round,
 ) -> Announcement:
     """Tell a batch.
 
@@ -31,7 +32,7 @@ def batch_news(
         lines: what was claimed.
         verdicts: what the ledger said to each.
         announced: what the claim has changed.
-        steps: what became of the plan of each territory's desk.
+        desks: what became of the plan of each territory's desk, and which desks were new.
     """
     claims = [(line.request, line.claim.slot_id, verdict) for line, verdict in zip(lines, verdicts, strict=True)]
     claimed = {request.id for request, _, _ in claims}
@@ -45,7 +46,10 @@ def batch_news(
         ],
         "asked": [request.id for request in batch],
         # a plan may decide for nobody: under which policies is said with it
-        "steps": {name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in steps.items()},
+        "steps": {
+            name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in desks.steps.items()
+        },
+        "opened": sorted(desks.opened),
         "measures": {t: told for t in {r.territory for r in batch} if (told := rules.measures(t))},
         "mt_first": sorted({r.territory for r in batch if rules.terms(r.territory).mt_first}),
         "news": [[a.territory, a.type, orjson.Fragment(a.data)] for a in announced if a.stream == "places"],

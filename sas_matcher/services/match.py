@@ -38,7 +38,7 @@ from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
 from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.claiming import Line, Scribe
 from sas_matcher.services.deciding import Decider, SolverProcess, Watch
-from sas_matcher.services.desks import Desks, PlannerProcess, Step
+from sas_matcher.services.desks import Desks, PlannerProcess, Round, Step
 from sas_matcher.services.journal import batch_news
 from sas_matcher.services.open_requests import OpenRequests
 from sas_matcher.services.rules import Rules
@@ -594,6 +594,10 @@ class Matcher:
         """Take these of the open requests to be decided together, whatever else is open (a recorded batch)."""
         return self._open.take(request_ids)
 
+    async def open_desks_anew(self) -> None:
+        """Replace the desks that there are; whom they had goes round again (a recorded day)."""
+        await self._open_desks(anew=True)
+
     def is_open(self, request_id: str) -> bool:
         """Whether a request may still be decided."""
         return any(request.id == request_id for request in self._open)
@@ -624,11 +628,11 @@ class Matcher:
         batch = [self._rules.reaching(request) for request in batch]
         lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
         at_desk = [request for request in batch if request.territory in self._desks]
-        more, taken = await self._desk_lines(began, at_desk, steps)
+        more, done = await self._desk_lines(began, at_desk, steps)
         lines += more
         verdicts, announced = await self._commit(began, lines) if lines else ([], [])
-        if self._journal is not None and (lines or at_desk or taken):
-            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced, taken)])
+        if self._journal is not None and (lines or at_desk or done.steps or done.opened):
+            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced, done)])
 
     async def _commit(self, began: datetime, lines: Sequence[Line]) -> tuple[list[str], list[Announcement]]:
         """Claim, and bring memory in line with what the ledger says."""
@@ -672,8 +676,8 @@ class Matcher:
 
     async def _desk_lines(
         self, began: datetime, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None
-    ) -> tuple[list[Line], Mapping[str, Step]]:
-        """Let the desks decide, and write down the claims; also returns the steps of their plans."""
+    ) -> tuple[list[Line], Round]:
+        """Let the desks decide, and write down the claims; also returns the round."""
         now = began.timestamp()
         found: dict[str, Candidates] = {}
         async with self._still:
@@ -708,7 +712,7 @@ class Matcher:
                     lines.append(line)
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
-        return lines, done.steps
+        return lines, done
 
     async def _chosen_line(self, request: OpenRequest, decision: Decision, began: datetime) -> Line | None:
         """Tell a promised place that the matcher itself would not give: a regulator chose it, and his reasons stand."""

@@ -221,8 +221,11 @@ async def test_a_recorded_day_of_promises_decides_the_same(database_url: str, re
         await service.start_core()
         scene = await Scene.of(service)
 
-        async def told(name: str) -> bool:
-            return bool((await scene.regulator.request(name))["status"] == "firm")
+        async def firm() -> int:
+            return sum([(await scene.regulator.request(name))["status"] == "firm" for name in first + crowd])
+
+        async def one_more(before: int) -> bool:
+            return await firm() > before
 
         async with recording(service, folder):
             slots = [scene.slot(45 + 10 * n, km_north=n % 4) for n in range(9)]
@@ -237,8 +240,12 @@ async def test_a_recorded_day_of_promises_decides_the_same(database_url: str, re
             assert answer.status_code == 200
             await scene.publish(scene.slot(70), scene.slot(75, capacity=2))
             # time passes: at half an hour before their places begin those who were promised one are told
-            service.clock.ahead += timedelta(minutes=60)
-            await eventually(lambda: told(promised[0]))
+            before = await firm()
+            service.clock.ahead += timedelta(minutes=20)
+            await eventually(lambda: one_more(before))
+            # and when nobody has decided for a while, nobody is sent to a place that has begun meanwhile
+            service.clock.ahead += timedelta(minutes=40)
+            await eventually(lambda: one_more(before + 1))
             for name in first + crowd:
                 await scene.settled(name)
         day, marks = recorded(folder)
