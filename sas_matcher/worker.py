@@ -12,13 +12,8 @@ def main(arguments: list[str]) -> None:
     part, parent, rest = arguments
     end_with_parent(int(parent))
     # only now: these imports take a second, in which the parent may die
-    from sas_matcher.bootstrap import (  # noqa: PLC0415
-        run_api,
-        run_core,
-        run_editors,
-        run_studies,
-        set_up_logging,
-    )
+    from sas_matcher.bootstrap.logs import set_up_logging  # noqa: PLC0415
+    from sas_matcher.bootstrap.processes import run_api, run_core, run_editors, run_studies  # noqa: PLC0415
     from sas_matcher.config import Settings  # noqa: PLC0415
 
     settings = Settings.of_environment(os.environ)

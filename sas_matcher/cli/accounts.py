@@ -45,7 +45,7 @@ def add(
     data: Data = None,
 ) -> None:
     """Ouvre un compte ; sans --password-stdin, son premier mot de passe est affiché cette seule fois."""
-    from sas_matcher.bootstrap import add_account  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import add_account  # noqa: PLC0415 - heavy
     from sas_matcher.cli.service import codes  # noqa: PLC0415 - heavy
     from sas_matcher.domain.vocabulary import Role  # noqa: PLC0415
     from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
@@ -61,7 +61,7 @@ def add(
 @accounts.command("list", cls=FrenchCommand)
 def listing(data: Data = None) -> None:
     """Liste les comptes."""
-    from sas_matcher.bootstrap import accounts_of  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import accounts_of  # noqa: PLC0415 - heavy
 
     found = _do(data, lambda stores: accounts_of(stores.ledger, stores.clock, stores.ids).all())
     for account in found:
@@ -75,7 +75,7 @@ def listing(data: Data = None) -> None:
 @accounts.command("password", cls=FrenchCommand)
 def password(login: Login, password_stdin: Stdin = False, data: Data = None) -> None:
     """Donne un nouveau mot de passe ; les sessions ouvertes du compte s'arrêtent."""
-    from sas_matcher.bootstrap import accounts_of  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import accounts_of  # noqa: PLC0415 - heavy
 
     chosen = _password(typed=password_stdin)
     _do(data, lambda stores: accounts_of(stores.ledger, stores.clock, stores.ids).change_password(login, chosen))
@@ -85,7 +85,7 @@ def password(login: Login, password_stdin: Stdin = False, data: Data = None) -> 
 @accounts.command("close", cls=FrenchCommand)
 def close(login: Login, data: Data = None) -> None:
     """Ferme un compte aussitôt ; ce qu'il a fait garde son nom."""
-    from sas_matcher.bootstrap import accounts_of  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import accounts_of  # noqa: PLC0415 - heavy
 
     _do(data, lambda stores: accounts_of(stores.ledger, stores.clock, stores.ids).close(login))
     typer.echo(f"Compte {login} fermé.")

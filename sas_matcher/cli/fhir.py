@@ -78,8 +78,8 @@ def editors_check(
     file: Annotated[Path, typer.Argument(metavar="FICHIER", help="Fichier TOML donné à SAS_EDITORS.")],
 ) -> None:
     """Vérifie le fichier des éditeurs et les listes et certificats qu'il nomme, sans interroger personne."""
+    from sas_matcher.bootstrap.editors import check_editors, editors_of  # noqa: PLC0415
     from sas_matcher.config import Settings  # noqa: PLC0415 - see the package
-    from sas_matcher.polling import check_editors, editors_of  # noqa: PLC0415
 
     settings = Settings(editors=str(file))
     check_editors(settings)

@@ -306,7 +306,8 @@ class _Host:
         return keys
 
     async def _issue(self, settings: Settings) -> dict[str, str]:
-        from sas_matcher.bootstrap import issue_key, open_stores  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap.access import issue_key  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap.stores import open_stores  # noqa: PLC0415 - heavy
         from sas_matcher.domain.vocabulary import Role  # noqa: PLC0415
         from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
 
@@ -321,7 +322,8 @@ class _Host:
 
     async def _accounts(self, settings: Settings, world: Any) -> None:
         """Create the accounts that the first page lets one be, without passwords: it is their only door."""
-        from sas_matcher.bootstrap import accounts_of, open_stores  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap.access import accounts_of  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap.stores import open_stores  # noqa: PLC0415 - heavy
         from sas_matcher.demo.plan import busiest_centre  # noqa: PLC0415 - see the package
         from sas_matcher.domain.errors import ConflictError  # noqa: PLC0415
         from sas_matcher.domain.vocabulary import Role  # noqa: PLC0415

@@ -49,9 +49,9 @@ def serve(
 
     ``started`` hears of it once everything was started.
     """
-    from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
-    from sas_matcher.linking import check_links  # noqa: PLC0415 - heavy
-    from sas_matcher.telling import mail_of  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.logs import set_up_logging  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.national import check_links  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.notices import mail_of  # noqa: PLC0415 - heavy
 
     settings = settings_of(**chosen)
     if settings.log_level not in ("debug", "info", "warning", "error"):
@@ -59,7 +59,7 @@ def serve(
     mail_of(settings)
     asyncio.run(check_links(settings))
     if settings.editors:
-        from sas_matcher.polling import check_editors  # noqa: PLC0415 - heavy
+        from sas_matcher.bootstrap.editors import check_editors  # noqa: PLC0415 - heavy
 
         check_editors(settings)
     set_up_logging(settings.log_level)
@@ -94,7 +94,8 @@ def with_stores(data: Path | None, work: Callable[[Any], Awaitable[T]]) -> T:
     Raises:
         FailureError: there are no data in the folder, or its servers do not start.
     """
-    from sas_matcher.bootstrap import open_stores, set_up_logging  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.logs import set_up_logging  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.stores import open_stores  # noqa: PLC0415 - heavy
 
     async def run(settings: Settings) -> T:
         async with open_stores(settings) as stores:
@@ -111,8 +112,8 @@ def record(out: Path, territories: tuple[str, ...] | None, data: Path | None) ->
     Raises:
         FailureError: the folder is taken by another recorder, or cannot be written.
     """
-    from sas_matcher.bootstrap import record as recording  # noqa: PLC0415 - heavy
-    from sas_matcher.bootstrap import set_up_logging  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.days import record as recording  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.logs import set_up_logging  # noqa: PLC0415 - heavy
 
     async def until_signal(settings: Settings) -> None:
         work = asyncio.current_task()
@@ -152,7 +153,7 @@ def issue(
     """
     if role not in set(Role):
         raise InputError(f"le rôle « {role} » n'existe pas ; rôles : {', '.join(Role)}")
-    from sas_matcher.bootstrap import checked, issue_key  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import checked, issue_key  # noqa: PLC0415 - heavy
     from sas_matcher.services.keys import KeyWish  # noqa: PLC0415
 
     wish = checked(KeyWish(Role(role), name, territories, structures, professionals, source), Gazetteer.load())
@@ -169,7 +170,7 @@ def allow_redis(token: str, data: Path | None) -> tuple[str, str]:
     Raises:
         ConfigError: there is no such key in force.
     """
-    from sas_matcher.bootstrap import allow_ingest  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.access import allow_ingest  # noqa: PLC0415 - heavy
 
     async def work(stores: Any) -> tuple[str, str]:
         return await allow_ingest(stores, token.split("_")[1])
@@ -183,7 +184,7 @@ def bind(key_id: str, operator: str, data: Path | None) -> None:
     Raises:
         ConfigError: there is no such key, or the operator is no identifier.
     """
-    from sas_matcher.linking import bind_operator  # noqa: PLC0415 - heavy
+    from sas_matcher.bootstrap.national import bind_operator  # noqa: PLC0415 - heavy
 
     async def work(stores: Any) -> None:
         await bind_operator(stores.ledger, key_id, operator)

@@ -23,8 +23,12 @@ from websockets.exceptions import ConnectionClosed
 
 from adapters.geo import Gazetteer
 from adapters.geo.gazetteer import Commune
-from sas_matcher import bootstrap
-from sas_matcher.bootstrap import Stores, core, issue_key, open_stores
+from sas_matcher.bootstrap import api as api_wiring
+from sas_matcher.bootstrap import stores as store_wiring
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.core import core
+from sas_matcher.bootstrap.processes import run_api
+from sas_matcher.bootstrap.stores import Stores, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services import agenda_feed
@@ -70,7 +74,7 @@ def production_config(settings: Settings) -> uvicorn.Config:
     """Return the configuration with which an API worker serves, taken from where it is written."""
     caught: list[uvicorn.Config] = []
     with patch.object(uvicorn.Server, "run", lambda self, sockets=None: caught.append(self.config)):
-        bootstrap.run_api(settings, None)
+        run_api(settings, None)
     return caught[0]
 
 
@@ -288,7 +292,8 @@ async def run_service(settings: Settings, *, with_core: bool = True) -> AsyncIte
     clock = MovableClock()
     geography = Gazetteer.load()
     async with AsyncExitStack() as stack:
-        stack.enter_context(patch.object(bootstrap, "SystemClock", lambda: clock))
+        stack.enter_context(patch.object(store_wiring, "SystemClock", lambda: clock))
+        stack.enter_context(patch.object(api_wiring, "SystemClock", lambda: clock))
         # each key that is issued loads it again: 0.1 s that say nothing
         # a calendar is read when a test says so, not some seconds later
         stack.enter_context(patch.object(agenda_feed, "_LOOK_S", 0.2))

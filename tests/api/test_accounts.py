@@ -8,8 +8,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from sas_matcher import bootstrap
-from sas_matcher.bootstrap import accounts_of
+from sas_matcher.bootstrap.access import accounts_of
+from sas_matcher.bootstrap.api import api
 from sas_matcher.config import Settings
 from sas_matcher.console.site import PageRoute
 from sas_matcher.console.visit import COOKIE, csrf_of
@@ -143,7 +143,7 @@ async def test_pages_are_for_their_roles_and_say_so(service: Running, accounts: 
 
 
 def _pages() -> list[PageRoute]:
-    app = bootstrap.api(Settings(demo="SAS des tests"))
+    app = api(Settings(demo="SAS des tests"))
     return [route for route in app.routes if isinstance(route, PageRoute)]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sas_matcher.bootstrap import accounts_of
+from sas_matcher.bootstrap.access import accounts_of
 from sas_matcher.console.visit import csrf_of
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role

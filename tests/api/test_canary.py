@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sas_matcher.bootstrap import issue_key, open_stores
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.keys import KeyWish
@@ -29,7 +30,7 @@ from tests.conftest import Servers
 
 SERVE: Final = """
 import sys
-from sas_matcher.bootstrap import set_up_logging
+from sas_matcher.bootstrap.logs import set_up_logging
 from sas_matcher.config import Settings
 from sas_matcher.supervise import Service
 import os

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from sas_matcher.api import openapi, schemas
 from sas_matcher.api.practice import read_slots
 from sas_matcher.api.reading import parse
-from sas_matcher.bootstrap import api
+from sas_matcher.bootstrap.api import api
 from sas_matcher.config import Settings
 from sas_matcher.domain.errors import SasError
 from sas_matcher.domain.vocabulary import Scope

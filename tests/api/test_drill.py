@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from sas_matcher.api.drill import marked, marked_answer
-from sas_matcher.bootstrap import open_stores
+from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.daylog import line_of, read_lines

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from adapters.fhir import names
 from adapters.fhir.appointments import Told, appointment
 from adapters.fhir.mock import Manners, MockEditor, shows
-from sas_matcher.polling import editor_polling
+from sas_matcher.bootstrap.editors import editor_polling
 from tests.api.conftest import settings_for
 from tests.api.running import eventually, next_spot, rpps, run_service, wish
 from tests.api.test_fhir_proxy import PROXY, behind_nginx, needs_nginx

@@ -16,7 +16,7 @@ from adapters.redis import keys
 from adapters.redis.bus import read_entries
 from adapters.redis.ingest import CONSUMER, GROUP, RedisIngest
 from sas_matcher.api.ingest import LONGEST
-from sas_matcher.bootstrap import allow_ingest
+from sas_matcher.bootstrap.access import allow_ingest
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.bus import Entry
 from tests.api.running import WAIT_S, Caller, Running, eventually, next_spot, rpps, slot, wish

@@ -23,8 +23,8 @@ from adapters.fhir.appointments import read_appointment
 from adapters.fhir.checking import check
 from adapters.fhir.platform import Certificate, NationalPlatform
 from adapters.postgres.national import PostgresNational
+from sas_matcher.bootstrap.national import bind_operator, check_links
 from sas_matcher.config import ConfigError, Settings
-from sas_matcher.linking import bind_operator, check_links
 from sas_matcher.ports.sending import Delivery, Message
 from sas_matcher.services import national
 from sas_matcher.services.sending import LEASE

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from starlette.routing import BaseRoute, WebSocketRoute
 
-from sas_matcher.bootstrap import api
+from sas_matcher.bootstrap.api import api
 from sas_matcher.config import Settings
 from sas_matcher.console.site import PageRoute
 from sas_matcher.domain.vocabulary import SCOPE_LABELS, Scope

@@ -29,7 +29,8 @@ from playwright.async_api import Page, async_playwright
 from websockets.asyncio.client import connect
 
 from adapters.geo import Gazetteer
-from sas_matcher.bootstrap import Stores, accounts_of, issue_key, open_stores
+from sas_matcher.bootstrap.access import accounts_of, issue_key
+from sas_matcher.bootstrap.stores import Stores, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.console.visit import COOKIE, csrf_of
 from sas_matcher.demo.plan import places_of, schedule, world_of

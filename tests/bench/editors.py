@@ -40,7 +40,7 @@ from adapters.postgres.editors import PostgresEditors
 from adapters.postgres.schema import migrate_now
 from adapters.redis import RedisBus
 from adapters.redis.editors import RedisEditors
-from sas_matcher.bootstrap import open_stores
+from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import Settings
 from sas_matcher.services.aggregate import Polling
 from sas_matcher.services.publish import Publishing

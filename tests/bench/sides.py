@@ -22,7 +22,8 @@ import asyncpg
 import redis.asyncio
 
 from adapters.embedded import EmbeddedServers, ValkeyServer, start_valkey
-from sas_matcher.bootstrap import issue_key, open_stores
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.keys import KeyWish

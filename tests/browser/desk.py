@@ -11,7 +11,7 @@ from typing import Any, Final
 from playwright.async_api import Browser, BrowserContext, Page
 
 from adapters.geo.gazetteer import Commune
-from sas_matcher.bootstrap import accounts_of
+from sas_matcher.bootstrap.access import accounts_of
 from sas_matcher.console.visit import COOKIE
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.accounts import Accounts

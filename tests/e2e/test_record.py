@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from adapters.geo.gazetteer import Commune
-from sas_matcher import bootstrap
+from sas_matcher.bootstrap.days import record
 from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, read_batches
@@ -56,7 +56,7 @@ async def service(database_url: str, redis_url: str) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def recording(service: Running, folder: Path) -> AsyncIterator[None]:
     """Record for the length of a block; what was decided in it is on disk at its end."""
-    task = asyncio.create_task(bootstrap.record(service.settings, folder))
+    task = asyncio.create_task(record(service.settings, folder))
     mark = folder / ".reprise.json"
     before = mark.stat().st_mtime_ns if mark.exists() else 0
     await eventually(lambda: task.done() or (mark.exists() and mark.stat().st_mtime_ns > before))

@@ -25,7 +25,8 @@ import orjson
 
 from adapters.postgres.asking import PostgresAsking
 from adapters.system import SystemIds
-from sas_matcher.bootstrap import Stores, issue_key, open_stores
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.stores import Stores, open_stores
 from sas_matcher.client import Event, SasClient
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role

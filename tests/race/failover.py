@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from adapters.embedded.cluster import EmbeddedCluster
-from sas_matcher.bootstrap import open_stores
+from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.keys import KeyWish
@@ -107,7 +107,7 @@ async def _keys(settings: Settings) -> tuple[list[str], str, str]:
 
 async def stores_key(stores: Any, wish: KeyWish) -> str:
     """Issue a key; returns it."""
-    from sas_matcher.bootstrap import issue_key
+    from sas_matcher.bootstrap.access import issue_key
 
     return str((await issue_key(stores, wish))[1])
 

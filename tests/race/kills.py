@@ -33,7 +33,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from sas_matcher.bootstrap import Stores, issue_key, open_stores
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.stores import Stores, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.ports.ledger import Idempotency, SettingChange
@@ -71,7 +72,7 @@ import json, signal, sys
 from pathlib import Path
 from adapters.system import end_with_parent
 end_with_parent(int(sys.argv[2]), signal.SIGTERM)
-from sas_matcher.bootstrap import set_up_logging
+from sas_matcher.bootstrap.logs import set_up_logging
 from sas_matcher.config import Settings
 from sas_matcher.supervise import Service
 set_up_logging("warning")

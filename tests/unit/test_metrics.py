@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from sas_matcher.api.metrics import exposition
-from sas_matcher.bootstrap import Meter
+from sas_matcher.bootstrap.core import Meter
 
 
 def counted(certificate: str) -> float:

@@ -17,13 +17,13 @@ import pytest
 
 from adapters.notices import WHOLE_S, MailWay, WebhookWay
 from adapters.outside import Outside
+from sas_matcher.bootstrap.notices import mail_of
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.notices import SENTENCES, NoticeKind, in_words
 from sas_matcher.ports.sending import Delivery, Notice
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.publish import Publisher
-from sas_matcher.telling import mail_of
 from tests.post_office import Post
 
 NOW = datetime(2026, 11, 26, 13, 5, tzinfo=UTC)

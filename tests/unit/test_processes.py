@@ -12,7 +12,8 @@ import structlog
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from sas_matcher import supervise
-from sas_matcher.bootstrap import _vital, set_up_logging
+from sas_matcher.bootstrap.logs import set_up_logging
+from sas_matcher.bootstrap.stores import vital
 from sas_matcher.config import Settings
 from sas_matcher.supervise import Service
 
@@ -60,10 +61,10 @@ async def test_a_failed_background_task_ends_the_process() -> None:
         raise ValueError("broken")
 
     try:
-        _vital(fails())
+        vital(fails())
         await asyncio.wait_for(told.wait(), 5)
         told.clear()
-        stopped = _vital(asyncio.sleep(60))
+        stopped = vital(asyncio.sleep(60))
         stopped.cancel()
         await asyncio.gather(stopped, return_exceptions=True)
         await asyncio.sleep(0)

@@ -1,9 +1,12 @@
-"""Wires what polls the editors of agendas, and what shows how they do."""
+"""Wires what has to do with the editors of agendas: polling them, hearing of bookings, showing how they do."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from adapters.fhir.editors import EditorsError, FhirEditor, ReadEditor, read_editors
 from adapters.fhir.inbound import AppointmentServer
@@ -16,12 +19,18 @@ from adapters.postgres.editors import PostgresEditors
 from adapters.redis import RedisBus
 from adapters.redis.editors import RedisEditors
 from sas_matcher import metrics
+from sas_matcher.bootstrap.national import directory_of
+from sas_matcher.bootstrap.stores import PATIENCE_S, Stores, open_stores
 from sas_matcher.config import ConfigError, Settings
-from sas_matcher.linking import directory_of
+from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.matching.doubts import doubt_min
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.aggregate import Polling
-from sas_matcher.services.editors import SOURCE_PREFIX, Editors, Named
+from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX, Editors, Named
+from sas_matcher.services.match import Matcher
 from sas_matcher.services.publish import Publishing
+
+_DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then
 
 
 class PollingMeter:
@@ -107,3 +116,31 @@ def editors_view(settings: Settings, ledger: PostgresLedger, bus: RedisBus, cloc
     """
     named = [Named(read.config.name, read.config.label, len(read.batches)) for read in editors_of(settings)]
     return Editors(named, PostgresEditors(ledger), RedisEditors(bus), clock)
+
+
+async def poll_editors(settings: Settings) -> None:
+    """Poll the editors of agendas until cancelled; a process of its own, so that reading long answers delays nobody.
+
+    Raises:
+        ConfigError: the file of editors, a certificate or the directory cannot be used.
+    """
+    geography = Gazetteer.load()
+    async with (
+        open_stores(settings, PATIENCE_S) as stores,
+        editor_polling(settings, stores.ledger, stores.bus, stores.clock, geography) as polling,
+    ):
+        await polling.run()
+
+
+async def doubt_editors(settings: Settings, stores: Stores, matcher: Matcher) -> None:
+    """Tell the matcher what places of editors are worth less for their phantoms, again and again until cancelled."""
+    sources = [SOURCE_PREFIX + read.config.name for read in editors_of(settings)]
+    store = PostgresEditors(stores.ledger)
+    while True:
+        try:
+            now = stores.clock.now()
+            figures = await store.figures(sources, now - FIGURES_SPAN, now)
+            matcher.market.doubt({source: doubt_min(f.tried, f.phantoms) for source, f in figures.items()})
+        except UnavailableError as away:
+            structlog.get_logger(__name__).warning("editors.store_away", detail=away.detail)
+        await asyncio.sleep(_DOUBT_S)
