@@ -1,5 +1,6 @@
 """The pages as routes of the app: one registry of workplaces, each call with its session, errors told as pages."""
 
+import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -170,7 +171,8 @@ class Site:
             raise NotAllowedError(refused)
         if visit.token is not None:
             sent = visit.request.headers.get("x-csrf") or (await visit.form()).text("csrf")
-            if sent != csrf_of(visit.token):
+            # in constant time, and as bytes: what was sent may be no ASCII
+            if not hmac.compare_digest(sent.encode(), csrf_of(visit.token).encode()):
                 raise NotAllowedError(refused)
 
     def _to_the_door(self, visit: Visit, ended: NotAuthenticatedError) -> Response:

@@ -1,5 +1,7 @@
 """Accounts and sessions: who is let in, for how long, and what a form must prove."""
 
+import asyncio
+import hmac
 import re
 from datetime import timedelta
 from typing import Any
@@ -14,13 +16,14 @@ from sas_matcher.config import Settings
 from sas_matcher.console.site import PageRoute
 from sas_matcher.console.visit import COOKIE, csrf_of
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthenticatedError, TooManyError
-from sas_matcher.domain.vocabulary import Role, Scope
+from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
 from sas_matcher.services.keys import KeyWish
 from tests.api.running import NO_TLS, Running
 
 PASSWORD = "une phrase assez longue"
 OSNP = KeyWish(Role.OSNP, "Camille Fictive", ("*",))
+UUID = "00000000-0000-7000-8000-000000000000"
 ADMIN = KeyWish(Role.ADMIN, "Administration fictive")
 
 
@@ -125,6 +128,37 @@ async def test_actions_must_come_from_our_own_pages(service: Running, accounts: 
     assert await close({"Origin": service.url}, form) == 303
 
 
+async def test_every_action_asks_for_the_secret_of_its_own_session(
+    service: Running, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = await _walkers(accounts, "csrf")
+    compared: list[bytes] = []
+    right = hmac.compare_digest
+
+    def watched(sent: bytes, wanted: bytes) -> bool:
+        compared.append(sent)
+        return right(sent, wanted)
+
+    # what is compared is a secret: in constant time, and no other way
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    routes = [route for route in _pages() if "POST" in (route.methods or ()) and route.path != "/demo"]
+    assert len(routes) > 50
+    for route in routes:
+        token, colleague = next(pair for role, pair in tokens.items() if route.pages.are_for(role))
+        secret = csrf_of(token)
+        forged: list[dict[str, Any]] = [
+            {},
+            {"data": {"csrf": "é" + secret}},
+            {"headers": {"X-CSRF": secret[:-1]}},
+            {"headers": {"X-CSRF": csrf_of(colleague)}},
+        ]
+        async with browser(service, token) as http:
+            path = re.sub(r"\{\w+\}", UUID, route.path)
+            for answer in await asyncio.gather(*(http.post(path, **sent) for sent in forged)):
+                assert answer.status_code == 403 and "ne vient pas d&#39;une page de ce service" in answer.text, path
+    assert len(compared) == len(forged) * len(routes)
+
+
 async def test_pages_are_for_their_roles_and_say_so(service: Running, accounts: Accounts) -> None:
     await accounts.add("role-osnp", None, OSNP)
     async with browser(service, await accounts.open("role-osnp")) as http:
@@ -147,31 +181,37 @@ def _pages() -> list[PageRoute]:
     return [route for route in app.routes if isinstance(route, PageRoute)]
 
 
+async def _walkers(accounts: Accounts, name: str) -> dict[Role, tuple[str, str]]:
+    """Return two sessions of one account for a role of each scope."""
+    found = {}
+    for wish in (
+        OSNP,
+        KeyWish(Role.MANAGER, "Cabinet fictif", (), (), ("*",)),
+        KeyWish(Role.ARS, "Pilotage fictif", ("*",)),
+        ADMIN,
+    ):
+        login = f"{name}-{wish.role}"
+        await accounts.add(login, None, wish)
+        found[wish.role] = await accounts.open(login), await accounts.open(login)
+    return found
+
+
 async def test_every_page_is_for_those_it_names(service: Running, accounts: Accounts) -> None:
-    wishes = {
-        Scope.REGULATOR: OSNP,
-        Scope.PRACTICE: KeyWish(Role.MANAGER, "Cabinet fictif", (), (), ("*",)),
-        Scope.COORDINATOR: KeyWish(Role.ARS, "Pilotage fictif", ("*",)),
-        Scope.ADMIN: ADMIN,
-    }
-    tokens = {}
-    for scope, wish in wishes.items():
-        await accounts.add(f"walk-{scope}", None, wish)
-        tokens[scope] = await accounts.open(f"walk-{scope}")
+    tokens = await _walkers(accounts, "walk")
     for route in _pages():
         (method,) = set(route.methods or ()) - {"HEAD"}
-        path = re.sub(r"\{\w+\}", "00000000-0000-7000-8000-000000000000", route.path)
+        path = re.sub(r"\{\w+\}", UUID, route.path)
         if route.pages.open_to_all:
             continue
         async with browser(service) as http:
             refused = await http.request(method, path)
             assert (refused.status_code, refused.headers.get("location", "")[:10]) in ((303, "/connexion"), (401, ""))
             assert (await http.request(method, path, headers={"HX-Request": "true"})).status_code == 401
-        for scope, token in tokens.items():
+        for role, (token, _) in tokens.items():
             async with browser(service, token) as http:
                 # a form without the session's secret goes no farther than that, whoever sends it
                 status = (await http.request(method, path)).status_code
-                assert (status == 403) is (method == "POST" or not route.pages.are_for(wishes[scope].role)), path
+                assert (status == 403) is (method == "POST" or not route.pages.are_for(role)), path
 
 
 async def test_sign_in_never_sends_anybody_elsewhere(service: Running, accounts: Accounts) -> None:
