@@ -1,6 +1,7 @@
 """Accounts and sessions: who is let in, for how long, and what a form must prove."""
 
 import asyncio
+import contextlib
 import hmac
 import re
 from datetime import timedelta
@@ -198,20 +199,25 @@ async def _walkers(accounts: Accounts, name: str) -> dict[Role, tuple[str, str]]
 
 async def test_every_page_is_for_those_it_names(service: Running, accounts: Accounts) -> None:
     tokens = await _walkers(accounts, "walk")
-    for route in _pages():
-        (method,) = set(route.methods or ()) - {"HEAD"}
-        path = re.sub(r"\{\w+\}", UUID, route.path)
-        if route.pages.open_to_all:
-            continue
-        async with browser(service) as http:
-            refused = await http.request(method, path)
+    clients = {role: browser(service, token) for role, (token, _) in tokens.items()}
+    async with contextlib.AsyncExitStack() as stack:
+        nobody = await stack.enter_async_context(browser(service))
+        for client in clients.values():
+            await stack.enter_async_context(client)
+        for route in (route for route in _pages() if not route.pages.open_to_all):
+            (method,) = set(route.methods or ()) - {"HEAD"}
+            path = re.sub(r"\{\w+\}", UUID, route.path)
+            refused, part, *answers = await asyncio.gather(
+                nobody.request(method, path),
+                nobody.request(method, path, headers={"HX-Request": "true"}),
+                *(client.request(method, path) for client in clients.values()),
+            )
             assert (refused.status_code, refused.headers.get("location", "")[:10]) in ((303, "/connexion"), (401, ""))
-            assert (await http.request(method, path, headers={"HX-Request": "true"})).status_code == 401
-        for role, (token, _) in tokens.items():
-            async with browser(service, token) as http:
+            assert part.status_code == 401
+            for role, answer in zip(clients, answers, strict=True):
                 # a form without the session's secret goes no farther than that, whoever sends it
-                status = (await http.request(method, path)).status_code
-                assert (status == 403) is (method == "POST" or not route.pages.are_for(role)), path
+                closed = method == "POST" or not route.pages.are_for(role)
+                assert (answer.status_code == 403) is closed, (path, role)
 
 
 async def test_sign_in_never_sends_anybody_elsewhere(service: Running, accounts: Accounts) -> None:
