@@ -203,7 +203,7 @@ async def _world(folder: Path) -> AsyncIterator[tuple[Browsing, World]]:
             for first in range(0, len(slots), 2_000):
                 await practice.publish(*slots[first : first + 2_000])
             # fields of hours and dates are drawn in the language of the browser itself (Debian: chromium-l10n)
-            french = {**os.environ, "LANGUAGE": "fr"}
+            french: dict[str, str | float | bool] = {**os.environ, "LANGUAGE": "fr"}
             browser = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=french)
             yield Browsing(service, browser), world
             await browser.close()
