@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sas_matcher.replay.daylog import DayLog, parse_day, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import parse_day, read_day
 
 SAMPLE = Path(__file__).parent / "data" / "daylog"
 SCORES: dict[str, Any] = json.loads((SAMPLE / "scores.json").read_text())

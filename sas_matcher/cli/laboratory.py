@@ -16,7 +16,8 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, read_batches
 from sas_matcher.replay.compare import Outcome, grouped, judge
-from sas_matcher.replay.daylog import DayLog, DayLogError, read_day, write_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
 from sas_matcher.replay.run import POLICIES as REPLAYED
 from sas_matcher.replay.run import replay_day

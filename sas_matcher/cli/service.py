@@ -15,7 +15,7 @@ from adapters.postgres.schema import migrate_now
 from sas_matcher.cli.french import FailureError, InputError
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.replay.daylog import DayLogError
+from sas_matcher.replay.daylog_file import DayLogError
 from sas_matcher.supervise import Service
 
 T = TypeVar("T")

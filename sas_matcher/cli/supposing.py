@@ -12,7 +12,8 @@ from sas_matcher.cli.french import InputError
 from sas_matcher.cli.laboratory import Say, judged, past, read, replay, require_plots, write_page
 from sas_matcher.cli.output import progress, whole_folder
 from sas_matcher.domain.vocabulary import Mode
-from sas_matcher.replay.daylog import DayLog, DayLogError, SlotPublished
+from sas_matcher.replay.daylog import DayLog, SlotPublished
+from sas_matcher.replay.daylog_file import DayLogError
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.whatif import Change, Practice, changes, local, read_slots, slots_of, with_slots
 

@@ -24,7 +24,8 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from sas_matcher.domain.policy import WEIGHED
-from sas_matcher.replay.daylog import DayLog, DayLogError, Instant
+from sas_matcher.replay.daylog import DayLog, Instant
+from sas_matcher.replay.daylog_file import DayLogError
 from sas_matcher.services.desks import Step
 
 FORMAT: Final = "sas-batches/1"

@@ -14,7 +14,8 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
 from sas_matcher.matching.terms import TIER_RANK, Terms
-from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import DayLogError, read_day
 from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.terms import terms_of
 

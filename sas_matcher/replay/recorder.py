@@ -31,7 +31,8 @@ from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, 
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock
 from sas_matcher.replay.batches import read_batches
-from sas_matcher.replay.daylog import Instant, Meta, TierTerms, read_day
+from sas_matcher.replay.daylog import Instant, Meta, TierTerms
+from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.recording import Recording
 
 STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)

@@ -33,8 +33,8 @@ from sas_matcher.replay.daylog import (
     SlotCapacity,
     SlotPublished,
     SlotWithdrawn,
-    line_of,
 )
+from sas_matcher.replay.daylog_file import line_of
 from sas_matcher.services.desks import Step
 
 Json = Mapping[str, Any]

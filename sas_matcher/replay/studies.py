@@ -12,7 +12,8 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, read_batches
 from sas_matcher.replay.compare import Outcome, judge
-from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import DayLogError, read_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
 from sas_matcher.replay.history import LEARNED
 from sas_matcher.replay.run import replay_day

@@ -11,16 +11,8 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sas_matcher.replay.compare import Outcome
-from sas_matcher.replay.daylog import (
-    DayLog,
-    DayLogError,
-    Instant,
-    Meta,
-    Slot,
-    SlotPublished,
-    day_lines,
-    read_lines,
-)
+from sas_matcher.replay.daylog import DayLog, Instant, Meta, Slot, SlotPublished
+from sas_matcher.replay.daylog_file import DayLogError, day_lines, read_lines
 
 MINUTES: Final = 15
 """Length of an added consultation (field figures: 15 to 18 minutes)."""

@@ -13,7 +13,7 @@ from sas_matcher.api.drill import marked, marked_answer
 from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.matching.terms import Terms
-from sas_matcher.replay.daylog import line_of, read_lines
+from sas_matcher.replay.daylog_file import line_of, read_lines
 from sas_matcher.replay.recorder import meta_of
 from tests.api.conftest import settings_for
 from tests.api.running import Running, next_spot, run_service, slot, wish

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from sas_matcher.matching.candidates import OpenRequest
-from sas_matcher.replay.daylog import write_day
+from sas_matcher.replay.daylog_file import write_day
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.run import POLICIES, replay_day
 from sas_matcher.replay.score import score

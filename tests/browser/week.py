@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, Final
 
 from adapters.postgres.studies import PostgresStudies
-from sas_matcher.replay.daylog import write_day
+from sas_matcher.replay.daylog_file import write_day
 from sas_matcher.replay.studies import RecordedShelf
 from sas_matcher.replay.study import study as study_day
 from sas_matcher.services.studies import Studies, StudyRoom

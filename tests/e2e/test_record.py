@@ -33,9 +33,8 @@ from sas_matcher.replay.daylog import (
     SlotCapacity,
     SlotPublished,
     SlotWithdrawn,
-    read_day,
-    write_day,
 )
+from sas_matcher.replay.daylog_file import read_day, write_day
 from sas_matcher.replay.recorder import meta_of
 from sas_matcher.services.desks import Step
 from tests.api.conftest import settings_for

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sas_matcher.matching import commitment
 from sas_matcher.matching.commitment import PRESETS
 from sas_matcher.matching.prices import FAR, seat_losses
-from sas_matcher.replay.daylog import DayLog, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.run import Inbox, Replay, replay_day
 from sas_matcher.replay.score import score
 from solver import Problem, solve_flow

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from sas_matcher.replay.daylog import (
     DayLog,
-    DayLogError,
     Event,
     Instant,
     Request,
@@ -22,9 +21,8 @@ from sas_matcher.replay.daylog import (
     SlotCapacity,
     SlotPublished,
     SlotWithdrawn,
-    day_lines,
-    parse_day,
 )
+from sas_matcher.replay.daylog_file import DayLogError, day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.run import POLICIES, replay_day
 from sas_matcher.replay.score import score

@@ -16,7 +16,8 @@ from sas_matcher.cli.french import InputError
 from sas_matcher.cli.output import whole_file, whole_folder
 from sas_matcher.replay.batches import Batch, mark_line
 from sas_matcher.replay.batches import Meta as BatchesMeta
-from sas_matcher.replay.daylog import DayLog, Instant, day_lines, read_day, write_day
+from sas_matcher.replay.daylog import DayLog, Instant
+from sas_matcher.replay.daylog_file import day_lines, read_day, write_day
 from sas_matcher.replay.score import score
 from sas_matcher.replay.simulate import simulate
 from sas_matcher.replay.study import study

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sas_matcher.replay.compare import Cell, Group, Outcome, Spread, UnmetMap, grouped, judge, kind_of, unmet_map
-from sas_matcher.replay.daylog import DayLog, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
 from sas_matcher.replay.plots import drawn, french, near_cells, unmet
 from sas_matcher.replay.report import write_report

@@ -8,20 +8,8 @@ from typing import Any
 
 import pytest
 
-from sas_matcher.replay.daylog import (
-    DayLog,
-    DayLogError,
-    Instant,
-    Meta,
-    RequestCreated,
-    SlotCapacity,
-    SlotPublished,
-    day_lines,
-    parse_day,
-    read_day,
-    read_lines,
-    write_day,
-)
+from sas_matcher.replay.daylog import DayLog, Instant, Meta, RequestCreated, SlotCapacity, SlotPublished
+from sas_matcher.replay.daylog_file import DayLogError, day_lines, parse_day, read_day, read_lines, write_day
 from tests.daylog_cases import (
     META,
     SAMPLE,

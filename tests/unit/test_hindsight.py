@@ -6,14 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sas_matcher.replay.daylog import (
-    DayLog,
-    Instant,
-    Request,
-    RequestCreated,
-    Slot,
-    SlotPublished,
-)
+from sas_matcher.replay.daylog import DayLog, Instant, Request, RequestCreated, Slot, SlotPublished
 from sas_matcher.replay.hindsight import Hindsight, hindsight
 from sas_matcher.replay.score import score
 from tests.daylog_cases import (

@@ -10,7 +10,7 @@ import pytest
 
 from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import Terms
-from sas_matcher.replay.daylog import read_day
+from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.history import LEARNED, KnownDays, RecordedDays, history_day, one_landmass
 from sas_matcher.replay.terms import terms_of
 from tests.daylog_cases import at, created, day_of, published

@@ -18,7 +18,8 @@ from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
-from sas_matcher.replay.daylog import DayLog, DayLogError, read_day
+from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog_file import DayLogError, read_day
 from sas_matcher.replay.recorder import KEY, MARK, Recorder, meta_of, open_folder
 from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.run import replay_day

@@ -10,16 +10,8 @@ import pytest
 from sas_matcher import __version__
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.replay.daylog import (
-    DayLog,
-    DayLogError,
-    Event,
-    Instant,
-    RequestCancelled,
-    RequestCreated,
-    day_lines,
-    parse_day,
-)
+from sas_matcher.replay.daylog import DayLog, Event, Instant, RequestCancelled, RequestCreated
+from sas_matcher.replay.daylog_file import DayLogError, day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.run import POLICIES, CrisisError, PolicyMissingError, replay_day
 from sas_matcher.replay.score import POLICIES as NAMED

@@ -9,7 +9,8 @@ from statistics import mean
 import pytest
 
 from adapters.geo import Gazetteer
-from sas_matcher.replay.daylog import DayLog, Instant, Request, Slot, SlotCapacity, day_lines, parse_day
+from sas_matcher.replay.daylog import DayLog, Instant, Request, Slot, SlotCapacity
+from sas_matcher.replay.daylog_file import day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.simulate import MARKETS, SCENARIOS, Level, simulate
 from sas_matcher.replay.study import KINDS, TIER_SHARES, study

@@ -13,7 +13,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.studies import PostgresStudies
 from adapters.system import SystemClock, SystemIds
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError
-from sas_matcher.replay.daylog import write_day
+from sas_matcher.replay.daylog_file import write_day
 from sas_matcher.replay.studies import RecordedShelf
 from sas_matcher.services.studies import MOST_OPEN, RECORDED, Studies, StudyRoom
 from sas_matcher.services.study_tables import tiers_table, ways_table

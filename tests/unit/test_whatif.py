@@ -8,7 +8,7 @@ import pytest
 from sas_matcher.cli.french import InputError
 from sas_matcher.cli.supposing import table, time_of
 from sas_matcher.replay.compare import judge
-from sas_matcher.replay.daylog import DayLogError, day_lines, parse_day, read_day
+from sas_matcher.replay.daylog_file import DayLogError, day_lines, parse_day, read_day
 from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.study import study
 from sas_matcher.replay.whatif import Change, Practice, changes, local, read_slots, slots_of, with_slots
