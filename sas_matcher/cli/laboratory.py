@@ -19,9 +19,9 @@ from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog
 from sas_matcher.replay.daylog_file import DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
+from sas_matcher.replay.lawful import POLICIES as KNOWN
 from sas_matcher.replay.run import POLICIES as REPLAYED
 from sas_matcher.replay.run import replay_day
-from sas_matcher.replay.score import POLICIES as KNOWN
 from sas_matcher.replay.score import ScoreError
 from sas_matcher.replay.simulate import SCENARIOS, Level
 from sas_matcher.replay.simulate import simulate as draw_story

@@ -13,9 +13,10 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.replay.daylog import DayLog, Event, Instant, RequestCancelled, RequestCreated
 from sas_matcher.replay.daylog_file import DayLogError, day_lines, parse_day
 from sas_matcher.replay.hindsight import hindsight
+from sas_matcher.replay.lawful import POLICIES as NAMED
+from sas_matcher.replay.lawful import possible_reasons
 from sas_matcher.replay.run import POLICIES, CrisisError, PolicyMissingError, replay_day
-from sas_matcher.replay.score import POLICIES as NAMED
-from sas_matcher.replay.score import possible_reasons, score
+from sas_matcher.replay.score import score
 from sas_matcher.replay.study import study
 from sas_matcher.replay.terms import terms_of
 from tests.daylog_cases import (

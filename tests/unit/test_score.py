@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sas_matcher.replay.score import POLICIES, REASONS, Row, Score, ScoreError, possible_reasons, score
+from sas_matcher.replay.lawful import POLICIES, REASONS, Row, possible_reasons
+from sas_matcher.replay.score import Score, ScoreError, score
 from tests.daylog_cases import (
     SAMPLE,
     SCORES,
