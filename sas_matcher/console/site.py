@@ -14,11 +14,12 @@ from starlette.routing import BaseRoute, Route
 from sas_matcher.api.auth import caller_of
 from sas_matcher.console import words
 from sas_matcher.console.static_files import serve_static, static_url
+from sas_matcher.console.typography import FrenchSpaces
 from sas_matcher.console.visit import AUTO, Visit, csrf_of, same_origin, session_token
 from sas_matcher.domain.errors import NotAllowedError, NotAuthenticatedError, SasError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 
-_FILTERS: Final = ("hour", "when", "short", "span", "km", "utc", "minutes_until", "number", "local")
+_FILTERS: Final = ("hour", "when", "short", "span", "km", "utc", "minutes_until", "number", "local", "dated")
 Handler = Callable[[Visit], Awaitable[Response]]
 
 
@@ -78,6 +79,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        extensions=[FrenchSpaces],
     )
     env.globals |= {"static": static_url, "words": words}
     env.filters |= {name: getattr(words, name) for name in _FILTERS}

@@ -1,5 +1,7 @@
 """The field's words as pages say them, and how hours, delays and distances are written in French."""
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -144,12 +146,45 @@ def hour(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
 def hour_text(value: str) -> str:
     """Return a wall-clock time as one says it: ``08:30`` → ``8 h 30``."""
     hours, _, minutes = value.partition(":")
-    return f"{int(hours)} h {minutes}"
+    return f"{int(hours)}\u00a0h\u00a0{minutes}"
+
+
+def between(start: str, end: str) -> str:
+    """Return two wall-clock times as one says them: ``de 9 h 00 à 18 h 30``, ``à toute heure``."""
+    return "à toute heure" if (start, end) == ("00:00", "24:00") else f"de {hour_text(start)} à {hour_text(end)}"
+
+
+def weekdays(numbers: Sequence[int]) -> str:
+    """Return ISO weekdays as one says them: ``tous les jours``, ``du lundi au vendredi``, ``lundi, jeudi``."""
+    days = sorted(numbers)
+    if len(days) == len(WEEKDAYS):
+        return "tous les jours"
+    names = [WEEKDAYS[day - 1] for day in days]
+    in_a_row = len(days) > 2 and days[-1] - days[0] == len(days) - 1
+    return f"du {names[0]} au {names[-1]}" if in_a_row else ", ".join(names)
+
+
+def rule(name: str) -> str:
+    """Return what let a place be seen: the practice's own publication, a rule of theirs, a consent en sus."""
+    if name == "publication":
+        return "votre publication"
+    consent = name.removeprefix("en_sus:")
+    return f"accord « {consent} »" if consent != name else f"règle « {name} »"
+
+
+def with_labels(sentence: str) -> str:
+    """Return a sentence of the engine whose needs have their names: ``sans « Tiers payant »`` of ``tiers_payant``."""
+    return re.sub("« ([a-z0-9_]+) »", lambda found: f"« {NEEDS.get(found[1], found[1])} »", sentence)
 
 
 def local(value: str) -> str:
     """Return a wall-clock time of an agenda: ``2026-12-24T12:00`` → ``24/12/2026 12 h 00``."""
     return f"{date.fromisoformat(value[:10]):%d/%m/%Y} {hour_text(value[11:16])}"
+
+
+def dated(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
+    """Return the end of a period: ``26/11/2026 à 14 h 05``."""
+    return f"{_instant(value).astimezone(zone):%d/%m/%Y} à {hour(value, zone)}"
 
 
 def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
@@ -159,6 +194,13 @@ def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
     named = {-1: "hier", 0: "aujourd'hui", 1: "demain"}
     day = named.get(days) or f"{_DAYS[local.weekday()]} {local.day}/{local.month}"
     return f"{day} {hour(local, zone)}"
+
+
+def part_of_day(value: str | datetime, period: str, now: datetime, zone: ZoneInfo = PARIS) -> str:
+    """Return when a limit counts anew: ``aujourd'hui``, ``demain matin``, ``jeu. 3/12 après-midi``."""
+    named = when(value, now, zone).rpartition(" ")[0]
+    half = "matin" if _instant(value).astimezone(zone).hour < 12 else "après-midi"
+    return named if period == "day" else f"{named} {half}"
 
 
 def day(value: date, today: date) -> str:

@@ -228,7 +228,7 @@ async def test_the_week_is_said_once_and_a_table_is_checked_line_by_line(browsin
         table.write_text(good, encoding="utf-8")
         await page.set_input_files("#csv-file", table)
         await page.get_by_role("button", name="Publier ce tableau").click()
-        await page.get_by_text("ligne(s) d'un tableau").wait_for()
+        await page.get_by_text("1 ligne d'un tableau").wait_for()
         await page.goto(browsing.service.url + "/cabinet")
         await page.locator("label.chip.free", has_text="9 h 40").wait_for()
 

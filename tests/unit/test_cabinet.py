@@ -134,7 +134,7 @@ def test_rules_of_an_agenda_in_french() -> None:
     hours = hours_in(form, ["plage-1"], date(2026, 11, 26))
     assert (hours["id"], hours["repeat"]) == ("plage-2", "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH")
     assert rule_in_french(hours) == "une semaine sur 2 : lundi, jeudi"
-    assert hours_in_french(hours) == "8 h 30 – 10 h 00, un rendez-vous toutes les 15 min"
+    assert hours_in_french(hours) == "8\u00a0h\u00a030 – 10\u00a0h\u00a000, un rendez-vous toutes les 15 min"
     walkin = Form({"start": ["14:00"], "end": ["18:00"], "kind": ["walkin"], "capacity": ["8"], "piece_min": ["60"]})
     once = hours_in(walkin, [], date(2026, 11, 26))
     assert rule_in_french(once) == "le 26/11/2026" and once["booking_kind"] == "walkin"

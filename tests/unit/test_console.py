@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from sas_matcher.console import words
 from sas_matcher.console.demo_pages import is_of_this_machine
+from sas_matcher.console.typography import set_in_french
 from sas_matcher.domain.vocabulary import AgeBand, Delay, Mode, Offer, Role, SourceKind
 from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.services.accounts import FREE_TRIES, Account, suggest_password, wait_before_try
@@ -84,6 +85,32 @@ def test_hours_are_those_of_the_territory() -> None:
     assert said(words.when(NOW + timedelta(days=5), NOW)) == "mar. 1/12 23 h 30"
     spans = ["moins d'une minute", "25 min", "1 h", "3 h 05", "2 j 4 h"]
     assert [said(words.span(minutes)) for minutes in (0.2, 25, 60, 185, 3120)] == spans
+
+
+def test_days_and_hours_of_a_rule_are_said_as_people_say_them() -> None:
+    assert [words.weekdays(days) for days in ([1, 2, 3, 4, 5], [7, 1, 2, 3, 4, 5, 6], [1, 4], [2], [6, 7])] == [
+        *("du lundi au vendredi", "tous les jours", "lundi, jeudi", "mardi", "samedi, dimanche")
+    ]
+    assert words.between("00:00", "24:00") == "à toute heure"
+    assert words.between("09:00", "18:30") == "de 9\u00a0h\u00a000 à 18\u00a0h\u00a030"
+    assert words.dated(NOW) == "26/11/2026 à 23\u00a0h\u00a030"
+    tomorrow = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    assert words.part_of_day(tomorrow, "half_day", NOW) == "demain après-midi"
+    assert words.part_of_day(tomorrow, "day", NOW) == "demain"
+    assert [words.rule(name) for name in ("publication", "en_sus:visites", "soir")] == [
+        *("votre publication", "accord « visites »", "règle « soir »")
+    ]
+    assert words.with_labels("sans « tiers_payant », à « x » km") == "sans « Tiers payant », à « x » km"
+
+
+def test_french_punctuation_stays_together_and_nothing_else_changes() -> None:
+    template = (
+        '<p title="a : b">« {{ x if a else " ; " }} » : {% if n %}10 %{% endif %} ?</p>{{ label.split(" :")[0] }}'
+    )
+    assert set_in_french(template) == (
+        '<p title="a : b">«\u00a0{{ x if a else " ; " }}\u00a0»\u00a0: {% if n %}10\u00a0%{% endif %}\u00a0?</p>'
+        '{{ label.split(" :")[0] }}'
+    )
 
 
 def test_passwords_are_kept_as_salted_records() -> None:

@@ -9,7 +9,7 @@ import orjson
 from sas_matcher.api.agenda_schemas import AgendaIn
 from sas_matcher.api.reading import parse
 from sas_matcher.console.visit import Form
-from sas_matcher.console.words import WEEKDAYS, hour_text
+from sas_matcher.console.words import hour_text, weekdays
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.ports.world import CommuneRecord
 from sas_matcher.recurrence import parse_rule
@@ -166,7 +166,7 @@ def rule_in_french(hours: Mapping[str, Any]) -> str:
     codes = parts.get("BYDAY", DAY_CODES[first.weekday()]).split(",")
     if not plain or not set(codes) <= set(DAY_CODES):
         return str(hours["repeat"])
-    days = ", ".join(WEEKDAYS[DAY_CODES.index(code)] for code in codes)
+    days = weekdays([1 + DAY_CODES.index(code) for code in codes])
     every = parts.get("INTERVAL", "1")
     return days if every == "1" else f"une semaine sur {every} : {days}"
 

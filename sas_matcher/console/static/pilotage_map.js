@@ -56,7 +56,7 @@
     entry("map-hidden", "moins de 5");
     // counts of one and more have no class below one
     const below = key === "met_pct" || edges[0] > 1 ? [`moins de ${edges[0]}`] : [""];
-    const parts = [...below, ...edges.map((edge, n) => (n + 1 < edges.length ? `${edge} à ${edges[n + 1]}` : `${edge} et plus`))];
+    const parts = [...below, ...edges.map((edge, n) => (n + 1 < edges.length ? (edges[n + 1] - 1 > edge && key !== "met_pct" ? `${edge} à ${edges[n + 1] - 1}` : key === "met_pct" ? `${edge} à ${edges[n + 1]}` : `${edge}`) : `${edge} et plus`))];
     parts.forEach((text, n) => text && entry(`map-${key === "met_pct" ? edges.length - n : n}`, text));
   }
 
