@@ -6,26 +6,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher.api.agenda_schemas import AgendaIn, GoOnIn, PlacesIn, StopIn
-from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import PreviewQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.wire import caller, json, name_of, once, wire
-from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.api.wire import KEEPERS, caller, json, name_of, once, wire
 
 router = APIRouter(prefix="/v1/agendas", tags=["cabinets et centres"])
-
-
-async def _keeper(request: Request) -> Caller:
-    """Return who calls: a practice, or whoever runs structures (bound to them like a practice)."""
-    return await caller(request, Scope.PRACTICE, Scope.COORDINATOR)
 
 
 @router.get("", summary="My agendas", responses=problems(401, 403, 429, 503))
 async def agendas(request: Request) -> Response:
     """Return the agendas that this key may change, by name, and what of each is published."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json({"agendas": await wire(request).agendas.all(who.publisher)})
 
 
@@ -40,7 +33,7 @@ async def stop(request: Request) -> Response:
 
     Who has a place keeps it (`keep`), or is matched again (`refuse`). Again does no harm.
     """
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     asked = parse(StopIn, await request.body())
     done = await wire(request).agendas.stop(who.publisher, who.key_id, asked.names, asked.until, asked.booked)
     return json({"agendas": done})
@@ -54,7 +47,7 @@ async def stop(request: Request) -> Response:
 )
 async def go_on(request: Request) -> Response:
     """End the stops of all agendas of the key, or of those named; their places are back at once."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     asked = parse(GoOnIn, await request.body())
     return json({"agendas": await wire(request).agendas.go_on(who.publisher, who.key_id, asked.names)})
 
@@ -62,7 +55,7 @@ async def go_on(request: Request) -> Response:
 @router.get("/{name}", summary="One agenda", responses=problems(401, 403, 404, 422, 429, 503))
 async def agenda(request: Request, name: str) -> Response:
     """Return an agenda, what the quick actions added, and what of it is published."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json(await wire(request).agendas.one(who.publisher, name_of(name)))
 
 
@@ -79,7 +72,7 @@ async def put(request: Request, name: str) -> Response:
     places that are no longer said go; who has one keeps it, but within a closure that says `refuse`. What the quick
     actions added stays.
     """
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
     return json(await wire(request).agendas.put(who.publisher, who.key_id, name_of(name), wish))
 
@@ -87,7 +80,7 @@ async def put(request: Request, name: str) -> Response:
 @router.delete("/{name}", summary="Take an agenda back", responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def remove(request: Request, name: str) -> Response:
     """Take an agenda back: its free places go, who has one keeps it."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json(await wire(request).agendas.remove(who.publisher, who.key_id, name_of(name)))
 
 
@@ -99,7 +92,7 @@ async def remove(request: Request, name: str) -> Response:
 )
 async def preview(request: Request, name: str) -> Response:
     """Return the slots that an agenda would have in the next seven days; nothing is written."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     wish = parse(AgendaIn, await request.body()).model_dump(by_alias=True)
     return json({"slots": wire(request).agendas.preview(who.publisher, name_of(name), wish)})
 
@@ -119,7 +112,7 @@ async def take_csv(request: Request, name: str) -> Response:
     Columns: date, debut, fin, then duree or places, mode, type, offres, visibilite. With `preview=true` nothing is
     written: the answer lists what is wrong line by line, and the slots of the next seven days.
     """
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     asked = parse_query(PreviewQuery, request)
     services = wire(request)
     # ten thousand lines take a third of a second: others are served meanwhile
@@ -136,7 +129,7 @@ async def take_csv(request: Request, name: str) -> Response:
 )
 async def add_places(request: Request, name: str) -> Response:
     """Add so many places in a range of one day (“+2 places between 14 h and 16 h”), published when the call returns."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     body = await request.body()
     key = once(request, who, body).key
     wish = parse(PlacesIn, body).model_dump()
@@ -150,6 +143,6 @@ async def add_places(request: Request, name: str) -> Response:
 )
 async def remove_places(request: Request, name: str, places_id: str) -> Response:
     """Take places back that a quick action added: free ones go, who has one keeps it."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     agendas = wire(request).agendas
     return json(await agendas.remove_places(who.publisher, who.key_id, name_of(name), name_of(places_id, "places_id")))

@@ -5,20 +5,18 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.schemas import (
+from sas_matcher.api.fields import (
     ACCEPTANCE,
     AcceptMinutes,
     ExternalId,
     HandBackMinutes,
     Instant,
-    LocationIn,
-    ProfessionalIn,
     Specialty,
     Strict,
-    StructureIn,
     Text,
     wrong,
 )
+from sas_matcher.api.schemas import LocationIn, ProfessionalIn, StructureIn
 from sas_matcher.domain.agenda import LONGEST_RANGE, QUICK
 from sas_matcher.domain.vocabulary import Acceptance, BookingKind, Mode, Offer, Profession, SourceKind, Visibility
 from sas_matcher.recurrence import parse_rule

@@ -10,8 +10,8 @@ from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import QuestionsQuery, SettingChangesQuery
 from sas_matcher.api.reading import parse
-from sas_matcher.api.territory import of_territory
-from sas_matcher.api.wire import caller, json, keeper, name_of, once, raw, uuid_of, wire
+from sas_matcher.api.territory import changes_page, of_territory
+from sas_matcher.api.wire import caller, json, keeper, name_of, once, raw, read_action, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 
@@ -93,11 +93,9 @@ async def question(request: Request, question_id: str) -> Response:
 async def accept(request: Request, question_id: str) -> Response:
     """Accept: the first yes gets the patient, the others are told. A slot at ``start`` is held for the regulator."""
     who = await keeper(request)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(AcceptIn, body)
+    asked, named = await read_action(request, who, AcceptIn)
     target = uuid_of(question_id, "question_id")
-    return raw(await wire(request).en_sus.accept(target, asked.start, asked.mode, who.owns, idempotency))
+    return raw(await wire(request).en_sus.accept(target, asked.start, asked.mode, who.owns, named))
 
 
 @router.post(
@@ -109,11 +107,9 @@ async def accept(request: Request, question_id: str) -> Response:
 async def refuse(request: Request, question_id: str) -> Response:
     """Refuse; when nobody is left to answer, the next are asked at once."""
     who = await keeper(request)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(NoIn, body or b"{}")
+    asked, named = await read_action(request, who, NoIn, bare=True)
     target = uuid_of(question_id, "question_id")
-    return raw(await wire(request).en_sus.refuse(target, asked.reason, who.owns, idempotency))
+    return raw(await wire(request).en_sus.refuse(target, asked.reason, who.owns, named))
 
 
 @router.get(
@@ -161,6 +157,4 @@ async def ladder_changes(request: Request, code: str) -> Response:
     """Return the changes, newest first; ``next_before`` leads to the next page."""
     await of_territory(request, code)
     query = parse_query(SettingChangesQuery, request)
-    found = await wire(request).en_sus.ladder_changes(code, query.before, query.limit)
-    last = found[-1]["version"] if found else 1
-    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
+    return changes_page(code, await wire(request).en_sus.ladder_changes(code, query.before, query.limit))

@@ -2,24 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from sas_matcher.api.schemas import (
-    Finess,
-    Insee,
-    Instant,
-    LocationIn,
-    ProfessionalIn,
-    Reason,
-    Specialty,
-    Strict,
-    StructureIn,
-    Text,
-    wrong,
-)
+from sas_matcher.api.fields import Clock, Days, Finess, Insee, Instant, Reason, Specialty, Strict, Text, wrong
+from sas_matcher.api.schemas import LocationIn, ProfessionalIn, StructureIn
 from sas_matcher.domain.vocabulary import Mode, Offer, Profession, SourceKind
-
-Clock = Annotated[str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
 
 
 class OverflowIn(Strict):
@@ -52,9 +39,7 @@ class OverflowIn(Strict):
     cpts: Finess | None = Field(default=None, description="FINESS de la CPTS dont les membres sont sollicités ensemble")
     ask_from: Clock = Field(default="08:00", description="Aucune question avant, heure locale (heures du SAS)")
     ask_to: Clock = Field(default="20:00", description="Aucune question à partir de, heure locale")
-    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)] = Field(
-        default_factory=lambda: [1, 2, 3, 4, 5], description="Jours de questions, 1 = lundi"
-    )
+    days: Days = Field(default_factory=lambda: [1, 2, 3, 4, 5], description="Jours de questions, 1 = lundi")
     most_a_day: Annotated[int, Field(ge=1, le=50, description="Questions par jour au plus")]
     minutes: Annotated[int, Field(ge=5, le=240, description="Durée d'une consultation en sus")] = 15
     crisis_calls: bool = Field(

@@ -62,9 +62,14 @@ class Caller:
             raise NotAllowedError(f"Il faut une clé {wanted} ; celle-ci est une clé {SCOPE_LABELS[self.scope]}.")
         return self
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether no territory is closed to the key: that of an administrator, or one that is bound to all."""
+        return self.scope is Scope.ADMIN or "*" in self.territories
+
     def sees_territory(self, territory: str) -> bool:
-        """Tell whether the key is bound to a territory."""
-        return "*" in self.territories or territory in self.territories
+        """Tell whether the key may see a territory."""
+        return self.sees_all or territory in self.territories
 
     def owns(self, source: str, professional: str | None, structure: str | None) -> bool:
         """Tell whether a slot is this practice's own."""

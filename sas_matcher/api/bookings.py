@@ -6,9 +6,8 @@ from fastapi.responses import Response
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import WindowQuery
-from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import ArrivedIn, CallOffIn, MoveIn, Nothing, OutcomeIn, RefuseIn
-from sas_matcher.api.wire import keeper, once, raw, slot_of, uuid_of, wire
+from sas_matcher.api.wire import keeper, raw, read_action, slot_of, uuid_of, wire
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 
@@ -43,9 +42,7 @@ async def booking(request: Request, booking_id: str) -> Response:
 async def accept(request: Request, booking_id: str) -> Response:
     """Accept a booking of a slot that asks for it (`acceptance`), before its deadline; again does no harm."""
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    parse(Nothing, body or b"{}")
+    _, named = await read_action(request, who, Nothing, bare=True)
     target = uuid_of(booking_id, "booking_id")
     return raw(await wire(request).bookings.act("accept", target, (), who.owns, named))
 
@@ -63,9 +60,7 @@ async def refuse(request: Request, booking_id: str) -> Response:
     proposed to that patient again.
     """
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    asked = parse(RefuseIn, body or b"{}")
+    asked, named = await read_action(request, who, RefuseIn, bare=True)
     target = uuid_of(booking_id, "booking_id")
     return raw(await wire(request).bookings.act("refuse", target, (asked.reason, asked.keep_slot), who.owns, named))
 
@@ -82,9 +77,7 @@ async def cancel(request: Request, booking_id: str) -> Response:
     Before it begins; from then on say `noshow`. The place is free for others unless ``keep_slot`` is false.
     """
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    asked = parse(CallOffIn, body or b"{}")
+    asked, named = await read_action(request, who, CallOffIn, bare=True)
     target = uuid_of(booking_id, "booking_id")
     return raw(await wire(request).bookings.act("cancel", target, ("patient", asked.keep_slot), who.owns, named))
 
@@ -101,9 +94,7 @@ async def move(request: Request, booking_id: str) -> Response:
     The new place is taken and the old one freed at once, or nothing changes. The regulator is told.
     """
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    asked = parse(MoveIn, body)
+    asked, named = await read_action(request, who, MoveIn)
     target = uuid_of(booking_id, "booking_id")
     return raw(await wire(request).bookings.move(target, asked.slot_id, who.owns, named))
 
@@ -117,9 +108,7 @@ async def move(request: Request, booking_id: str) -> Response:
 async def outcome(request: Request, booking_id: str) -> Response:
     """Record fulfilled or noshow, from the start of the slot on; may be corrected."""
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    asked = parse(OutcomeIn, body)
+    asked, named = await read_action(request, who, OutcomeIn)
     target = uuid_of(booking_id, "booking_id")
     return raw(await wire(request).bookings.act("outcome", target, (asked.outcome,), who.owns, named))
 
@@ -136,8 +125,6 @@ async def arrived(request: Request, slot_id: str) -> Response:
     Which patient it was need not be said: bookings count as honoured in the order of their making.
     """
     who = await keeper(request)
-    body = await request.body()
-    named = once(request, who, body)
-    asked = parse(ArrivedIn, body)
+    asked, named = await read_action(request, who, ArrivedIn)
     counted = await wire(request).bookings.count(slot_of(slot_id), asked.arrived, asked.over, who.owns, named)
     return raw(counted)

@@ -7,11 +7,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.asking_schemas import Clock
+from sas_matcher.api.fields import Clock, Days, Finess, Instant, Rpps, Strict, wrong
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import Finess, Instant, Rpps, Strict, wrong
 from sas_matcher.api.wire import json, keeper, name_of, wire
 from sas_matcher.domain.vocabulary import Profession
 
@@ -39,9 +38,7 @@ class ShareRuleIn(Strict):
     structures: Annotated[list[Finess], Field(max_length=50)] = Field(default_factory=list)
     from_: Clock = Field(default="00:00", alias="from", description="Places qui commencent à partir de, heure locale")
     to: Clock = Field(default="24:00", description="… et avant")
-    days: Annotated[list[Annotated[int, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)] = Field(
-        default_factory=lambda: [1, 2, 3, 4, 5, 6, 7], description="Jours, 1 = lundi"
-    )
+    days: Days = Field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 7], description="Jours, 1 = lundi")
     professions: Annotated[list[Profession], Field(min_length=1, max_length=12)] | None = Field(
         default=None, description="Places de ces professions seulement ; toutes sinon"
     )

@@ -21,10 +21,9 @@ from sas_matcher.api.crisis_schemas import (
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import SettingChangesQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.territory import of_territory
-from sas_matcher.api.wire import caller, json, once, uuid_of, wire
-from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
+from sas_matcher.api.territory import asked_territories, changes_page, of_territory
+from sas_matcher.api.wire import caller, json, read_action, uuid_of, wire
+from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.services.crisis import Steerer
 from sas_matcher.services.crisis_review import printable
@@ -42,14 +41,7 @@ def _steerer(who: Caller) -> Steerer:
 def _codes(request: Request, who: Caller, wanted: str | None) -> Sequence[str]:
     """Return the territories that a question is about: the one that is named, or all of the key."""
     known = wire(request).geography.territories
-    sees_all = who.scope is Scope.ADMIN or "*" in who.territories
-    if wanted is None:
-        return sorted(known if sees_all else who.territories)
-    if wanted not in known:
-        raise InvalidInputError.of("territory", "n'est pas un département")
-    if not sees_all and wanted not in who.territories:
-        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
-    return [wanted]
+    return asked_territories(who, wanted, known, known)
 
 
 @router.get(
@@ -79,9 +71,7 @@ async def declare(request: Request) -> Response:
     nothing for anybody, and says so everywhere.
     """
     who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wish = parse(DeclareIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, DeclareIn)
     done = await wire(request).crises.declare(
         wish.scope, wish.level, wish.why, _steerer(who), named, drill=wish.drill, version=wish.version
     )
@@ -136,9 +126,7 @@ async def proposals(request: Request) -> Response:
 async def accept(request: Request, proposal_id: str) -> Response:
     """Declare the level that was proposed, for its territory."""
     who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wish = parse(WhyIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, WhyIn)
     target = uuid_of(proposal_id, "proposal_id")
     return json(await wire(request).crises.accept(target, wish.why, _steerer(who), named))
 
@@ -152,9 +140,7 @@ async def accept(request: Request, proposal_id: str) -> Response:
 async def refuse(request: Request, proposal_id: str) -> Response:
     """Refuse: nothing changes, and the same level is not proposed again for an hour."""
     who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wish = parse(WhyIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, WhyIn)
     target = uuid_of(proposal_id, "proposal_id")
     return json(await wire(request).crises.refuse(target, wish.why, _steerer(who), named))
 
@@ -189,9 +175,7 @@ def _owner(who: Caller) -> tuple[str | None, Sequence[str], Sequence[str]]:
 async def answer(request: Request, call_id: str) -> Response:
     """Say how many places are opened in addition (publish them as always), or that there are none."""
     who = await caller(request, Scope.PRACTICE)
-    body = await request.body()
-    wish = parse(AnswerIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, AnswerIn)
     target = uuid_of(call_id, "call_id")
     return json(await wire(request).crises.answer_call(target, _owner(who), wish.places, named))
 
@@ -248,9 +232,7 @@ async def plan(request: Request, code: str) -> Response:
 async def put_plan(request: Request, code: str) -> Response:
     """Replace the plan; in force from the next change of level on. Who, when and why is written down."""
     who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wish = parse(PlanIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, PlanIn)
     crises = wire(request).crises
     crises.checked(code, _steerer(who))
     return json(await crises.change_plan(code, wish.plan.rows(), wish.why, wish.version, named))
@@ -266,9 +248,7 @@ async def plan_changes(request: Request, code: str) -> Response:
     """Return the versions of the plan, newest first; ``next_before`` leads to the next page."""
     await of_territory(request, code, *_READS)
     query = parse_query(SettingChangesQuery, request)
-    found = await wire(request).crises.plan_changes(code, query.before, query.limit)
-    last = found[-1]["version"] if found else 1
-    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
+    return changes_page(code, await wire(request).crises.plan_changes(code, query.before, query.limit))
 
 
 @router.post(
@@ -280,7 +260,5 @@ async def plan_changes(request: Request, code: str) -> Response:
 async def call(request: Request, code: str) -> Response:
     """Call everybody in the territory who has consented to such calls (``crisis_calls`` of ``/v1/overflow``)."""
     who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wish = parse(CallNowIn, body)
-    named = once(request, who, body)
+    wish, named = await read_action(request, who, CallNowIn)
     return json(await wire(request).crises.call(code, wish.text, wish.hours, _steerer(who), named, drill=wish.drill))

@@ -5,14 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sas_matcher.api.asking_schemas import StepIn
-from sas_matcher.api.schemas import (
-    Instant,
-    Phone,
-    PolicyIn,
-    Strict,
-    Territory,
-    Text,
-)
+from sas_matcher.api.fields import Instant, Phone, Strict, Territory, Text
+from sas_matcher.api.schemas import PolicyIn
 from sas_matcher.domain.policy import (
     MOST_AGEING_PCT_PER_H,
     MOST_KM,

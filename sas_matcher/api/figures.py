@@ -9,8 +9,8 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import FiguresQuery, OverviewQuery, TerritoryQuery
+from sas_matcher.api.territory import asked_territories
 from sas_matcher.api.wire import Wire, caller, json, uuid_of, wire
-from sas_matcher.domain.errors import InvalidInputError, NotAllowedError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports.steering import Span
 from sas_matcher.services.study_tables import tiers_table, ways_table
@@ -30,15 +30,7 @@ def steered(services: Wire, who: Caller, territory: str | None) -> list[str]:
         InvalidInputError: there is no such territory.
         NotAllowedError: it is not theirs.
     """
-    known = services.geography.territories
-    everywhere = "*" in who.territories or who.scope is Scope.ADMIN
-    if territory is None:
-        return sorted(services.territories if everywhere else who.territories)
-    if territory not in known:
-        raise InvalidInputError.of("territory", "n'est pas un département")
-    if not everywhere and not who.sees_territory(territory):
-        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
-    return [territory]
+    return asked_territories(who, territory, services.geography.territories, services.territories)
 
 
 def _span(services: Wire, who: Caller, query: FiguresQuery) -> Span:

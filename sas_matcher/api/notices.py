@@ -4,34 +4,27 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import DeliveriesQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import ConfirmAddressIn, SubscriptionIn
-from sas_matcher.api.wire import caller, json, name_of, wire
-from sas_matcher.domain.vocabulary import Scope
+from sas_matcher.api.wire import KEEPERS, caller, json, name_of, wire
 
 router = APIRouter(prefix="/v1", tags=["notifications"])
-
-
-async def _keeper(request: Request) -> Caller:
-    """Return who calls: a practice, or whoever runs structures (bound to them like a practice)."""
-    return await caller(request, Scope.PRACTICE, Scope.COORDINATOR)
 
 
 @router.get("/subscriptions", summary="My subscriptions", responses=problems(401, 403, 429, 503))
 async def subscriptions(request: Request) -> Response:
     """Return the subscriptions that this key may change, by name, with how each does."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json({"subscriptions": await wire(request).notices.all(who.publisher)})
 
 
 @router.get("/subscriptions/{name}", summary="One subscription", responses=problems(401, 403, 404, 422, 429, 503))
 async def subscription(request: Request, name: str) -> Response:
     """Return a subscription: what it is told, whether that arrives, and if not since when and why."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json(await wire(request).notices.one(who.publisher, name_of(name)))
 
 
@@ -48,7 +41,7 @@ async def put_subscription(request: Request, name: str) -> Response:
     is sent a code first (`unconfirmed`): answer with `confirm`. Without professionals and structures it is about all
     that the key speaks for.
     """
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     wish = parse(SubscriptionIn, await request.body()).model_dump()
     return json(await wire(request).notices.put(who.publisher, who.key_id, name_of(name), wish))
 
@@ -56,7 +49,7 @@ async def put_subscription(request: Request, name: str) -> Response:
 @router.delete("/subscriptions/{name}", summary="Drop a subscription", responses=problems(401, 403, 404, 422, 429, 503))
 async def remove_subscription(request: Request, name: str) -> Response:
     """Drop a subscription; what waited for it is told no more."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     await wire(request).notices.remove(who.publisher, name_of(name))
     return json({"removed": name})
 
@@ -68,7 +61,7 @@ async def remove_subscription(request: Request, name: str) -> Response:
 )
 async def rotate(request: Request, name: str) -> Response:
     """Give a webhook another secret, shown this once; for 24 hours the one before signs beside it."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json(await wire(request).notices.rotate(who.publisher, name_of(name)))
 
 
@@ -80,7 +73,7 @@ async def rotate(request: Request, name: str) -> Response:
 )
 async def confirm(request: Request, name: str) -> Response:
     """Answer with the code that a new address was sent; until then it is told nothing else."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     asked = parse(ConfirmAddressIn, await request.body())
     return json(await wire(request).notices.confirm(who.publisher, name_of(name), asked.code))
 
@@ -92,7 +85,7 @@ async def confirm(request: Request, name: str) -> Response:
 )
 async def test(request: Request, name: str) -> Response:
     """Tell a subscription nothing, to see whether it arrives: `GET /v1/deliveries` says what came of it."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     return json(await wire(request).notices.test(who.publisher, name_of(name)))
 
 
@@ -104,7 +97,7 @@ async def test(request: Request, name: str) -> Response:
 )
 async def deliveries(request: Request) -> Response:
     """Return notices, newest first: state, tries, last error; ``next_before`` leads to older ones."""
-    who = await _keeper(request)
+    who = await caller(request, *KEEPERS)
     query = parse_query(DeliveriesQuery, request)
     found = await wire(request).notices.deliveries(
         who.publisher, query.subscription, query.state, query.before, query.limit

@@ -8,18 +8,9 @@ from fastapi.responses import Response
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import OffersQuery, RequestsQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import (
-    CancelIn,
-    ConfirmIn,
-    DeclineIn,
-    HandIn,
-    Nothing,
-    RequestIn,
-    TakeIn,
-)
+from sas_matcher.api.schemas import CancelIn, ConfirmIn, DeclineIn, HandIn, Nothing, RequestIn, TakeIn
 from sas_matcher.api.waiting import ask_and_wait
-from sas_matcher.api.wire import caller, json, once, raw, uuid_of, wire
+from sas_matcher.api.wire import caller, json, raw, read_action, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope, Visibility
 
 router = APIRouter(prefix="/v1", tags=["régulation"])
@@ -40,11 +31,9 @@ async def ask(request: Request) -> Response:
     """Commit a request and wait, at most 2 s, for the place held or the reason why there is none."""
     services = wire(request)
     who = await caller(request, Scope.REGULATOR)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    wish = parse(RequestIn, body)
+    wish, named = await read_action(request, who, RequestIn)
     row = services.regulating.new_request(wish.model_dump(), who.territories)
-    asked = await ask_and_wait(services, row, idempotency)
+    asked = await ask_and_wait(services, row, named)
     answer = raw(asked.document, 201 if asked.decided else 202)
     if asked.replayed and asked.decided:
         answer.headers["Idempotent-Replay"] = "true"
@@ -83,11 +72,9 @@ def _action(name: str, summary: str, description: str, model: type[Any], argumen
     )
     async def act(request: Request, request_id: str) -> Response:
         who = await caller(request, Scope.REGULATOR)
-        body = await request.body()
-        idempotency = once(request, who, body)
-        asked = parse(model, body or b"{}")
+        asked, named = await read_action(request, who, model, bare=True)
         target = uuid_of(request_id, "request_id")
-        return raw(await wire(request).regulating.act(name, target, arguments(asked), idempotency))
+        return raw(await wire(request).regulating.act(name, target, arguments(asked), named))
 
 
 _action(
@@ -137,11 +124,9 @@ async def colleagues(request: Request) -> Response:
 async def hand(request: Request, request_id: str) -> Response:
     """Hand an open request, with its place or promise: from here on it is theirs alone, and both hear of it."""
     who = await caller(request, Scope.REGULATOR)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(HandIn, body)
+    asked, named = await read_action(request, who, HandIn)
     target = uuid_of(request_id, "request_id")
-    return raw(await wire(request).regulating.hand(target, asked.to, idempotency))
+    return raw(await wire(request).regulating.hand(target, asked.to, named))
 
 
 @router.post(
@@ -153,11 +138,9 @@ async def hand(request: Request, request_id: str) -> Response:
 async def take(request: Request, request_id: str) -> Response:
     """Hold an alternative, or a place from the list; the one held before is kept if this one is gone."""
     who = await caller(request, Scope.REGULATOR)
-    body = await request.body()
-    idempotency = once(request, who, body)
-    asked = parse(TakeIn, body)
+    asked, named = await read_action(request, who, TakeIn)
     target = uuid_of(request_id, "request_id")
-    return raw(await wire(request).regulating.take(target, asked.slot_id, idempotency))
+    return raw(await wire(request).regulating.take(target, asked.slot_id, named))
 
 
 @router.get(

@@ -4,13 +4,9 @@ The same models validate the API, the ingest stream and the CLI's files, and mak
 """
 
 import re
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,6 +15,27 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sas_matcher.api.fields import (
+    ACCEPTANCE,
+    AcceptMinutes,
+    ExternalId,
+    Finess,
+    HandBackMinutes,
+    Insee,
+    Instant,
+    Latitude,
+    Longitude,
+    Phone,
+    Reason,
+    Rpps,
+    SlotId,
+    Specialty,
+    Strict,
+    Territory,
+    Text,
+    Uuid,
+    wrong,
+)
 from sas_matcher.domain.limits import Counts, Period
 from sas_matcher.domain.notices import NoticeKind
 from sas_matcher.domain.policy import (
@@ -31,7 +48,6 @@ from sas_matcher.domain.policy import (
     MOST_TELE_BONUS_MIN,
 )
 from sas_matcher.domain.vocabulary import (
-    SPECIALTIES,
     VITAL_PRIORITIES,
     Acceptance,
     AgeBand,
@@ -47,92 +63,14 @@ from sas_matcher.domain.vocabulary import (
 )
 
 MOST_SLOTS: Final = 10_000  # a day of a large editor's client; more goes in several calls
-_OFFSET = re.compile(r"(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})$")
-_RPPS = re.compile(r"8?[0-9]{11}")
 _MAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _URL = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[\x21\x22\x24-\x7e]*)?")
-_FINESS = re.compile(r"1?[0-9][0-9AB][0-9]{7}")
-
-
-def wrong(code: str, message: str) -> PydanticCustomError:
-    """Build a validation error whose French message is shown as it is."""
-    return PydanticCustomError(f"sas_{code}", "{text}", {"text": message})
-
-
-def _with_offset(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise wrong("instant", "doit être un texte ISO 8601 avec décalage, par exemple 2026-11-23T14:00:00+01:00")
-    if not _OFFSET.search(value):
-        # a bare local time happens twice or never when clocks change
-        raise wrong("offset", "précisez le décalage horaire (par exemple +01:00) : une heure locale seule est ambiguë")
-    return value
-
-
-def _in_range(value: datetime) -> datetime:
-    if not 2000 <= value.year < 2100:
-        raise wrong("year", "l'année n'est pas entre 2000 et 2099")
-    return value
-
-
-def _rpps(value: str) -> str:
-    if not _RPPS.fullmatch(value):
-        raise wrong("rpps", "un RPPS a 11 chiffres (12 avec le préfixe 8)")
-    return value[-11:]
-
-
-def _finess(value: str) -> str:
-    if not _FINESS.fullmatch(value):
-        raise wrong("finess", "un FINESS a 9 caractères (10 avec le préfixe 1)")
-    return value[-9:]
-
-
-def _specialty(value: str) -> str:
-    if value not in SPECIALTIES:
-        raise wrong(
-            "specialty", f"{value} n'est pas une spécialité du SAS (TRE_R38) ; attendu : {', '.join(SPECIALTIES)}"
-        )
-    return value
 
 
 def _priority(value: Any) -> Any:
     if isinstance(value, str) and value in VITAL_PRIORITIES:
         raise PydanticCustomError("vital_priority", "priorité vitale ou vraie : orienter AMU/SMUR")
     return value
-
-
-# not strict inside: after the check the value is a Python text, which strict mode would refuse
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_offset), AfterValidator(_in_range)]
-Rpps = Annotated[str, StringConstraints(max_length=12), AfterValidator(_rpps)]
-Finess = Annotated[str, StringConstraints(max_length=10), AfterValidator(_finess)]
-Specialty = Annotated[str, StringConstraints(max_length=8), AfterValidator(_specialty)]
-Insee = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9AB][0-9]{3}$")]
-Latitude = Annotated[float, Field(ge=-25, le=52, description="Degrés, WGS 84 (France et outre-mer)")]
-Longitude = Annotated[float, Field(ge=-65, le=60, description="Degrés, WGS 84")]
-# no control characters: PostgreSQL stores no NUL, and no screen shows the others
-Text = Annotated[
-    str, StringConstraints(min_length=1, max_length=160, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
-ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
-Phone = Annotated[str, StringConstraints(max_length=24, pattern=r"^\+?[0-9][0-9 .()-]{3,22}$")]
-Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
-SlotId = Annotated[int, Field(ge=1, le=2**63 - 1)]
-ACCEPTANCE: Final = (
-    "Le cabinet accepte chaque réservation : sans réponse, tacit l'accepte, explicit la replace ailleurs"
-)
-AcceptMinutes = Annotated[
-    int, Field(ge=1, le=1440, description="Minutes pour accepter (15 par défaut) ; la moitié du temps restant au plus")
-]
-HandBackMinutes = Annotated[
-    int,
-    Field(ge=0, le=2880, description="Minutes avant le début où ce qui est libre est rendu au cabinet ; 0 : jamais"),
-]
-
-
-class Strict(BaseModel):
-    """Base of all inputs."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, use_enum_values=True, allow_inf_nan=False)
 
 
 class ProfessionalIn(Strict):
@@ -421,7 +359,6 @@ class OutcomeIn(Strict):
     outcome: Literal["fulfilled", "noshow"]
 
 
-Territory = Annotated[str, StringConstraints(pattern=r"^(?:[0-9]{2}|2A|2B|97[1-6])$")]
 Borrow = Annotated[
     dict[Territory, Annotated[int, Field(ge=1, le=100)]],
     Field(max_length=20, json_schema_extra={"additionalProperties": False}),

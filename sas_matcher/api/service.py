@@ -13,8 +13,9 @@ from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import CommunesQuery, OverviewQuery
 from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import Nothing
+from sas_matcher.api.territory import asked_territories
 from sas_matcher.api.wire import caller, json, wire
-from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, UnavailableError
+from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import (
     DELAY_SPAN,
     PROFESSION_LABELS,
@@ -126,14 +127,8 @@ async def overview(request: Request) -> Response:
     who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
     query = parse_query(OverviewQuery, request)
     services = wire(request)
-    if query.territory is not None:
-        if query.territory not in services.geography.territories:
-            raise InvalidInputError.of("territory", "n'est pas un département")
-        if not who.sees_territory(query.territory):
-            raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
-        territories = [query.territory]
-    else:
-        territories = sorted(services.geography.territories if "*" in who.territories else who.territories)
+    known = services.geography.territories
+    territories = asked_territories(who, query.territory, known, known)
     now = services.clock.now()
     rows = await services.ledger.overview(territories, now - timedelta(days=1), now)
     answer: dict[str, dict[str, dict[str, int]]] = {"requests": {}, "places": {}}

@@ -1,6 +1,7 @@
 """Routes about what a territory sets: read by all its keys, changed by those who steer it, with a trace."""
 
-from typing import Final
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -9,10 +10,9 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import CountQuery, SettingChangesQuery
-from sas_matcher.api.reading import parse
 from sas_matcher.api.schemas import SettingIn
-from sas_matcher.api.wire import caller, json, once, wire
-from sas_matcher.domain.errors import NotAllowedError, NotFoundError
+from sas_matcher.api.wire import caller, json, read_action, wire
+from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.ports.ledger import SettingChange
 
@@ -32,9 +32,41 @@ async def of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
     who = await caller(request, *scopes)
     if code not in wire(request).geography.territories:
         raise NotFoundError("Territoire inconnu.")
-    if who.scope is not Scope.ADMIN and not who.sees_territory(code):
-        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
+    _check_bound(who, code)
     return who
+
+
+def _check_bound(who: Caller, code: str) -> None:
+    if not who.sees_territory(code):
+        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
+
+
+def asked_territories(who: Caller, wanted: str | None, known: Container[str], every: Iterable[str]) -> list[str]:
+    """Return the territories that a question is about: the one that is named, or all that the key may see.
+
+    Args:
+        who: asks.
+        wanted: the one that is named.
+        known: all that exist.
+        every: those that a key sees which is bound to none in particular.
+
+    Raises:
+        InvalidInputError: there is no such territory.
+        NotAllowedError: it is not the key's.
+    """
+    if wanted is None:
+        return sorted(every if who.sees_all else who.territories)
+    if wanted not in known:
+        raise InvalidInputError.of("territory", "n'est pas un département")
+    _check_bound(who, wanted)
+    return [wanted]
+
+
+def changes_page(code: str, found: Sequence[Mapping[str, Any]]) -> Response:
+    """Answer a page of versioned changes of a territory, newest first; ``next_before`` leads to the next one."""
+    # versions count from one without gaps: whoever has seen the first has seen all
+    last = found[-1]["version"] if found else 1
+    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
 
 
 @router.get(
@@ -63,12 +95,10 @@ async def change_settings(request: Request, code: str) -> Response:
     administrators allow it.
     """
     who = await of_territory(request, code, Scope.COORDINATOR, Scope.ADMIN)
-    body = await request.body()
-    wanted = parse(SettingIn, body)
+    wanted, named = await read_action(request, who, SettingIn)
     changes = wanted.changes()
     if "crisis_allowed" in changes and who.role not in MAY_ALLOW_A_CRISIS:
         raise NotAllowedError("Seules l'ARS, la préfecture et l'administration permettent la crise (crisis_allowed).")
-    named = once(request, who, body)
     change = SettingChange(code, changes, wanted.why, wanted.version)
     return json(await wire(request).steering.change(change, named))
 
@@ -101,7 +131,4 @@ async def setting_changes(request: Request, code: str) -> Response:
     """Return the changes, newest first; ``next_before`` leads to the next page."""
     await of_territory(request, code)
     query = parse_query(SettingChangesQuery, request)
-    found = await wire(request).steering.changes(code, query.before, query.limit)
-    # versions count from one without gaps: whoever has seen the first has seen all
-    last = found[-1]["version"] if found else 1
-    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
+    return changes_page(code, await wire(request).steering.changes(code, query.before, query.limit))

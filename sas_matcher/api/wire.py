@@ -4,15 +4,17 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.api.auth import Caller, Gate, OneTime, Rate, Tickets
 from sas_matcher.api.hub import Hub
+from sas_matcher.api.reading import parse
 from sas_matcher.domain.agenda import Import
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Role, Scope
@@ -39,6 +41,11 @@ from sas_matcher.services.screens import Screens
 from sas_matcher.services.statement import Statements
 from sas_matcher.services.steer import Steering
 from sas_matcher.services.studies import Studies
+
+M = TypeVar("M", bound=BaseModel)
+
+KEEPERS: Final = (Scope.PRACTICE, Scope.COORDINATOR)
+"""Who keeps agendas and subscriptions: a practice, or whoever runs structures (bound to them like a practice)."""
 
 JSON: Final = "application/json"
 _KEY = re.compile(r"[\x21-\x7e]{8,128}")
@@ -122,6 +129,23 @@ def once(request: Request, who: Caller, body: bytes) -> Idempotency:
         raise InvalidInputError.of("Idempotency-Key", message)
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
     return Idempotency(who.key_id, key, digest)
+
+
+async def read_action(request: Request, who: Caller, model: type[M], *, bare: bool = False) -> tuple[M, Idempotency]:
+    """Read what an action says, and the Idempotency-Key under which it is done once.
+
+    Args:
+        request: the call.
+        who: makes it.
+        model: what the body must be.
+        bare: whether there need be no body, where nothing has to be said.
+
+    Raises:
+        InvalidInputError: the header or a field is wrong.
+    """
+    body = await request.body()
+    named = once(request, who, body)
+    return parse(model, b"{}" if bare and not body else body), named
 
 
 def uuid_of(text: str, field: str) -> str:
