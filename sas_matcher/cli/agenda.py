@@ -1,6 +1,5 @@
 """The commands of a practice about its agendas: the week, more places, stop, tables."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.cli.speaking import read_file, with_client
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import read_file, read_object, say, with_client
 
 if TYPE_CHECKING:
     from sas_matcher.client import Agenda
@@ -53,23 +52,19 @@ def agenda_lines(found: "Agenda") -> Iterator[str]:
 
 
 def _say(found: "list[Agenda]", *, as_json: bool = False) -> None:
-    for one in found:
-        for line in [json.dumps(one.raw, ensure_ascii=False)] if as_json else agenda_lines(one):
-            typer.echo(line)
-    if not found and not as_json:
-        typer.echo("Aucun agenda ; créez-en un avec sas-matcher agenda set.")
+    say(found, agenda_lines, as_json=as_json, none="Aucun agenda ; créez-en un avec sas-matcher agenda set.")
 
 
 @agenda.command("list", cls=FrenchCommand)
 def list_agendas(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Liste les agendas de cette clé."""
-    _say(with_client(url, checked_key(key), lambda sas: sas.agendas()), as_json=as_json)
+    _say(with_client(url, key, lambda sas: sas.agendas()), as_json=as_json)
 
 
 @agenda.command("show", cls=FrenchCommand)
 def show(name: Name, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Montre un agenda (--json : le document entier)."""
-    _say([with_client(url, checked_key(key), lambda sas: sas.agenda(name))], as_json=as_json)
+    _say([with_client(url, key, lambda sas: sas.agenda(name))], as_json=as_json)
 
 
 @agenda.command("set", cls=FrenchCommand)
@@ -83,16 +78,11 @@ def set_agenda(
     ] = False,
 ) -> None:
     """Fixe ou change un agenda ; ses sept prochains jours sont publiés aussitôt."""
-    try:
-        body: Any = json.loads(read_file(file))
-    except ValueError as wrong:
-        raise InputError(f"{file} n'est pas du JSON ({wrong})") from wrong
-    if not isinstance(body, dict):
-        raise InputError(f"{file} doit contenir un objet JSON")
+    body = read_object(file)
     if check:
-        _say_slots(with_client(url, checked_key(key), lambda sas: sas.preview_agenda(name, body)))
+        _say_slots(with_client(url, key, lambda sas: sas.preview_agenda(name, body)))
         return
-    _say([with_client(url, checked_key(key), lambda sas: sas.put_agenda(name, body))])
+    _say([with_client(url, key, lambda sas: sas.put_agenda(name, body))])
 
 
 def _say_slots(slots: Any) -> None:
@@ -114,7 +104,7 @@ def add(
 ) -> None:
     """Ajoute des places : « add cabinet 2 14:00 16:00 »."""
     places = {"count": count, "start": start, "end": end, "day": day}
-    _say([with_client(url, checked_key(key), lambda sas: sas.add_places(name, places))])
+    _say([with_client(url, key, lambda sas: sas.add_places(name, places))])
 
 
 @agenda.command("take-back", cls=FrenchCommand)
@@ -125,7 +115,7 @@ def take_back(
     key: Key = "",
 ) -> None:
     """Retire des places ajoutées ; qui en a une la garde."""
-    _say([with_client(url, checked_key(key), lambda sas: sas.remove_places(name, places))])
+    _say([with_client(url, key, lambda sas: sas.remove_places(name, places))])
 
 
 @agenda.command("stop", cls=FrenchCommand)
@@ -145,13 +135,13 @@ def stop(
         end = None
     if until is not None and (end is None or end.tzinfo is None):
         raise InputError(f"« {until} » n'est pas un instant avec décalage, par exemple 2026-11-27T12:00+01:00")
-    _say(with_client(url, checked_key(key), lambda sas: sas.stop(names or None, until=end, refuse=refuse)))
+    _say(with_client(url, key, lambda sas: sas.stop(names or None, until=end, refuse=refuse)))
 
 
 @agenda.command("go-on", cls=FrenchCommand)
 def go_on(names: Names = None, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Met fin à un arrêt ; les places reviennent aussitôt."""
-    _say(with_client(url, checked_key(key), lambda sas: sas.go_on(names or None)))
+    _say(with_client(url, key, lambda sas: sas.go_on(names or None)))
 
 
 @agenda.command("csv", cls=FrenchCommand)
@@ -167,9 +157,9 @@ def take_csv(
     """Reprend les places d'un tableau ; elles remplacent celles du tableau précédent."""
     table = read_file(file)
     if not check:
-        _say([with_client(url, checked_key(key), lambda sas: sas.take_table(name, table))])
+        _say([with_client(url, key, lambda sas: sas.take_table(name, table))])
         return
-    found = with_client(url, checked_key(key), lambda sas: sas.preview_table(name, table))
+    found = with_client(url, key, lambda sas: sas.preview_table(name, table))
     for error in found.errors:
         typer.echo(f"{file}, {error['field']} : {error['message']}", err=True)
     _say_slots(found.slots)
@@ -180,5 +170,5 @@ def take_csv(
 @agenda.command("remove", cls=FrenchCommand)
 def remove(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Supprime un agenda ; ses places libres sont retirées, qui en a une la garde."""
-    report = with_client(url, checked_key(key), lambda sas: sas.remove_agenda(name))
+    report = with_client(url, key, lambda sas: sas.remove_agenda(name))
     typer.echo(f"Agenda {name} supprimé : {report['closed']} créneaux retirés, {report['kept']} patients gardés.")

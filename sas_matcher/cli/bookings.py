@@ -1,6 +1,5 @@
 """The commands of a practice about its patients: accept, refuse, call off, move, say who came."""
 
-import json
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.cli.speaking import with_client
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import say, with_client
 
 if TYPE_CHECKING:
     from sas_matcher.client import Booking, SasClient
@@ -46,7 +45,7 @@ def booking_line(booking: "Booking") -> str:
 
 
 def _act(url: str, key: str, work: "Callable[[SasClient], Coroutine[Any, Any, Booking]]") -> None:
-    typer.echo(booking_line(with_client(url, checked_key(key), work)))
+    typer.echo(booking_line(with_client(url, key, work)))
 
 
 @bookings.command("list", cls=FrenchCommand)
@@ -59,11 +58,8 @@ def listing(
     """Liste les rendez-vous des dernières heures et des jours à venir."""
     now = datetime.now(UTC)
     window = now - timedelta(hours=12), now + timedelta(days=days)
-    found = with_client(url, checked_key(key), lambda sas: sas.bookings(*window, limit=1000))
-    for booking in found:
-        typer.echo(json.dumps(booking.raw, ensure_ascii=False) if as_json else booking_line(booking))
-    if not found and not as_json:
-        typer.echo("Aucun rendez-vous.")
+    found = with_client(url, key, lambda sas: sas.bookings(*window, limit=1000))
+    say(found, booking_line, as_json=as_json, none="Aucun rendez-vous.")
 
 
 @bookings.command("accept", cls=FrenchCommand)
@@ -124,6 +120,6 @@ def arrived(
     over: Annotated[bool, typer.Option("--over", help="La plage est finie : les autres ne sont pas venus.")] = False,
 ) -> None:
     """Compte les patients d'une plage ; peut être corrigé."""
-    done = with_client(url, checked_key(key), lambda sas: sas.arrived(slot, count, over=over))
+    done = with_client(url, key, lambda sas: sas.arrived(slot, count, over=over))
     absent = f", {done['missed']} absent(s)" if done["missed"] else ""
     typer.echo(f"{done['arrived']} venu(s) sur {done['taken']} attendu(s){absent} ; {done['capacity']} places.")

@@ -9,8 +9,8 @@ import orjson
 
 from sas_matcher.cli.files import NumberedSlot
 from sas_matcher.cli.french import FailureError, InputError
-from sas_matcher.cli.show import change_line, event_line, limit_lines, request_lines, setting_lines
-from sas_matcher.client import ApiError, ClientError, Event, Gap, Request, Retry, SasClient, Setting, UnreachableError
+from sas_matcher.cli.show import event_line, request_lines
+from sas_matcher.client import ApiError, ClientError, Event, Gap, Request, Retry, SasClient, UnreachableError
 
 Say = Callable[[str], object]
 CHUNK: Final = 2_000
@@ -53,7 +53,12 @@ def readable_errors() -> Iterator[None]:
         raise FailureError(str(failed)) from failed
 
 
-def _client(url: str, key: str) -> SasClient:
+def client_of(url: str, key: str) -> SasClient:
+    """Return a client of a service.
+
+    Raises:
+        InputError: the address or the key cannot be one.
+    """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"l'adresse « {url} » doit commencer par http:// ou https:// (--url ou SAS_URL)")
     try:
@@ -70,7 +75,7 @@ async def publish(url: str, key: str, slots: Sequence[NumberedSlot], say: Say) -
     """
     counts: dict[str, int] = {}
     with readable_errors():
-        async with _client(url, key) as sas:
+        async with client_of(url, key) as sas:
             for at in range(0, len(slots), CHUNK):
                 part = slots[at : at + CHUNK]
                 try:
@@ -122,7 +127,7 @@ async def request(
         as_json: Say the document instead of lines.
     """
     with readable_errors():
-        async with _client(url, key) as sas:
+        async with client_of(url, key) as sas:
             if commune is not None:
                 wish = {**wish, "insee": await _insee(sas, commune)}
             if "insee" not in wish and not ("lat" in wish and "lon" in wish):
@@ -190,50 +195,10 @@ async def _decided(sas: SasClient, asked: Request) -> Request:
     return now
 
 
-async def show_setting(url: str, key: str, territory: str, say: Say, *, as_json: bool) -> None:
-    """Say what a territory sets."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            _say_setting(await sas.setting(_code(territory)), say, as_json=as_json)
-
-
-async def change_setting(
-    url: str, key: str, territory: str, changes: Mapping[str, Any], why: str, say: Say, *, as_json: bool
-) -> None:
-    """Change what a territory sets, and say it as it stands now."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            _say_setting(await sas.change_setting(_code(territory), changes, why=why), say, as_json=as_json)
-
-
-async def show_setting_changes(url: str, key: str, territory: str, count: int, say: Say, *, as_json: bool) -> None:
-    """Say who changed what a territory sets, newest first."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            page = await sas.setting_changes(_code(territory), limit=count)
-    for change in page.changes:
-        say(orjson.dumps(change.raw).decode() if as_json else change_line(change))
-    if not page.changes and not as_json:
-        say("Aucun changement.")
-
-
-def _say_setting(setting: Setting, say: Say, *, as_json: bool) -> None:
-    for line in [orjson.dumps(setting.raw).decode()] if as_json else setting_lines(setting):
-        say(line)
-
-
-def _code(territory: str) -> str:
-    """Return a territory as it goes into an address."""
-    code = territory.strip().upper()
-    if not (code.isascii() and code.isalnum()):
-        raise InputError(f"le territoire « {territory} » n'existe pas ; donnez un département, par exemple 69 ou 2A")
-    return code
-
-
 async def watch(url: str, key: str, say: Say, *, count: int | None, as_json: bool) -> None:
     """Say each event; after a gap, that something may be missing and what is open now."""
     with readable_errors():
-        async with _client(url, key) as sas, sas.events() as stream:
+        async with client_of(url, key) as sas, sas.events() as stream:
             me = await sas.me()
             await stream.open()
             if not as_json:
@@ -262,48 +227,3 @@ async def _after_gap(sas: SasClient, gap: Gap, say: Say, *, regulator: bool, as_
 def _json(event: Event) -> str:
     document = {"event": event.name, **event.position._asdict(), "data": event.data}
     return orjson.dumps(document).decode()
-
-
-async def put_limit(url: str, key: str, name: str, wish: Mapping[str, Any], say: Say) -> None:
-    """Set a limit and say how it stands."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            for line in limit_lines(await sas.put_limit(name, wish)):
-                say(line)
-
-
-async def list_limits(url: str, key: str, say: Say, *, as_json: bool) -> None:
-    """Say the limits of this key."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            found = await sas.limits()
-    for limit in found:
-        for line in [orjson.dumps(limit.raw).decode()] if as_json else limit_lines(limit):
-            say(line)
-    if not found and not as_json:
-        say("Aucune limite ; fixez-en une avec sas-matcher limits set.")
-
-
-async def list_editors(url: str, key: str, say: Say, *, as_json: bool) -> None:
-    """Say how the polled editors do."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            found = await sas.editors()
-    for editor in found:
-        if as_json:
-            say(orjson.dumps(editor).decode())
-            continue
-        say(f"{editor['name']} : {editor['sentence']}")
-        share = f", {editor['phantoms']} fantômes sur {editor['tried']} places tentées" if editor["tried"] else ""
-        lost = sum(editor["dropped"].values())
-        say(f"  {editor['places']} places{share}" + (f", {lost} créneaux inutilisables" if lost else ""))
-    if not found and not as_json:
-        say("Aucun éditeur ; donnez leur fichier à SAS_EDITORS (docs/fhir.md).")
-
-
-async def remove_limit(url: str, key: str, name: str, say: Say) -> None:
-    """Take a limit back."""
-    with readable_errors():
-        async with _client(url, key) as sas:
-            await sas.remove_limit(name)
-    say(f"Limite {name} supprimée ; ses places sont de nouveau proposées.")

@@ -1,14 +1,13 @@
 """The commands of a practice about its consent: which places leave, and who was shown them."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.cli.speaking import with_client
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import day_names, say, with_client
 
 if TYPE_CHECKING:
     from sas_matcher.client import Exposure, ShareRule
@@ -26,11 +25,10 @@ Name = Annotated[str, typer.Argument(metavar="NOM", help="Nom de la règle : a-z
 def rule_line(rule: "ShareRule") -> str:
     """Return a rule in one line."""
     who = ", ".join((*rule.professionals, *rule.structures))
-    days = ", ".join(("lun", "mar", "mer", "jeu", "ven", "sam", "dim")[day - 1] for day in rule.days)
     what = "toutes les places" if rule.professions is None else f"places {', '.join(rule.professions)}"
     to = " et ".join({"sas": "régulateurs du SAS", "platform": "plateforme nationale"}[name] for name in rule.channels)
     first = "" if rule.own_first_min is None else f", d'abord ses patients jusqu'à {rule.own_first_min} min avant"
-    return f"{rule.name} : {who} ; {what} de {rule.start} à {rule.end} ({days}) ; {to}{first}"
+    return f"{rule.name} : {who} ; {what} de {rule.start} à {rule.end} ({day_names(rule.days)}) ; {to}{first}"
 
 
 def exposure_line(one: "Exposure") -> str:
@@ -78,24 +76,22 @@ def set_rule(
         "territory": territory,
     }
     given = {field: value for field, value in wish.items() if value is not None}
-    rule = with_client(url, checked_key(key), lambda sas: sas.put_share_rule(name, given))
+    rule = with_client(url, key, lambda sas: sas.put_share_rule(name, given))
     typer.echo(rule_line(rule))
 
 
 @consent.command("list", cls=FrenchCommand)
 def list_rules(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Liste les règles de cette clé."""
-    found = with_client(url, checked_key(key), lambda sas: sas.share_rules())
-    for rule in found:
-        typer.echo(json.dumps(rule.raw, ensure_ascii=False) if as_json else rule_line(rule))
-    if not found and not as_json:
-        typer.echo("Aucune règle : ce qui est publié est partagé, selon sa visibilité.")
+    found = with_client(url, key, lambda sas: sas.share_rules())
+    none = "Aucune règle : ce qui est publié est partagé, selon sa visibilité."
+    say(found, rule_line, as_json=as_json, none=none)
 
 
 @consent.command("remove", cls=FrenchCommand)
 def remove_rule(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Supprime une règle."""
-    with_client(url, checked_key(key), lambda sas: sas.remove_share_rule(name))
+    with_client(url, key, lambda sas: sas.remove_share_rule(name))
     typer.echo(f"Règle {name} supprimée.")
 
 
@@ -110,8 +106,5 @@ def seen(
     """Dit à qui des places ont été montrées, proposées ou données, quand, et selon quelle règle."""
     now = datetime.now(UTC)
     window = (now - timedelta(days=days), now)
-    found = with_client(url, checked_key(key), lambda sas: sas.exposures(*window, limit=count))
-    for one in found:
-        typer.echo(json.dumps(one.raw, ensure_ascii=False) if as_json else exposure_line(one))
-    if not found and not as_json:
-        typer.echo("Rien n'a été montré ni donné.")
+    found = with_client(url, key, lambda sas: sas.exposures(*window, limit=count))
+    say(found, exposure_line, as_json=as_json, none="Rien n'a été montré ni donné.")

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.cli.speaking import read_file, with_client
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Territory, Url
+from sas_matcher.cli.speaking import instant_of, read_object, say, with_client
 
 crisis = typer.Typer(
     cls=FrenchGroup,
@@ -19,7 +19,6 @@ crisis = typer.Typer(
     rich_markup_mode=None,
 )
 ScopeName = Annotated[str, typer.Argument(metavar="PÉRIMÈTRE", help="Un département (69), region:NOM ou nation.")]
-Territory = Annotated[str, typer.Argument(metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")]
 Why = Annotated[str, typer.Option("--why", metavar="MOTIF", help="Pourquoi ; gardé au journal, sans identité.")]
 Drill = Annotated[bool, typer.Option("--drill", help="Exercice : rien ne change pour personne.")]
 
@@ -60,19 +59,16 @@ def standing_lines(standing: Mapping[str, Any]) -> Iterator[str]:
         yield f"  Proposé : {proposal['level']} · {proposal['proposal_id']} · {' ; '.join(proposal['reasons'])}"
 
 
-def _echo(document: Mapping[str, Any], lines: Iterator[str], *, as_json: bool) -> None:
-    for line in [json.dumps(document, ensure_ascii=False)] if as_json else lines:
-        typer.echo(line)
+def proposal_line(proposal: Mapping[str, Any]) -> str:
+    """Return a level that detection proposes, in one line."""
+    change = f"{proposal['territory']} : {proposal['was']} → {proposal['level']} · {proposal['state']}"
+    return f"{proposal['proposal_id']}  {change} · {' ; '.join(proposal['reasons'])}"
 
 
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(read_file(path))
-    except ValueError as wrong:
-        raise InputError(f"{path} : JSON incorrect ({wrong})") from wrong
-    if not isinstance(document, dict):
-        raise InputError(f"{path} : un objet JSON est attendu")
-    return document
+def call_line(call: Mapping[str, Any]) -> str:
+    """Return a call for extra capacity in one line, with what was answered."""
+    answer = call.get("state") or f"{call['yes']} oui, {call['no']} non, {call['places']} place(s)"
+    return f"{call['call_id']}  {call['territory']} · {call['text']} · jusqu'au {_when(call['until'])} · {answer}"
 
 
 @crisis.command("show", cls=FrenchCommand)
@@ -85,11 +81,10 @@ def show(
     """Affiche le niveau d'un territoire, ou de tous ceux de la clé."""
     if territory is not None:
         code = territory
-        found = with_client(url, checked_key(key), lambda sas: sas.crisis(code))
-        _echo(found, standing_lines(found), as_json=as_json)
+        found = with_client(url, key, lambda sas: sas.crisis(code))
+        say([found], standing_lines, as_json=as_json)
         return
-    for standing in with_client(url, checked_key(key), lambda sas: sas.crisis_levels()):
-        _echo(standing, standing_lines(standing), as_json=as_json)
+    say(with_client(url, key, lambda sas: sas.crisis_levels()), standing_lines, as_json=as_json)
 
 
 @crisis.command("declare", cls=FrenchCommand)
@@ -105,8 +100,8 @@ def declare(
     as_json: Json = False,
 ) -> None:
     """Déclare un niveau ; le plan préparé de chaque territoire s'applique, et revient tel quel ensuite."""
-    found = with_client(url, checked_key(key), lambda sas: sas.declare_level(scope, level, why, drill=drill))
-    _echo(found, entry_lines(found), as_json=as_json)
+    found = with_client(url, key, lambda sas: sas.declare_level(scope, level, why, drill=drill))
+    say([found], entry_lines, as_json=as_json)
 
 
 @crisis.command("log", cls=FrenchCommand)
@@ -121,11 +116,8 @@ def log(
     whole = scope == "nation" or scope.startswith("region:")
     territory = None if whole else scope
     wide = scope if whole else None
-    page = with_client(url, checked_key(key), lambda sas: sas.crisis_log(territory=territory, scope=wide, limit=count))
-    for entry in page["entries"]:
-        _echo(entry, entry_lines(entry), as_json=as_json)
-    if not page["entries"] and not as_json:
-        typer.echo("Rien n'a jamais été déclaré ici.")
+    page = with_client(url, key, lambda sas: sas.crisis_log(territory=territory, scope=wide, limit=count))
+    say(page["entries"], entry_lines, as_json=as_json, none="Rien n'a jamais été déclaré ici.")
 
 
 @crisis.command("plan", cls=FrenchCommand)
@@ -140,12 +132,12 @@ def plan(
 ) -> None:
     """Affiche le plan préparé d'un territoire (JSON), ou le remplace."""
     if file is None:
-        found = with_client(url, checked_key(key), lambda sas: sas.crisis_plan(territory))
+        found = with_client(url, key, lambda sas: sas.crisis_plan(territory))
     else:
         if not why:
             raise InputError("donnez --why : le motif est gardé au journal")
-        body = _document(file)
-        found = with_client(url, checked_key(key), lambda sas: sas.change_crisis_plan(territory, body, why))
+        body = read_object(file)
+        found = with_client(url, key, lambda sas: sas.change_crisis_plan(territory, body, why))
     typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
 
 
@@ -158,12 +150,8 @@ def proposals(
 ) -> None:
     """Liste les niveaux que la détection propose ; une personne accepte ou refuse."""
     state = None if everything else "open"
-    found = with_client(url, checked_key(key), lambda sas: sas.crisis_proposals(state=state))
-    for one in found:
-        line = f"{one['proposal_id']}  {one['territory']} : {one['was']} → {one['level']} · {one['state']}"
-        _echo(one, iter([f"{line} · {' ; '.join(one['reasons'])}"]), as_json=as_json)
-    if not found and not as_json:
-        typer.echo("Aucune proposition.")
+    found = with_client(url, key, lambda sas: sas.crisis_proposals(state=state))
+    say(found, proposal_line, as_json=as_json, none="Aucune proposition.")
 
 
 Proposal = Annotated[str, typer.Argument(metavar="PROPOSITION", help="Identifiant de la proposition.")]
@@ -172,14 +160,14 @@ Proposal = Annotated[str, typer.Argument(metavar="PROPOSITION", help="Identifian
 @crisis.command("accept", cls=FrenchCommand)
 def accept(proposal: Proposal, why: Why, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Accepte une proposition : son niveau est déclaré."""
-    found = with_client(url, checked_key(key), lambda sas: sas.accept_proposal(proposal, why))
-    _echo(found, entry_lines(found), as_json=False)
+    found = with_client(url, key, lambda sas: sas.accept_proposal(proposal, why))
+    say([found], entry_lines, as_json=False)
 
 
 @crisis.command("refuse", cls=FrenchCommand)
 def refuse(proposal: Proposal, why: Why, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Refuse une proposition ; le même niveau n'est plus proposé pendant une heure."""
-    with_client(url, checked_key(key), lambda sas: sas.refuse_proposal(proposal, why))
+    with_client(url, key, lambda sas: sas.refuse_proposal(proposal, why))
     typer.echo("Proposition refusée ; rien n'a changé.")
 
 
@@ -193,9 +181,7 @@ def call(
     drill: Drill = False,
 ) -> None:
     """Appelle les cabinets qui l'acceptent à ouvrir des places."""
-    found = with_client(
-        url, checked_key(key), lambda sas: sas.call_practices(territory, text, hours=hours, drill=drill)
-    )
+    found = with_client(url, key, lambda sas: sas.call_practices(territory, text, hours=hours, drill=drill))
     mark = "EXERCICE · " if found["drill"] else ""
     typer.echo(f"{mark}{found['called']} cabinet(s) appelé(s), jusqu'au {_when(found['until'])} · {found['call_id']}")
 
@@ -203,13 +189,8 @@ def call(
 @crisis.command("calls", cls=FrenchCommand)
 def calls(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Liste les appels : ceux reçus par le cabinet, ou ceux du territoire avec leurs réponses."""
-    found = with_client(url, checked_key(key), lambda sas: sas.crisis_calls())
-    for one in found:
-        answer = one.get("state") or f"{one['yes']} oui, {one['no']} non, {one['places']} place(s)"
-        line = f"{one['call_id']}  {one['territory']} · {one['text']} · jusqu'au {_when(one['until'])} · {answer}"
-        _echo(one, iter([line]), as_json=as_json)
-    if not found and not as_json:
-        typer.echo("Aucun appel.")
+    found = with_client(url, key, lambda sas: sas.crisis_calls())
+    say(found, call_line, as_json=as_json, none="Aucun appel.")
 
 
 @crisis.command("answer", cls=FrenchCommand)
@@ -222,7 +203,7 @@ def answer(
     ] = None,
 ) -> None:
     """Répond à un appel ; publiez ensuite les places comme d'habitude."""
-    with_client(url, checked_key(key), lambda sas: sas.answer_crisis_call(call_id, places))
+    with_client(url, key, lambda sas: sas.answer_crisis_call(call_id, places))
     typer.echo("Réponse notée : " + (f"{places} place(s) en plus." if places else "aucune place."))
 
 
@@ -237,10 +218,9 @@ def review(
     drill: Drill = False,
 ) -> None:
     """Écrit le bilan d'une crise ou d'un exercice : demandes, réponses, décisions (JSON, ou page à imprimer)."""
-    span = [None if text is None else _instant(text) for text in (since, until)]
-    found = with_client(
-        url, checked_key(key), lambda sas: sas.crisis_review(scope, since=span[0], until=span[1], drill=drill)
-    )
+    begin = None if since is None else instant_of(since, "--from")
+    end = None if until is None else instant_of(until, "--to")
+    found = with_client(url, key, lambda sas: sas.crisis_review(scope, since=begin, until=end, drill=drill))
     if html is None:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
@@ -248,11 +228,3 @@ def review(
 
     html.write_text(printable(found), encoding="utf-8")
     typer.echo(f"Bilan écrit dans {html}.")
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"« {text} » : attendu un instant comme 2026-11-23T18:45:00+01:00") from None
-    return at if at.tzinfo else at.astimezone()

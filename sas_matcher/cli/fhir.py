@@ -1,14 +1,16 @@
 """The commands about editors of agendas: look at an endpoint, serve an invented one, see how those we poll do."""
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sas_matcher.cli.french import FailureError, FrenchCommand, FrenchGroup, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import say, with_client
 
 fhir = typer.Typer(
     cls=FrenchGroup,
@@ -68,9 +70,17 @@ def check(
 @editors.command("list", cls=FrenchCommand)
 def editors_list(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Dit de chaque éditeur s'il répond, depuis quand il est muet, ce qu'il montre et la part de ses fantômes."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+    found = with_client(url, key, lambda sas: sas.editors())
+    none = "Aucun éditeur ; donnez leur fichier à SAS_EDITORS (docs/fhir.md)."
+    say(found, _editor_lines, as_json=as_json, none=none)
 
-    asyncio.run(calls.list_editors(url, checked_key(key), typer.echo, as_json=as_json))
+
+def _editor_lines(editor: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how an editor does."""
+    yield f"{editor['name']} : {editor['sentence']}"
+    share = f", {editor['phantoms']} fantômes sur {editor['tried']} places tentées" if editor["tried"] else ""
+    lost = sum(editor["dropped"].values())
+    yield f"  {editor['places']} places{share}" + (f", {lost} créneaux inutilisables" if lost else "")
 
 
 @editors.command("check", cls=FrenchCommand)

@@ -1,12 +1,12 @@
 """The commands of a practice about its limits: how many patients, visits or children in a day or half a day."""
 
-import asyncio
 from typing import Annotated, Literal
 
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import say, with_client
 
 limits = typer.Typer(
     cls=FrenchGroup,
@@ -44,7 +44,7 @@ def set_limit(
     ] = None,
 ) -> None:
     """Fixe ou change une limite ; elle vaut aussitôt, ce qui est déjà réservé le reste."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+    from sas_matcher.cli.show import limit_lines  # noqa: PLC0415 - see the package
 
     wish = {
         "professionals": professional or [],
@@ -55,7 +55,7 @@ def set_limit(
         "share": share,
         "territory": territory,
     }
-    asyncio.run(calls.put_limit(url, checked_key(key), name, wish, typer.echo))
+    say([with_client(url, key, lambda sas: sas.put_limit(name, wish))], limit_lines, as_json=False)
 
 
 @limits.command("list", cls=FrenchCommand)
@@ -65,14 +65,14 @@ def list_limits(
     as_json: Json = False,
 ) -> None:
     """Liste les limites de cette clé, et ce qui en est pris dans les sept jours."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+    from sas_matcher.cli.show import limit_lines  # noqa: PLC0415 - see the package
 
-    asyncio.run(calls.list_limits(url, checked_key(key), typer.echo, as_json=as_json))
+    found = with_client(url, key, lambda sas: sas.limits())
+    say(found, limit_lines, as_json=as_json, none="Aucune limite ; fixez-en une avec sas-matcher limits set.")
 
 
 @limits.command("remove", cls=FrenchCommand)
 def remove_limit(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Supprime une limite ; les places qu'elle fermait sont de nouveau proposées."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
-
-    asyncio.run(calls.remove_limit(url, checked_key(key), name, typer.echo))
+    with_client(url, key, lambda sas: sas.remove_limit(name))
+    typer.echo(f"Limite {name} supprimée ; ses places sont de nouveau proposées.")

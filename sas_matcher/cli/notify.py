@@ -1,13 +1,13 @@
 """The commands about notifications: who is told of what and how, and whether that arrives."""
 
-import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
-from sas_matcher.cli.speaking import with_client
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
+from sas_matcher.cli.speaking import say, with_client
 
 if TYPE_CHECKING:
     from sas_matcher.client import Subscription
@@ -80,30 +80,27 @@ def set_subscription(
         "structures": structure or [],
         "most_reminders": reminders,
     } | ({"address": address} if address else {})
-    _show(with_client(url, checked_key(key), lambda sas: sas.put_subscription(name, wish)))
+    _show(with_client(url, key, lambda sas: sas.put_subscription(name, wish)))
 
 
 @notify.command("list", cls=FrenchCommand)
 def listing(url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Liste les abonnements de cette clé, et dit s'ils arrivent."""
-    found = with_client(url, checked_key(key), lambda sas: sas.subscriptions())
-    for one in found:
-        typer.echo(json.dumps(one.raw, ensure_ascii=False) if as_json else subscription_line(one))
-    if not found and not as_json:
-        typer.echo("Aucun abonnement.")
+    found = with_client(url, key, lambda sas: sas.subscriptions())
+    say(found, subscription_line, as_json=as_json, none="Aucun abonnement.")
 
 
 @notify.command("remove", cls=FrenchCommand)
 def remove(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Supprime un abonnement."""
-    with_client(url, checked_key(key), lambda sas: sas.remove_subscription(name))
+    with_client(url, key, lambda sas: sas.remove_subscription(name))
     typer.echo(f"Abonnement {name} supprimé.")
 
 
 @notify.command("rotate", cls=FrenchCommand)
 def rotate(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Change le secret d'un webhook ; l'ancien signe encore 24 h à côté."""
-    _show(with_client(url, checked_key(key), lambda sas: sas.rotate_secret(name)))
+    _show(with_client(url, key, lambda sas: sas.rotate_secret(name)))
 
 
 @notify.command("confirm", cls=FrenchCommand)
@@ -114,13 +111,13 @@ def confirm(
     key: Key = "",
 ) -> None:
     """Confirme une adresse de courriel, avec le code qu'elle a reçu."""
-    _show(with_client(url, checked_key(key), lambda sas: sas.confirm_subscription(name, code)))
+    _show(with_client(url, key, lambda sas: sas.confirm_subscription(name, code)))
 
 
 @notify.command("test", cls=FrenchCommand)
 def test(name: Name, url: Url = DEFAULT_URL, key: Key = "") -> None:
     """Envoie un essai ; notify deliveries dit s'il est arrivé."""
-    number = with_client(url, checked_key(key), lambda sas: sas.test_subscription(name))
+    number = with_client(url, key, lambda sas: sas.test_subscription(name))
     typer.echo(f"Essai {number} en route ; voyez sas-matcher notify deliveries {name}.")
 
 
@@ -132,10 +129,11 @@ def deliveries(
     as_json: Json = False,
 ) -> None:
     """Liste ce qui a été remis, ou attend, et pourquoi."""
-    found = with_client(url, checked_key(key), lambda sas: sas.deliveries(subscription=name))
-    for one in found:
-        why = f" ({one['last_error']})" if one["last_error"] else ""
-        line = f"{one['id']}  {one['subscription']} · {one['kind']} · {_DELIVERED[one['state']]}{why}"
-        typer.echo(json.dumps(one, ensure_ascii=False) if as_json else f"{line} · {one['tries']} essai(s)")
-    if not found and not as_json:
-        typer.echo("Rien n'a été remis.")
+    found = with_client(url, key, lambda sas: sas.deliveries(subscription=name))
+    say(found, _delivery_line, as_json=as_json, none="Rien n'a été remis.")
+
+
+def _delivery_line(one: Mapping[str, Any]) -> str:
+    why = f" ({one['last_error']})" if one["last_error"] else ""
+    what = f"{one['id']}  {one['subscription']} · {one['kind']} · {_DELIVERED[one['state']]}{why}"
+    return f"{what} · {one['tries']} essai(s)"

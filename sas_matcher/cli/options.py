@@ -11,6 +11,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8069"
 
 Url = Annotated[str, typer.Option("--url", envvar="SAS_URL", metavar="URL", help="Adresse du service.")]
 Key = Annotated[str, typer.Option("--key", envvar="SAS_KEY", metavar="CLÉ", help="Clé d'accès (sas_…).")]
+Territory = Annotated[str, typer.Argument(metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")]
 Json = Annotated[bool, typer.Option("--json", help="Affiche les documents JSON tels quels.")]
 
 Data = Annotated[

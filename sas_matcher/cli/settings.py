@@ -1,13 +1,13 @@
 """The commands about what a territory sets: show it, change it, show who changed it and why."""
 
-import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, FrenchGroup, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Territory, Url
+from sas_matcher.cli.speaking import say, with_client
 from sas_matcher.domain.policy import (
     LIVE_POLICIES,
     MOST_AGEING_PCT_PER_H,
@@ -19,6 +19,9 @@ from sas_matcher.domain.policy import (
 )
 from sas_matcher.domain.vocabulary import Tier
 
+if TYPE_CHECKING:
+    from sas_matcher.client import Setting
+
 settings = typer.Typer(
     cls=FrenchGroup,
     help="Réglages d'un territoire : politique par palier, crise, gardes ; chaque changement laisse une trace.",
@@ -26,16 +29,13 @@ settings = typer.Typer(
     rich_markup_mode=None,
 )
 
-Territory = Annotated[str, typer.Argument(metavar="CODE", help="Département : 01 à 95, 2A, 2B, 971 à 976.")]
 OnOff = Literal["on", "off"]
 
 
 @settings.command("show", cls=FrenchCommand)
-def settings_show(territory: Territory, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
+def settings_say_setting(territory: Territory, url: Url = DEFAULT_URL, key: Key = "", as_json: Json = False) -> None:
     """Affiche les réglages d'un territoire."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
-
-    asyncio.run(calls.show_setting(url, checked_key(key), territory, typer.echo, as_json=as_json))
+    _say_setting(with_client(url, key, lambda sas: sas.setting(_code(territory))), as_json=as_json)
 
 
 @settings.command("set", cls=FrenchCommand)
@@ -111,8 +111,6 @@ def settings_set(
     as_json: Json = False,
 ) -> None:
     """Change ce qui est donné, laisse le reste, et affiche les réglages."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
-
     wanted: dict[str, Any] = {
         "policy": {str(t): policy for t in Tier if policy} | _by_tier(tier or ()) or None,
         "crisis": crisis and crisis == "on",
@@ -129,7 +127,8 @@ def settings_set(
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:
         raise InputError("indiquez au moins un réglage à changer ; voyez --help")
-    asyncio.run(calls.change_setting(url, checked_key(key), territory, changes, why, typer.echo, as_json=as_json))
+    done = with_client(url, key, lambda sas: sas.change_setting(_code(territory), changes, why=why))
+    _say_setting(done, as_json=as_json)
 
 
 @settings.command("log", cls=FrenchCommand)
@@ -141,9 +140,24 @@ def settings_log(
     as_json: Json = False,
 ) -> None:
     """Affiche qui a changé les réglages, quand et pourquoi, le dernier changement d'abord."""
-    from sas_matcher.cli import calls  # noqa: PLC0415 - see the package
+    from sas_matcher.cli.show import change_line  # noqa: PLC0415 - see the package
 
-    asyncio.run(calls.show_setting_changes(url, checked_key(key), territory, count, typer.echo, as_json=as_json))
+    page = with_client(url, key, lambda sas: sas.setting_changes(_code(territory), limit=count))
+    say(page.changes, change_line, as_json=as_json, none="Aucun changement.")
+
+
+def _say_setting(setting: "Setting", *, as_json: bool) -> None:
+    from sas_matcher.cli.show import setting_lines  # noqa: PLC0415 - see the package
+
+    say([setting], setting_lines, as_json=as_json)
+
+
+def _code(territory: str) -> str:
+    """Return a territory as it goes into an address."""
+    code = territory.strip().upper()
+    if not (code.isascii() and code.isalnum()):
+        raise InputError(f"le territoire « {territory} » n'existe pas ; donnez un département, par exemple 69 ou 2A")
+    return code
 
 
 def _by_tier(texts: Sequence[str]) -> dict[str, str]:

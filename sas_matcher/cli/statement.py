@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sas_matcher.cli.french import FrenchCommand, InputError
-from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url, checked_key
+from sas_matcher.cli.options import DEFAULT_URL, Json, Key, Url
 from sas_matcher.cli.speaking import with_client
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def statement(
     """Relevé : heures offertes et remplies, patients, et pour chaque acte les faits que son supplément demande."""
     until = datetime.now(UTC) if end is None else _day(end, "--to")
     since = until - timedelta(days=28) if start is None else _day(start, "--from")
-    found = with_client(url, checked_key(key), lambda sas: sas.statement(since, until))
+    found = with_client(url, key, lambda sas: sas.statement(since, until))
     if acts is not None:
         acts.write_text("".join(f"{json.dumps(act, ensure_ascii=False)}\n" for act in found.acts), encoding="utf-8")
     if as_json:

@@ -73,7 +73,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, run: Any) -> Callable[..., tuple[i
 
     def program(answers: list[Any], *arguments: str) -> tuple[int, str, str, Fake]:
         fake = Fake(*answers)
-        monkeypatch.setattr(calls, "_client", lambda _url, _key: fake.client())
+        monkeypatch.setattr(calls, "client_of", lambda _url, _key: fake.client())
         return (*run("agenda", *arguments, "--key", "sas_k_s"), fake)
 
     return program
@@ -125,4 +125,4 @@ def test_a_week_is_sent_from_a_file(terminal: Callable[..., Any], tmp_path: Path
     code, out, _, fake = terminal([ok({"slots": []})], "set", "cabinet", str(week), "--check")
     assert code == 0 and fake.calls[0].url.path.endswith("/preview") and "0 créneaux" in out
     week.write_text("[", encoding="utf-8")
-    assert "n'est pas du JSON" in terminal([], "set", "cabinet", str(week))[2]
+    assert "JSON incorrect" in terminal([], "set", "cabinet", str(week))[2]

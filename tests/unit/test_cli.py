@@ -56,7 +56,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fake]:
 
     def answering(*answers: Any) -> Fake:
         fake = Fake(*answers)
-        monkeypatch.setattr(calls, "_client", lambda _url, _key: fake.client())
+        monkeypatch.setattr(calls, "client_of", lambda _url, _key: fake.client())
         return fake
 
     return answering
@@ -626,7 +626,7 @@ async def test_watch_says_events_gaps_and_what_is_open(monkeypatch: pytest.Monke
         monkeypatch.setattr(sas, "events", Stream)
         return sas
 
-    monkeypatch.setattr(calls, "_client", client)
+    monkeypatch.setattr(calls, "client_of", client)
     said: list[str] = []
     await calls.watch("http://x", "k", said.append, count=1, as_json=False)
     assert said[0] == "Suivi de « SAS 48 » (osnp) ; Ctrl-C pour finir."
@@ -658,38 +658,34 @@ def test_revoking_what_is_not_in_force_is_told(run: Any, monkeypatch: pytest.Mon
     assert "aucune clé en vigueur ne s'appelle « abc » ; voyez sas-matcher keys list" in err
 
 
-async def test_a_limit_is_set_and_reads_in_french(service: Callable[..., Fake]) -> None:
-    said: list[str] = []
+def test_a_limit_is_set_and_reads_in_french(service: Callable[..., Fake], run: Any) -> None:
     fake = service(ok(LIMIT))
-    await calls.put_limit("http://127.0.0.1:9", "sas_k_s", "quota", {"most": 1}, said.append)
-    assert said[0] == "quota : au plus 1 enfant par demi-journée (10000000012)"
+    code, out, _ = run("limits", "set", "quota", "--most", "1", "--key", "k")
+    said = out.splitlines()
+    assert (code, said[0]) == (0, "quota : au plus 1 enfant par demi-journée (10000000012)")
     assert said[1].endswith("1 sur 1")
-    assert json.loads(fake.calls[0].content) == {"most": 1}
+    assert json.loads(fake.calls[0].content)["most"] == 1
 
 
-async def test_a_limits_day_begins_where_the_practice_is(service: Callable[..., Fake]) -> None:
-    said: list[str] = []
+def test_a_limits_day_begins_where_the_practice_is(service: Callable[..., Fake], run: Any) -> None:
     service(ok({**LIMIT, "zone": "Indian/Reunion"}))
-    await calls.put_limit("http://127.0.0.1:9", "sas_k_s", "quota", {"most": 1}, said.append)
-    assert said[1] == "  23/11 à 3 h 00 : 1 sur 1"
+    _, out, _ = run("limits", "set", "quota", "--most", "1", "--key", "k")
+    assert out.splitlines()[1] == "  23/11 à 3 h 00 : 1 sur 1"
 
 
-async def test_limits_are_listed_or_there_is_none(service: Callable[..., Fake]) -> None:
-    said: list[str] = []
+def test_limits_are_listed_or_there_is_none(service: Callable[..., Fake], run: Any) -> None:
     service(ok({"limits": [{**LIMIT, "most": None, "share": 30, "counts": "visits", "period": "day"}]}))
-    await calls.list_limits("http://127.0.0.1:9", "sas_k_s", said.append, as_json=False)
-    assert said[0] == "quota : au plus 30 % de visites parmi les places par jour (10000000012)"
-    said.clear()
+    _, out, _ = run("limits", "list", "--key", "k")
+    assert out.splitlines()[0] == "quota : au plus 30 % de visites parmi les places par jour (10000000012)"
     service(ok({"limits": []}))
-    await calls.list_limits("http://127.0.0.1:9", "sas_k_s", said.append, as_json=False)
-    assert said == ["Aucune limite ; fixez-en une avec sas-matcher limits set."]
+    _, out, _ = run("limits", "list", "--key", "k")
+    assert out.splitlines() == ["Aucune limite ; fixez-en une avec sas-matcher limits set."]
 
 
-async def test_a_limit_is_removed(service: Callable[..., Fake]) -> None:
-    said: list[str] = []
+def test_a_limit_is_removed(service: Callable[..., Fake], run: Any) -> None:
     fake = service(ok({"removed": "quota"}))
-    await calls.remove_limit("http://127.0.0.1:9", "sas_k_s", "quota", said.append)
-    assert fake.calls[0].method == "DELETE" and "quota" in said[0]
+    _, out, _ = run("limits", "remove", "quota", "--key", "k")
+    assert fake.calls[0].method == "DELETE" and "quota" in out
 
 
 # -- editors of agendas --------------------------------------------------------------------------------------------

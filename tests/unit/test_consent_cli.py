@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Fake, str]]:
 
     def running(answer: httpx.Response, *arguments: str) -> tuple[Fake, str]:
         fake = Fake(answer)
-        monkeypatch.setattr(calls, "_client", lambda _url, _key: fake.client())
+        monkeypatch.setattr(calls, "client_of", lambda _url, _key: fake.client())
         result = CliRunner().invoke(app, [*arguments, "--key", "sas_k_s"])
         assert result.exit_code == 0, result.output
         return fake, result.output
