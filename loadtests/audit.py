@@ -194,11 +194,6 @@ class Audit:
     def _in_crisis(self, territory: str, now: float) -> bool:
         return any(since <= now <= until + CRISIS_GRACE_S for since, until in self._crises.get(territory, ()))
 
-    @property
-    def promised_requests(self) -> frozenset[str]:
-        """Ids of all requests that were ever promised."""
-        return frozenset(self._promised)
-
     def broken(self, requests: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Name the promises "seen before your deadline" that were broken outside a crisis.
 

@@ -6,62 +6,13 @@ seats than the future needs, it is 0. Prices of several futures are kept apart: 
 each, a firm place costs their mean.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.pairs import Floats
-from solver import Problem, solve_flow
 
 FAR: float = 1e12
 """More than anything costs: no such seat."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Priced:
-    """A solved future: greatest price by slot, slot by request (−1 none), what each request costs at these prices."""
-
-    price: Floats
-    slot: npt.NDArray[np.intp]
-    utility: Floats
-
-
-def solve_prices(
-    request: npt.NDArray[np.intp],
-    slot: npt.NDArray[np.intp],
-    cost: Floats,
-    penalty: Floats,
-    capacity: npt.NDArray[np.int64],
-) -> Priced:
-    """Assign at least cost, then price every slot by the loss of one seat.
-
-    Args:
-        request: intp[A], row of each arc's request.
-        slot: intp[A], row of its slot.
-        cost: float[A], tenths of a minute; rounded for the solver.
-        penalty: float[R], of leaving each request unserved.
-        capacity: int64[S], seats.
-    """
-    whole = np.rint(cost).astype(np.int64)
-    problem = Problem(
-        arc_request=request.astype(np.int32),
-        arc_slot=slot.astype(np.int32),
-        arc_cost=whole,
-        penalty=np.rint(penalty).astype(np.int64),
-        rank=np.zeros(penalty.size, np.int64),
-        capacity=capacity,
-        request_key=np.arange(penalty.size, dtype=np.uint64),
-        slot_key=np.arange(capacity.size, dtype=np.uint64),
-    )
-    plan = solve_flow(problem)
-    price = seat_losses(problem.arc_request, problem.arc_slot, cost, penalty, capacity, plan.arc)
-    utility = penalty.astype(np.float64).copy()
-    taken = plan.arc >= 0
-    used = plan.arc[taken]
-    utility[taken] = cost[used] + price[slot[used]]
-    chosen = np.where(taken, problem.arc_slot[plan.arc], -1).astype(np.intp) if cost.size else plan.arc.astype(np.intp)
-    return Priced(price, chosen, utility)
 
 
 def seat_losses(

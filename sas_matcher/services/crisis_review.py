@@ -18,7 +18,6 @@ from sas_matcher.services.crisis_book import CrisisBook
 
 LONGEST: Final = timedelta(days=120)  # a winter; more is asked for in parts
 _MOST_ENTRIES: Final = 1_000
-_PROMISES: Final = ("broken", "moves", "lost_to_practice")
 OUTCOMES: Final = ("met", "missed", "cancelled", "open")
 OUTCOME_TEXT: Final = {"met": "servies", "missed": "sans place", "cancelled": "annulées", "open": "en cours"}
 
