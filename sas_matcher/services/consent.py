@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.domain.errors import ConflictError, NotFoundError
 from sas_matcher.ports.practice import ConsentBook, ShareRule
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.members import check_members, may_change, member_names, zone_of
+from sas_matcher.services.members import Named, check_members, member_names, zone_of
 from sas_matcher.services.overflow import clock_text, minute_of
 from sas_matcher.services.publish import Publisher
 
@@ -29,6 +28,7 @@ class Consenting:
 
     def __init__(self, book: ConsentBook, clock: Clock, geography: Geography) -> None:
         self._book, self._clock, self._geography = book, clock, geography
+        self._named = Named(("une", "règle"), MOST_RULES, book.rules)
 
     async def put(self, publisher: Publisher, name: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Set or change a rule; in force when this returns. What is booked or promised already stays.
@@ -48,11 +48,7 @@ class Consenting:
         """
         check_members(publisher, wish)
         zone = zone_of(self._geography, wish["territory"])
-        known = await self._known(publisher)
-        if name in known and not may_change(publisher, known[name]):
-            raise NotFoundError("Ce nom est celui d'une règle d'autres membres de la même source.")
-        if name not in known and len(known) >= MOST_RULES:
-            raise ConflictError(f"{MOST_RULES} règles au plus pour une source ; supprimez-en une.")
+        await self._named.check_put(publisher, name)
         rule = ShareRule(
             source=publisher.source,
             name=name,
@@ -77,7 +73,7 @@ class Consenting:
         """
         await self.one(publisher, name)
         if not await self._book.remove_rule(self._clock.now(), publisher.source, name):
-            raise NotFoundError("Règle introuvable pour cette clé.")
+            raise self._named.missing()
 
     async def one(self, publisher: Publisher, name: str) -> dict[str, Any]:
         """Return a rule.
@@ -85,14 +81,11 @@ class Consenting:
         Raises:
             NotFoundError: there is none of that name that this key may change.
         """
-        known = await self._known(publisher)
-        if name in known and may_change(publisher, known[name]):
-            return _shown(known[name])
-        raise NotFoundError("Règle introuvable pour cette clé.")
+        return _shown(await self._named.one(publisher, name))
 
     async def all(self, publisher: Publisher) -> list[dict[str, Any]]:
         """Return the rules that this key may change, by name."""
-        return [_shown(rule) for rule in (await self._known(publisher)).values() if may_change(publisher, rule)]
+        return [_shown(rule) for rule in await self._named.all(publisher)]
 
     async def exposures(
         self, publisher: Publisher, window: tuple[datetime, datetime], limit: int
@@ -103,10 +96,6 @@ class Consenting:
             source, sorted(publisher.professionals), sorted(publisher.structures), window, limit
         )
         return [{**one._asdict(), "rule": one.rule or "publication", "sentence": WHAT[one.what]} for one in found]
-
-    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
-        found = map(orjson.loads, await self._book.rules(publisher.source))
-        return {rule["name"]: rule for rule in found}
 
 
 def _shown(rule: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """Limits: what a practice may say of how many patients it takes in a day, and taking it back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import orjson
-
-from sas_matcher.domain.errors import ConflictError, NotFoundError
 from sas_matcher.ports.ledger import Ledger, PracticeLimit
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.members import check_members, may_change, member_names, zone_of
+from sas_matcher.services.members import Named, check_members, member_names, zone_of
 from sas_matcher.services.publish import Publisher
 
 MOST_LIMITS: Final = 200  # of one source: a manager of many centres; more is a program gone wrong
@@ -21,6 +18,7 @@ class Limiting:
         self._ledger = ledger
         self._clock = clock
         self._geography = geography
+        self._named = Named(("une", "limite"), MOST_LIMITS, lambda source: ledger.limits_of_source(clock.now(), source))
 
     async def put(self, publisher: Publisher, name: str, wish: Mapping[str, Any]) -> str:
         """Set or change a limit; in force when this returns. What is booked already stays.
@@ -40,11 +38,7 @@ class Limiting:
         """
         check_members(publisher, wish)
         zone = zone_of(self._geography, wish["territory"])
-        known = await self._known(publisher)
-        if name in known and not may_change(publisher, known[name]):
-            raise NotFoundError("Ce nom est celui d'une limite d'autres membres de la même source.")
-        if name not in known and len(known) >= MOST_LIMITS:
-            raise ConflictError(f"{MOST_LIMITS} limites au plus pour une source ; supprimez-en une.")
+        await self._named.check_put(publisher, name)
         limit = PracticeLimit(
             source=publisher.source,
             name=name,
@@ -65,10 +59,9 @@ class Limiting:
         Raises:
             NotFoundError: there is none of that name that this key may change.
         """
-        known = await self._known(publisher)
-        mine = name in known and may_change(publisher, known[name])
-        if not mine or not await self._ledger.remove_limit(self._clock.now(), publisher.source, name):
-            raise NotFoundError("Limite introuvable pour cette clé.")
+        await self.one(publisher, name)
+        if not await self._ledger.remove_limit(self._clock.now(), publisher.source, name):
+            raise self._named.missing()
 
     async def one(self, publisher: Publisher, name: str) -> Mapping[str, Any]:
         """Return a limit.
@@ -76,15 +69,8 @@ class Limiting:
         Raises:
             NotFoundError: there is none of that name that this key may change.
         """
-        known = await self._known(publisher)
-        if name in known and may_change(publisher, known[name]):
-            return known[name]
-        raise NotFoundError("Limite introuvable pour cette clé.")
+        return await self._named.one(publisher, name)
 
-    async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
+    async def all(self, publisher: Publisher) -> Sequence[Mapping[str, Any]]:
         """Return the limits that this key may change, by name."""
-        return [limit for limit in (await self._known(publisher)).values() if may_change(publisher, limit)]
-
-    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
-        found = map(orjson.loads, await self._ledger.limits_of_source(self._clock.now(), publisher.source))
-        return {limit["name"]: limit for limit in found}
+        return await self._named.all(publisher)

@@ -1,9 +1,11 @@
 """Whom a practice speaks for when it sets something by name: a limit, a rule of consent, a subscription."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
-from sas_matcher.domain.errors import InvalidInputError
+import orjson
+
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from sas_matcher.ports.world import Geography
 from sas_matcher.services.publish import Publisher
 
@@ -47,3 +49,60 @@ def zone_of(geography: Geography, territory: str | None) -> str:
     if found is None:
         raise InvalidInputError.of("territory", f"{territory} n'est pas un département")
     return found.timezone
+
+
+class Named:
+    """What practices of a source have set by names of their own, each for whoever speaks for all of its members."""
+
+    def __init__(
+        self,
+        word: tuple[str, str],
+        most: int,
+        listed: Callable[[str], Awaitable[Iterable[str]]],
+        mine: Callable[[Publisher, Mapping[str, Any]], bool] = may_change,
+    ) -> None:
+        """Take what they are.
+
+        Args:
+            word: what people call one of them, with its article, such as ``("une", "limite")``.
+            most: how many a source may have.
+            listed: returns the documents of a source, by name.
+            mine: tells whether a publisher speaks for all that a document is about.
+        """
+        self._article, self._word = word
+        self._most, self._listed, self._mine = most, listed, mine
+
+    async def check_put(self, publisher: Publisher, name: str) -> None:
+        """Check that one may be set under a name.
+
+        Raises:
+            NotFoundError: that name is of members that this key may not speak for.
+            ConflictError: the source has too many.
+        """
+        known = await self._known(publisher)
+        if name in known and not self._mine(publisher, known[name]):
+            raise NotFoundError(f"Ce nom est celui d'{self._article} {self._word} d'autres membres de la même source.")
+        if name not in known and len(known) >= self._most:
+            raise ConflictError(f"{self._most} {self._word}s au plus pour une source ; supprimez-en {self._article}.")
+
+    async def all(self, publisher: Publisher) -> list[dict[str, Any]]:
+        """Return those that this key may change, by name."""
+        return [one for one in (await self._known(publisher)).values() if self._mine(publisher, one)]
+
+    async def one(self, publisher: Publisher, name: str) -> dict[str, Any]:
+        """Return one.
+
+        Raises:
+            NotFoundError: there is none of that name that this key may change.
+        """
+        found = (await self._known(publisher)).get(name)
+        if found is None or not self._mine(publisher, found):
+            raise self.missing()
+        return found
+
+    def missing(self) -> NotFoundError:
+        """Return what says that there is none of a name that this key may change."""
+        return NotFoundError(f"{self._word.capitalize()} introuvable pour cette clé.")
+
+    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
+        return {one["name"]: one for one in map(orjson.loads, await self._listed(publisher.source))}

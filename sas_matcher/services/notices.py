@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, TooManyError, UnavailableError
+from sas_matcher.domain.errors import ConflictError, InvalidInputError, TooManyError, UnavailableError
 from sas_matcher.domain.notices import Told, in_words
 from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Announcement
 from sas_matcher.ports.sending import Delivery, Notice, Subscription
 from sas_matcher.ports.world import Clock, Ids
-from sas_matcher.services.members import check_members, may_change, member_names
+from sas_matcher.services.members import Named, check_members, may_change, member_names
 from sas_matcher.services.publish import Publisher
 from sas_matcher.services.sending import Queue, Sender, Watch
 
@@ -127,6 +127,7 @@ class Notices:
         """
         self._book, self._clock, self._ids, self._secret = book, clock, ids, secret
         self._inside, self._mail = frozenset(inside), mail
+        self._named = Named(("un", "abonnement"), MOST_SUBSCRIPTIONS, book.subscriptions, _mine)
 
     async def put(self, publisher: Publisher, key_id: str, name: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Set or change a subscription; in force when this returns. One that was disabled begins anew.
@@ -147,11 +148,7 @@ class Notices:
         """
         members = self._members(publisher, wish)
         self._check_address(wish)
-        known = await self._known(publisher)
-        if name in known and not _mine(publisher, known[name]):
-            raise NotFoundError("Ce nom est celui d'un abonnement d'autres membres de la même source.")
-        if name not in known and len(known) >= MOST_SUBSCRIPTIONS:
-            raise ConflictError(f"{MOST_SUBSCRIPTIONS} abonnements au plus pour une source ; supprimez-en un.")
+        await self._named.check_put(publisher, name)
         kinds = list(dict.fromkeys(wish["kinds"]))
         row = Subscription(
             publisher.source, name, key_id, wish["way"], wish["address"], kinds, wish["most_reminders"], members
@@ -181,9 +178,9 @@ class Notices:
             if parts.scheme != "https" and self._inside.isdisjoint({parts.hostname, parts.netloc}):
                 raise InvalidInputError.of("address", "doit commencer par https://")
 
-    async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
+    async def all(self, publisher: Publisher) -> Sequence[Mapping[str, Any]]:
         """Return the subscriptions that this key may change, by name."""
-        return [one for one in (await self._known(publisher)).values() if _mine(publisher, one)]
+        return await self._named.all(publisher)
 
     async def one(self, publisher: Publisher, name: str) -> Mapping[str, Any]:
         """Return a subscription.
@@ -191,10 +188,7 @@ class Notices:
         Raises:
             NotFoundError: there is none of that name that this key may change.
         """
-        known = await self._known(publisher)
-        if name in known and _mine(publisher, known[name]):
-            return known[name]
-        raise NotFoundError("Abonnement introuvable pour cette clé.")
+        return await self._named.one(publisher, name)
 
     async def remove(self, publisher: Publisher, name: str) -> None:
         """Drop a subscription; what waited for it is told no more.
@@ -264,10 +258,6 @@ class Notices:
         if name is not None:
             await self.one(publisher, name)
         return await self._book.deliveries(publisher.source, names, state, before, limit)
-
-    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
-        found = map(orjson.loads, await self._book.subscriptions(publisher.source))
-        return {one["name"]: one for one in found}
 
 
 def _mine(publisher: Publisher, subscription: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from sas_matcher.ports.ledger import Idempotency, Ledger
 from sas_matcher.ports.world import Clock, Geography, Ids
 from sas_matcher.services.asking import steps_in_french
 from sas_matcher.services.chosen import explain_chosen
+from sas_matcher.services.members import Named
 from sas_matcher.services.publish import Publisher, site_row, wrong_site
 from sas_matcher.services.regulate import accepted
 
@@ -31,6 +32,7 @@ class EnSus:
 
     def __init__(self, ledger: Ledger, book: AskingBook, clock: Clock, ids: Ids, geography: Geography) -> None:
         self._ledger, self._book, self._clock, self._ids, self._geography = ledger, book, clock, ids, geography
+        self._named = Named(("un", "accord"), MOST_CONSENTS, book.overflows, _speaks)
 
     # -- consents
 
@@ -53,11 +55,7 @@ class EnSus:
         if problems:
             first = problems[0]
             raise InvalidInputError(f"{first['field']} : {first['message']}.", errors=problems)
-        known = await self._known(publisher)
-        if name in known and not _speaks(publisher, known[name]):
-            raise NotFoundError("Ce nom est celui d'un accord d'un autre professionnel de la même source.")
-        if name not in known and len(known) >= MOST_CONSENTS:
-            raise ConflictError(f"{MOST_CONSENTS} accords au plus pour une source ; supprimez-en un.")
+        await self._named.check_put(publisher, name)
         site = site_row(wish, self._geography)
         row = {
             "source": publisher.source,
@@ -77,7 +75,7 @@ class EnSus:
 
     async def all(self, publisher: Publisher) -> list[Mapping[str, Any]]:
         """Return the consents that this key may change, by name."""
-        return [_shown(consent) for consent in (await self._known(publisher)).values() if _speaks(publisher, consent)]
+        return [_shown(consent) for consent in await self._named.all(publisher)]
 
     async def one(self, publisher: Publisher, name: str) -> Mapping[str, Any]:
         """Return a consent.
@@ -85,10 +83,7 @@ class EnSus:
         Raises:
             NotFoundError: there is none of that name that this key may change.
         """
-        known = await self._known(publisher)
-        if name not in known or not _speaks(publisher, known[name]):
-            raise NotFoundError("Accord introuvable pour cette clé.")
-        return _shown(known[name])
+        return _shown(await self._named.one(publisher, name))
 
     async def remove(self, publisher: Publisher, name: str) -> None:
         """Take a consent back: no further question comes; one that was put may still be answered.
@@ -98,11 +93,7 @@ class EnSus:
         """
         await self.one(publisher, name)
         if not await self._book.remove_overflow(self._clock.now(), publisher.source, name):
-            raise NotFoundError("Accord introuvable pour cette clé.")
-
-    async def _known(self, publisher: Publisher) -> dict[str, dict[str, Any]]:
-        found = map(orjson.loads, await self._book.overflows(publisher.source))
-        return {consent["name"]: consent for consent in found}
+            raise self._named.missing()
 
     # -- questions
 
