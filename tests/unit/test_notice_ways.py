@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.header import decode_header, make_header
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -215,7 +216,7 @@ def test_a_server_of_mail_that_cannot_be_is_named_before_anything_starts() -> No
 
 
 async def test_mail_is_refused_where_the_operator_has_none() -> None:
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(subscriptions=None)
     notices = Notices(nothing, nothing, nothing, lambda: "", mail=False)
     wish = {"way": "email", "address": "a@b.example", "kinds": [], "professionals": [], "structures": []}
     with pytest.raises(InvalidInputError, match="SAS_SMTP_URL"):
