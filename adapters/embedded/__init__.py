@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from adapters.embedded.launching import EmbeddedServerError
 from adapters.embedded.postgres import PostgresServer, start_postgres
-from adapters.embedded.process import EmbeddedServerError, Server
+from adapters.embedded.process import Server
 from adapters.embedded.valkey import ValkeyServer, start_valkey
 
 __all__ = [

@@ -12,7 +12,7 @@ import importlib.util
 import platform
 from pathlib import Path
 
-from adapters.embedded.process import EmbeddedServerError
+from adapters.embedded.launching import EmbeddedServerError
 
 POSTGRES_MAJOR = 18
 """Major version of the PostgreSQL binaries pinned in `pyproject.toml`; data folders of other majors are

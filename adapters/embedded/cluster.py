@@ -18,8 +18,9 @@ from typing import ClassVar, Final, Self
 from urllib.parse import quote
 
 from adapters.embedded.binaries import postgres_binary, valkey_binary
+from adapters.embedded.launching import EmbeddedServerError, RunAs, unprivileged
 from adapters.embedded.postgres import DATABASE, ROLE, SMALL_SERVER, SUPERUSER, VOLATILE, PostgresServer
-from adapters.embedded.process import ANSWER_SECONDS, EmbeddedServerError, RunAs, connect, discard, unprivileged
+from adapters.embedded.process import ANSWER_SECONDS, connect, discard
 from adapters.embedded.valkey import DURABLE as VALKEY_DURABLE
 from adapters.embedded.valkey import VOLATILE as VALKEY_VOLATILE
 from adapters.embedded.valkey import ValkeyServer

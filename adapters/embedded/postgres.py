@@ -17,17 +17,8 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from adapters.embedded.binaries import POSTGRES_MAJOR, postgres_binary
-from adapters.embedded.process import (
-    ANSWER_SECONDS,
-    START_SECONDS,
-    EmbeddedServerError,
-    RunAs,
-    Server,
-    connect,
-    discard,
-    refuse_reserved,
-    unprivileged,
-)
+from adapters.embedded.launching import EmbeddedServerError, RunAs, unprivileged
+from adapters.embedded.process import ANSWER_SECONDS, START_SECONDS, Server, connect, discard, refuse_reserved
 
 ROLE = DATABASE = "sas"
 SUPERUSER = "postgres"

@@ -17,10 +17,8 @@ refused. Elsewhere an orphan is adopted at the next start.
 
 import contextlib
 import fcntl
-import functools
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -32,9 +30,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Self
+
+from adapters.embedded.launching import (
+    EmbeddedServerError,
+    ProcessId,
+    RunAs,
+    account_of_nobody,
+    child_command,
+    clean_environment,
+)
 
 SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 """Longest usable path of a unix socket: `sun_path` less its closing zero (unix(7): 108; 104 on BSD and
@@ -52,83 +58,6 @@ LOG_BYTES = 5_000_000
 _POLL_SECONDS = 0.005
 _AWKWARD_IN_SOCKET_PATH = frozenset(",\"'\\")
 """Characters that split or quote a path in `unix_socket_directories` or in a connection URL."""
-
-
-class EmbeddedServerError(RuntimeError):
-    """An embedded server cannot be started or used; the message is in French, for the terminal."""
-
-
-class RunAs(StrEnum):
-    """The user a server runs as."""
-
-    SELF = "self"
-    """The user of the supervisor."""
-    NAMESPACE = "namespace"
-    """Root, seen as an ordinary user inside a user namespace: files stay root's, no mode is changed."""
-    NOBODY = "nobody"
-    """The user `nobody`, for a root without user namespaces: the server's folder is given to it."""
-
-
-@functools.cache
-def unprivileged() -> RunAs:
-    """Return how a server that refuses to run as root can run here.
-
-    Raises:
-        EmbeddedServerError: Root, without user namespaces and without a user `nobody`.
-    """
-    if os.geteuid() != 0:
-        return RunAs.SELF
-    for way in (RunAs.NAMESPACE, RunAs.NOBODY):
-        trial = subprocess.run(_child_command((), run_as=way), check=False, capture_output=True)  # noqa: S603
-        if trial.returncode == 0:
-            return way
-    raise EmbeddedServerError(
-        "PostgreSQL refuse de tourner en root, et cette machine n'autorise ni les espaces de noms "
-        "d'utilisateurs ni le passage à l'utilisateur « nobody ». Lancez sous un compte ordinaire, ou donnez "
-        "un serveur par SAS_DATABASE_URL."
-    )
-
-
-@dataclass(frozen=True)
-class ProcessId:
-    """A process number that cannot be mistaken for a later process with the same number.
-
-    Attributes:
-        pid: The number.
-        born: Start time in clock ticks since boot (proc(5), field 22); 0 where there is no `/proc`.
-    """
-
-    pid: int
-    born: int
-
-    @classmethod
-    def of(cls, pid: int) -> Self:
-        """Return the identity of the process that has this number now."""
-        state = _proc_stat(pid)
-        return cls(pid, int(state[19]) if state else 0)
-
-    def alive(self) -> bool:
-        """Tell whether this very process still runs (a zombie does not)."""
-        state = _proc_stat(self.pid)
-        if state is not None:
-            return state[0] not in {"Z", "X"} and int(state[19]) == self.born
-        if Path("/proc/self/stat").exists():
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-
-def _proc_stat(pid: int) -> list[str] | None:
-    """Return the fields of `/proc/PID/stat` after the program's name (which may contain spaces), or None."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -360,11 +289,11 @@ class Server(ABC):
         """Start a process tied to this one, in its own session: Ctrl-C must not reach it before us."""
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603  our own binaries and arguments, no shell
-                _child_command(command, run_as=self._run_as, death_signal=self.DEATH_SIGNAL),
+                child_command(command, run_as=self._run_as, death_signal=self.DEATH_SIGNAL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_clean_environment(),
+                env=clean_environment(),
                 cwd=self.folder,
                 start_new_session=True,
                 pass_fds=(lock,),
@@ -472,7 +401,7 @@ class Server(ABC):
         uid, gid = os.geteuid(), os.getegid()
         allowed = {uid}
         if self._run_as is not RunAs.SELF:
-            nobody = _nobody()
+            nobody = account_of_nobody()
             allowed |= {nobody.pw_uid} if nobody else set()
             if self._run_as is RunAs.NOBODY and nobody:
                 uid, gid = nobody.pw_uid, nobody.pw_gid
@@ -544,28 +473,6 @@ def refuse_reserved(settings: Mapping[str, str | int], reserved: frozenset[str])
         raise EmbeddedServerError(f"Réglages tenus par le superviseur, à ne pas donner : {', '.join(wrong)}.")
 
 
-def _child_command(
-    command: Sequence[str], *, run_as: RunAs, death_signal: signal.Signals = signal.SIGTERM
-) -> list[str]:
-    child = Path(__file__).with_name("child.py")
-    return [
-        sys.executable,
-        "-I",
-        "-S",
-        str(child),
-        str(os.getpid()),
-        str(int(death_signal)),
-        run_as,
-        *command,
-    ]
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return our environment without what redirects a server (`PGDATA`…); messages in plain English."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return kept | {"LC_ALL": "C"}
-
-
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -577,13 +484,6 @@ def _try_lock(descriptor: int) -> bool:
 def _usable_socket_path(path: Path) -> bool:
     text = str(path)
     return len(os.fsencode(text)) <= SOCKET_PATH_BYTES and not _AWKWARD_IN_SOCKET_PATH & set(text)
-
-
-def _nobody() -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwnam("nobody")
-    except KeyError:
-        return None
 
 
 def discard(folder: Path) -> None:

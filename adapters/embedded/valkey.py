@@ -9,14 +9,8 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from adapters.embedded.binaries import valkey_binary
-from adapters.embedded.process import (
-    ANSWER_SECONDS,
-    EmbeddedServerError,
-    RunAs,
-    Server,
-    connect,
-    refuse_reserved,
-)
+from adapters.embedded.launching import EmbeddedServerError, RunAs
+from adapters.embedded.process import ANSWER_SECONDS, Server, connect, refuse_reserved
 
 DURABLE: Mapping[str, str | int] = MappingProxyType({"appendonly": "yes", "appendfsync": "everysec", "save": ""})
 """Each write is handed to the kernel before its answer and to the disk within a second: the crash of the server

@@ -24,7 +24,7 @@ from adapters.embedded import EmbeddedServerError, EmbeddedServers, Server, Valk
 from adapters.embedded import postgres as postgres_module
 from adapters.embedded import process as process_module
 from adapters.embedded.binaries import POSTGRES_MAJOR, postgres_binary, valkey_binary
-from adapters.embedded.process import ProcessId, RunAs
+from adapters.embedded.launching import ProcessId, RunAs, unprivileged
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -666,13 +666,13 @@ def test_a_root_with_no_way_at_all_is_told_of_the_setting(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(EmbeddedServerError, match="SAS_DATABASE_URL"):
-        process_module.unprivileged.__wrapped__()
+        unprivileged.__wrapped__()
 
 
 def test_an_ordinary_user_needs_no_trick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("tried another user"))
-    assert process_module.unprivileged.__wrapped__() is RunAs.SELF
+    assert unprivileged.__wrapped__() is RunAs.SELF
 
 
 def _ordinary_user(way: str) -> list[str]:

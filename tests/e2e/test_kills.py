@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.embedded.process import ProcessId
+from adapters.embedded.launching import ProcessId
 from tests.race.kills import ROOT, ServiceProcess, data_folder, parent_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="relies on /proc, pidfd and PR_SET_PDEATHSIG")
