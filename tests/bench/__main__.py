@@ -72,7 +72,7 @@ class Bench:
         self.runs: list[dict[str, Any]] = []
         self.nearest: dict[float, list[dict[str, Any]]] = {}
 
-    def _run(self, side: str, port: int, rate: float, number: int) -> dict[str, Any]:
+    def _run(self, side: str, port: int, rate: float, number: int, processes: dict[str, list[int]]) -> dict[str, Any]:
         plan = Plan(
             side=side,
             host=HOST,
@@ -85,6 +85,7 @@ class Bench:
             sockets=REGULATORS,
             keys=list(self._ours.regulators),
             bodies=self._bodies,
+            processes=processes,
         )
         result = measure(asdict(plan), self._folder)
         pushed = result.pop("pushed")
@@ -96,7 +97,8 @@ class Bench:
         result["late_ms"] = [percentile(late, share) for share in SHARES] if late else []
         self.runs.append(result)
         shown = " ".join(f"{value:.1f}" for value in result["pushed_ms"])
-        what = f"{side:<8} {rate:>4.0f}/s run {number}: {result['per_second']:.0f}/s, ms {shown}"
+        cpu = " ".join(f"{name} {spent / result['sent']:.2f}" for name, spent in result["cpu_ms"].items())
+        what = f"{side:<8} {rate:>4.0f}/s run {number}: {result['per_second']:.0f}/s, ms {shown}; cpu {cpu}"
         say(f"  {what} {result['errors'] or ''}")
         return result
 
@@ -109,13 +111,13 @@ class Bench:
         for number in range(self._wishes.runs):
             if self._theirs is not None:
                 with self._theirs.serving() as port:
-                    theirs.append(self._run("floor", port, rate, number))
+                    theirs.append(self._run("floor", port, rate, number, self._theirs.processes))
             if self._beside is not None:
                 with self._beside.serving() as port:
-                    self.nearest.setdefault(rate, []).append(self._run("nearest", port, rate, number))
+                    self.nearest.setdefault(rate, []).append(self._run("nearest", port, rate, number, {}))
             self._ours.service.look()
             self._ours.until_ready()
-            ours.append(self._run("product", self._ours.port, rate, number))
+            ours.append(self._run("product", self._ours.port, rate, number, self._ours.processes))
         return theirs, ours
 
 
@@ -157,6 +159,23 @@ def throughput_line(theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, A
     cells.append(str(ratio(mine, floor_s)) if floor_s else "–")
     cells.append(_failures([*theirs, *ours]))
     return "| " + " | ".join(cells) + " |"
+
+
+def cpu_lines(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table of what a call costs in processor time, by side, load and part; median of the runs."""
+    lines = ["| side | load | processor time of a call | by part |", "|---|---|---|---|"]
+    kinds = sorted({(run["side"], run["rate"]) for run in runs if len(run["cpu_ms"]) > 1})
+    for side, rate in kinds:
+        each = [
+            {part: spent / run["sent"] for part, spent in run["cpu_ms"].items()}
+            for run in runs
+            if (run["side"], run["rate"]) == (side, rate)
+        ]
+        parts = {part: median(run[part] for run in each) for part in each[0]}
+        by_part = ", ".join(f"{part} {spent:.2f}" for part, spent in parts.items())
+        load = f"{rate:.0f}/s" if rate else f"{CLIENTS} clients"
+        lines.append(f"| {side} | {load} | {median(sum(run.values()) for run in each):.2f} ms | {by_part} |")
+    return lines
 
 
 def nearest_lines(bench: Bench) -> list[str]:
@@ -284,7 +303,7 @@ def main() -> None:
                 for rate in wishes.rates:
                     lines += latency_lines(rate, *bench.in_turn(rate))
                 lines.append(throughput_line(*bench.in_turn(0)))
-                lines += ["", *nearest_lines(bench)]
+                lines += ["", *nearest_lines(bench), "", *cpu_lines(bench.runs)]
             if wishes.only != "rates":
                 say("published → visible…")
                 seen = visible(ours, geography, world, wishes.runs, 40 if wishes.quick else 300)

@@ -8,6 +8,7 @@ should have been served meanwhile. Nothing of the floor is behind authentication
 import asyncio
 import gc
 import json
+import os
 import random
 import re
 import sys
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 import uvloop
 
+from tests.bench.cpu import used_ms
 from tests.bench.figures import schedule
 from tests.bench.wire import JSON, Pool, Socket, listen, message
 
@@ -45,6 +47,7 @@ class Plan:
         sockets: websockets of the floor.
         keys: regulators' keys of the product, one websocket each.
         bodies: file with one request body a line, for the product and the nearest-first service.
+        processes: whose processor time is counted meanwhile: process numbers by name of their group.
     """
 
     side: str
@@ -58,6 +61,7 @@ class Plan:
     sockets: int = 8
     keys: list[str] = field(default_factory=list)
     bodies: str = ""
+    processes: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,6 +76,7 @@ class Result:
         seconds: from the first intended instant to the last answer.
         held: calls for which a place was held (the others were told that there is none).
         errors: what went wrong, by name.
+        cpu_ms: processor time of the groups of processes, and of this client, from the first call to the last answer.
     """
 
     pushed: list[float] = field(default_factory=list)
@@ -81,6 +86,7 @@ class Result:
     seconds: float = 0.0
     held: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    cpu_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Side(ABC):
@@ -327,7 +333,10 @@ async def run(plan: Plan) -> Result:
         gc.collect()
         gc.freeze()
         gc.disable()
+        groups = {**plan.processes, "client": [os.getpid()]}
+        before = used_ms(groups)
         result = await (open_loop if plan.rate else closed_loop)(side, plan, numbers)
+        result.cpu_ms = {name: spent - before[name] for name, spent in used_ms(groups).items()}
         for socket in side.sockets:
             if socket.broken:
                 result.errors[f"websocket {socket.broken}"] = result.errors.get(f"websocket {socket.broken}", 0) + 1

@@ -36,6 +36,10 @@ NO_LIMIT: Final = 1e9
 FLOOR: Final = Path(__file__).resolve().parents[3] / "shared" / "bench" / "floor_app.py"
 
 
+def _servers(servers: EmbeddedServers) -> dict[str, list[int]]:
+    return {"postgres": [servers.postgres.pid], "valkey": [servers.valkey.pid]}
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as taken:
@@ -66,6 +70,8 @@ class FloorSide:
 
     def __init__(self, file: Path, servers: EmbeddedServers) -> None:
         self._file = file
+        self._servers = servers
+        self.processes: dict[str, list[int]] = {}
         url = urlsplit(servers.database_url)
         self._connect = {
             "host": dict(parse_qsl(url.query))["host"],
@@ -96,7 +102,8 @@ class FloorSide:
         """Run one uvicorn worker; gives its port."""
         asyncio.run(self._fresh())
         environment = {**os.environ, "FLOOR_PG": json.dumps(self._connect), "FLOOR_VK": str(self._valkey)}
-        with _uvicorn(f"{self._file.stem}:app", environment, "--app-dir", str(self._file.parent)) as port:
+        with _uvicorn(f"{self._file.stem}:app", environment, "--app-dir", str(self._file.parent)) as (port, pid):
+            self.processes = {"api": [pid], **_servers(self._servers)}
             yield port
 
 
@@ -120,7 +127,7 @@ class NearestSide:
         """Run one uvicorn worker; gives its port."""
         asyncio.run(self._fresh())
         environment = {**os.environ, "NEAREST_VK": str(self._server.socket_path)}
-        with _uvicorn("tests.bench.nearest_app:app", environment) as port:
+        with _uvicorn("tests.bench.nearest_app:app", environment) as (port, _):
             yield port
 
 
@@ -135,8 +142,8 @@ def nearest(folder: Path, slots: Sequence[dict[str, Any]]) -> Iterator[NearestSi
 
 
 @contextmanager
-def _uvicorn(app: str, environment: dict[str, str], *words: str) -> Iterator[int]:
-    """Run an app as the floor wants it run: one worker, uvloop, httptools; gives its port."""
+def _uvicorn(app: str, environment: dict[str, str], *words: str) -> Iterator[tuple[int, int]]:
+    """Run an app as the floor wants it run: one worker, uvloop, httptools; gives its port and process number."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, *words, "--host", HOST, "--port", str(port)]
     command += ["--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
@@ -144,7 +151,7 @@ def _uvicorn(app: str, environment: dict[str, str], *words: str) -> Iterator[int
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         until_listening(port)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         try:
@@ -165,6 +172,16 @@ class ProductSide:
     port: int
     regulators: Sequence[str]
     practice: str
+
+    @property
+    def processes(self) -> dict[str, list[int]]:
+        """Process numbers of each part of the service."""
+        parts: dict[str, list[int]] = {}
+        for child in self.service.children:
+            if child.process is not None:
+                parts.setdefault(child.name.partition("-")[0], []).append(child.process.pid)
+        servers = self.service.servers
+        return parts | (_servers(servers) if isinstance(servers, EmbeddedServers) else {})
 
     @property
     def core(self) -> Child:
