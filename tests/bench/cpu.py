@@ -21,7 +21,7 @@ def family(pid: int) -> list[int]:
 def used_ms(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """Return the milliseconds that each group of processes, with their descendants, has been on a processor.
 
-    The scheduler's own count (``schedstat``, in ns) of every thread that lives: a tick of 10 ms would miss most of a call's work.
+    The scheduler's own count (``schedstat``, in ns) of every thread that lives: a tick of 10 ms misses most of a call.
     """
     totals = {}
     for name, pids in groups.items():
