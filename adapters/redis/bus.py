@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from adapters.redis import keys
+from adapters.redis.lines import Lines
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.bus import LIMIT_NEWS, Entry, entry_order
 from sas_matcher.ports.ledger import Announcement
@@ -30,6 +32,7 @@ PLACES_LOG_LENGTH: Final = 2_000
 REQUESTS_LENGTH: Final = 10_000
 EVENTS_LENGTH: Final = 20_000
 BATCHES_LENGTH: Final = 2_000  # as places: a decided batch changes places
+_RUN_ID: Final = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _ANSWER_S: Final = 5.0  # a server that takes longer counts as away
 
 _AWAY: Final = (
@@ -100,17 +103,49 @@ def _epoch_seconds(text: str) -> int:
 
 
 class RedisBus:
-    """One connection pool for commands; each blocking reader should own a bus of its own."""
+    """The mirror and the streams on one server, or on a cluster.
 
-    def __init__(self, redis: "Redis | RedisCluster") -> None:
+    What is said for every request goes over ``Lines`` where there is one server; the rest, and all to a cluster,
+    through redis-py (``redis``).
+    """
+
+    def __init__(self, redis: "Redis | RedisCluster", lines: Lines | None = None) -> None:
         self._cluster = isinstance(redis, RedisCluster)
         # both have the commands used here; where they differ it is said
         self.redis = cast(Redis, redis)
+        self._lines = lines
 
     @classmethod
     def connect(cls, url: str) -> "RedisBus":
         """Open a client of one server, or of a cluster (see ``CLUSTER``)."""
-        return cls(_open(url))
+        return cls(_open(url), None if urlsplit(url).scheme == CLUSTER else Lines.to(url))
+
+    async def _ask(self, *commands: Sequence[Any], patience: float = _ANSWER_S) -> list[Any]:
+        """Run commands in one round trip; replies in their order, errors among them."""
+        if not commands:
+            return []
+        with answering():
+            if self._lines is not None:
+                return await self._lines.ask(commands, patience)
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                return list(await pipe.execute(raise_on_error=False))
+
+    async def _one(self, *command: Any, patience: float = _ANSWER_S) -> Any:
+        """Run one command.
+
+        Raises:
+            UnavailableError: the server is away.
+            redis.exceptions.ResponseError: it refuses the command.
+        """
+        with answering():
+            if self._lines is None:
+                return await self.redis.execute_command(*command)
+            (reply,) = await self._lines.ask((command,), patience)
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
 
     async def everywhere(self, *command: Any) -> list[Any]:
         """Run a command on every node that takes writes; the one server's answer where there is one."""
@@ -122,12 +157,13 @@ class RedisBus:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._lines is not None:
+            self._lines.close()
         await self.redis.aclose()
 
     async def ping(self) -> None:
         """Raise UnavailableError when the server does not answer."""
-        with answering():
-            await self.redis.execute_command("GET", keys.EPOCH)  # of a cluster: of the node that has the streams
+        await self._one("GET", keys.EPOCH)  # of a cluster: of the node that has the streams
 
     async def keep_once(self, name: str, value: str, seconds: int) -> None:
         """Keep a value for some seconds, to be taken once."""
@@ -147,11 +183,8 @@ class RedisBus:
         await self._run([command for a in announcements for command in self._commands(a)])
 
     async def _run(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        results = await self._ask(*commands)
         with answering():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                results = await pipe.execute(raise_on_error=False)
             if any(isinstance(result, exceptions.NoScriptError) for result in results):
                 await self.redis.script_load(_SCRIPT)
             for result in results:
@@ -222,27 +255,22 @@ class RedisBus:
 
     async def read(self, positions: Mapping[str, str], block_ms: int, count: int = 500) -> list[Entry]:
         """Return entries after the positions ({stream: last id}), waiting at most ``block_ms``."""
-        with answering():
-            reply = await self.redis.execute_command(
-                "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()
-            )
+        reply = await self._one(
+            *("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *positions.keys(), *positions.values()),
+            patience=_ANSWER_S + block_ms / 1000,
+        )
         return [entry for stream, raw in stream_pairs(reply) for entry in read_entries(stream.decode(), raw)]
 
     async def range(self, stream: str, after: str, until: str, count: int) -> list[Entry]:
         """Return entries with after < id ≤ until."""
-        with answering():
-            reply = await self.redis.execute_command("XRANGE", stream, f"({after}", until, "COUNT", count)
+        reply = await self._one("XRANGE", stream, f"({after}", until, "COUNT", count)
         return read_entries(stream, reply)
 
     async def tails(self, streams: Iterable[str]) -> dict[str, str]:
         """Return the last id of each stream ("0-0" for one that does not exist yet)."""
         names = list(streams)
-        with answering():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for name in names:
-                    pipe.execute_command("XREVRANGE", name, "+", "-", "COUNT", 1)
-                replies = await pipe.execute()
-        return {name: reply[0][0].decode() if reply else "0-0" for name, reply in zip(names, replies, strict=True)}
+        replies = [read_entries(name, await self._one("XREVRANGE", name, "+", "-", "COUNT", 1)) for name in names]
+        return {name: reply[0].id if reply else "0-0" for name, reply in zip(names, replies, strict=True)}
 
     async def has_all_since(self, stream: str, after: str) -> bool:
         """Tell whether everything after an id is still in the stream (else a reader must be told of a gap)."""
@@ -262,13 +290,15 @@ class RedisBus:
 
     async def epoch(self) -> str | None:
         """Return the epoch of the streams; None after a wipe or a restart, until somebody begins a new one."""
-        with answering():
-            epoch, run = await self.redis.mget(keys.EPOCH, keys.EPOCH_RUN)
+        epoch, run = await self._one("MGET", keys.EPOCH, keys.EPOCH_RUN)
         known = epoch is not None and run is not None and _text(run) == await self._run_ids()
         return _text(epoch) if known else None
 
     async def _run_ids(self) -> str:
         """Return which processes serve now: a node that was started again, or took over, may not have all that was."""
+        if self._lines is not None:  # every 0.2 s: redis-py would read all of its forty lines
+            told = _RUN_ID.search(await self._one("INFO", "server"))
+            return "" if told is None else told[1].decode()
         return " ".join(sorted(str(server["run_id"]) for server in await self.everywhere("INFO", "server")))
 
     async def begin_epoch(self, epoch: str) -> str:
@@ -278,9 +308,8 @@ class RedisBus:
         over may never have had them: history with a hole must not pass for whole.
         """
         run = await self._run_ids()
-        with answering():
-            # one script: of several keepers that find no epoch, all follow the first
-            return _text(await self.redis.eval(_BEGIN_EPOCH, 2, keys.EPOCH, keys.EPOCH_RUN, epoch, run))
+        # one script: of several keepers that find no epoch, all follow the first
+        return _text(await self._one("EVAL", _BEGIN_EPOCH, 2, keys.EPOCH, keys.EPOCH_RUN, epoch, run))
 
     async def clear(self, territory: str) -> None:
         """Drop a territory's mirror: what is published from here on is newer than what will be filled in."""
