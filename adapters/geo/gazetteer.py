@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from importlib import resources
+from math import cos, floor, radians, sin
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ WHOLE_CITIES = frozenset({"13055", "69123", "75056"})
 """Marseille, Lyon and Paris as one commune; their arrondissements have codes of their own."""
 
 _CELL_DEG = 0.2
+_SMALL_CELL_DEG = 0.02  # 2 km: half a dozen communes may be nearest to its points, of a large cell's two hundred
 _CACHED_CELLS = 50_000  # all of France needs about 3 000; coordinates come from outside
 _WINDOW_DEG = 0.6
 _ABBREVIATIONS = {"st": "saint", "ste": "sainte", "sts": "saints", "stes": "saintes"}
@@ -136,6 +138,11 @@ class _Names:
         ]
 
 
+def _half_diagonal_km(lat: float, lon: float, cell_deg: float) -> float:
+    """Return how far a point of a cell may be from its centre, with a little to spare for roundings."""
+    return float(haversine_km(lat, lon, lat + cell_deg / 2, lon + cell_deg / 2)) * 1.01 + 0.01
+
+
 class _Grid:
     """Nearest commune by cells; what a cell's points may be nearest to is worked out when first asked.
 
@@ -148,6 +155,7 @@ class _Grid:
         self.rows = rows[order]
         self.lat, self.lon = lat[self.rows], lon[self.rows]
         self._candidates: dict[int, Rows] = {}
+        self._near: dict[tuple[int, int], list[tuple[int, float, float, float]]] = {}
 
     @staticmethod
     def keys(lat: Floats, lon: Floats) -> npt.NDArray[np.int64]:
@@ -162,7 +170,7 @@ class _Grid:
             return known
         lat = (key // 4096 + 0.5) * _CELL_DEG - 90.0
         lon = (key % 4096 + 0.5) * _CELL_DEG - 180.0
-        half = float(haversine_km(lat, lon, lat + _CELL_DEG / 2, lon + _CELL_DEG / 2)) * 1.01 + 0.01
+        half = _half_diagonal_km(lat, lon, _CELL_DEG)
         low, high = np.searchsorted(self.lat, (lat - _WINDOW_DEG, lat + _WINDOW_DEG))
         km = haversine_km(lat, lon, self.lat[low:high], self.lon[low:high])
         band_km = np.radians(_WINDOW_DEG) * EARTH_RADIUS_KM
@@ -173,6 +181,27 @@ class _Grid:
         if len(self._candidates) >= _CACHED_CELLS:
             self._candidates.clear()
         self._candidates[key] = found
+        return found
+
+    def nearest_to(self, lat: float, lon: float) -> int:
+        """Row of the nearest commune of one point, as ``nearest`` finds it; no numpy once its small cell is known."""
+        cell = floor((lat + 90.0) / _SMALL_CELL_DEG), floor((lon + 180.0) / _SMALL_CELL_DEG)
+        near = self._near.get(cell) or self._look_around(cell)
+        y, x, cos_y = radians(lat), radians(lon), cos(radians(lat))
+        # grows with the distance (haversine): which is smallest needs no more
+        return min(near, key=lambda p: sin((p[1] - y) / 2.0) ** 2 + cos_y * p[3] * sin((p[2] - x) / 2.0) ** 2)[0]
+
+    def _look_around(self, cell: tuple[int, int]) -> list[tuple[int, float, float, float]]:
+        """Work out what a small cell's points may be nearest to: row, latitude and longitude in radians, cosine."""
+        lat, lon = (cell[0] + 0.5) * _SMALL_CELL_DEG - 90.0, (cell[1] + 0.5) * _SMALL_CELL_DEG - 180.0
+        among = self.candidates(floor((lat + 90.0) / _CELL_DEG) * 4096 + floor((lon + 180.0) / _CELL_DEG))
+        km = haversine_km(lat, lon, self.lat[among], self.lon[among])
+        places = among[km <= km.min() + 2 * _half_diagonal_km(lat, lon, _SMALL_CELL_DEG)]
+        columns = (column[places].tolist() for column in (self.rows, self.lat, self.lon))
+        if len(self._near) >= _CACHED_CELLS:
+            self._near.clear()
+        found = [(row, radians(y), radians(x), cos(radians(y))) for row, y, x in zip(*columns, strict=True)]
+        self._near[cell] = found
         return found
 
     def nearest(self, key: int, lat: Floats, lon: Floats) -> Rows:
@@ -318,8 +347,9 @@ class Gazetteer:
         Raises:
             ValueError: If a coordinate is not finite or out of range.
         """
-        points = self._points(lat, lon)
-        return self._commune(int(self._nearest_rows(*points)[0]))
+        if not (abs(lat) <= 90.0 and abs(lon) <= 180.0):
+            raise ValueError("Expected |lat| <= 90 and |lon| <= 180, in degrees.")
+        return self._commune(self._grid.nearest_to(lat, lon))
 
     def nearest_of(self, lat: Floats, lon: Floats) -> list[Commune]:
         """Return the nearest inhabited commune of each of many points (degrees, shape (n,))."""
