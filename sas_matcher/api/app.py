@@ -94,7 +94,7 @@ def create_app(
         app.include_router(router)
     app.router.routes.append(WebSocketRoute("/v1/ws", lambda socket: socket.app.state.sockets.serve(socket)))
     app.router.routes.extend(others)
-    app.add_middleware(Edge, trace=trace, errors=errors)
+    app.add_middleware(Edge, trace=trace, errors=errors, direct={("POST", "/v1/requests"): regulator.ask})
     if drill:
         app.add_middleware(Exercise)  # the outermost: refusals say it as well
     return app

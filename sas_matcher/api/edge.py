@@ -1,16 +1,19 @@
 """The outermost layer: trace id, size limit, security headers, timing, last resort for errors.
 
+What is called for every request on the live path it calls itself: the way through the framework's routers and
+dependencies costs as much as all else that a call does (``docs/benchmarks.md``).
+
 Pure ASGI, since it runs for every call.
 """
 
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,6 +37,7 @@ _HEADERS: Final = (
 )
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
 
 
@@ -44,15 +48,21 @@ class _TooLargeError(Exception):
 class Edge:
     """Wraps the app; see the module.
 
-    ``errors`` says how addresses that begin so tell an error of ours, where that is no problem+json.
+    ``errors`` says how addresses that begin so tell an error of ours, where that is no problem+json; ``direct`` are
+    endpoints without anything for the framework to do (method and path: called with the request alone).
     """
 
     def __init__(
-        self, app: ASGIApp, trace: Callable[[], str], errors: Mapping[str, Callable[[SasError], Response]] | None = None
+        self,
+        app: ASGIApp,
+        trace: Callable[[], str],
+        errors: Mapping[str, Callable[[SasError], Response]] | None = None,
+        direct: Mapping[tuple[str, str], Endpoint] | None = None,
     ) -> None:
         self._app = app
         self._trace = trace
         self._errors = errors or {}
+        self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -75,11 +85,14 @@ class Edge:
                 message["headers"] = [*message["headers"], *ours, (b"x-request-id", trace.encode())]
             await send(message)
 
+        endpoint = self._direct.get((scope["method"], scope["path"]))
         bulky = scope["path"] in _BULKY or _TABLE.fullmatch(scope["path"]) is not None
         limit = BULK if bulky else SMALL
         try:
             if _declared(scope) > limit:
                 await self._refuse(limit, trace, scope, receive, answer)
+            elif endpoint is not None:
+                await self._call(endpoint, trace, scope, _limited(receive, limit), answer)
             else:
                 await self._app(scope, _limited(receive, limit), answer)
         except _TooLargeError:
@@ -94,10 +107,16 @@ class Edge:
                     scope, receive, answer
                 )
         finally:
-            route = scope.get("route")
-            # never the raw path: ids must not become labels
-            label = getattr(route, "path", "other")
+            # never the raw path, unless it is one of ours as it stands: ids must not become labels
+            label = getattr(scope.get("route"), "path", "other") if endpoint is None else scope["path"]
             HTTP.labels(label, scope["method"], str(status)).observe(time.perf_counter() - began)
+
+    async def _call(self, endpoint: Endpoint, trace: str, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await endpoint(Request(scope, receive, send))
+        except SasError as error:
+            answer = self._told(error, trace, scope)
+        await answer(scope, receive, send)
 
     def _told(self, error: SasError, trace: str, scope: Scope) -> Response:
         """Return the answer to an error, as its address tells errors."""
