@@ -593,5 +593,8 @@ class MemoryLedger:
             ),
         }
 
+    async def secure(self) -> None:
+        """Do nothing: memory keeps nothing through a crash."""
+
     async def ping(self) -> None:
         """Answer: memory is never away."""

@@ -270,6 +270,9 @@ class PostgresLedger:
     async def create_request(self, now: datetime, row: Mapping[str, Any], once: Idempotency) -> Outcome:
         """Take in one request. ``word``: created, or replayed with the request it stands for as document id.
 
+        It is safe from a crash with its decision, which is committed after it, or after ``secure``: whoever tells of it
+        earlier calls that first.
+
         Raises:
             IdempotencyError: the key came before with another body.
             UnavailableError: the ledger is away; it may have committed, the same key tells.
@@ -295,6 +298,10 @@ class PostgresLedger:
         row = await self._change("select * from create_requests($1, $2)", now, payload)
         created = {verdict["n"]: verdict["created"] for verdict in orjson.loads(row["verdicts"])}
         return [created[number] for number in range(len(batch))]
+
+    async def secure(self) -> None:
+        """Return once every request that was taken in before is safe from a crash: see ``create_requests``."""
+        await self._retry(lambda c: c.execute(QUERIES["secure"]))
 
     async def change_request(
         self, action: str, now: datetime, request_id: str, arguments: Sequence[Any], once: Idempotency

@@ -153,6 +153,10 @@ from practice_limit l order by l.id
 -- Limits that a source has set, by name.
 select limit_json(l, $2)::text as document from practice_limit l where source = $1 order by name
 
+-- name: secure
+-- A transaction that changes nothing but has something to flush, and with it all that was committed before.
+select pg_logical_emit_message(true, 'sas', '')
+
 -- name: leftovers
 -- Outbox rows that their writer has not published in time, oldest first.
 select o.* from outbox o where at <= $1 order by id limit $2

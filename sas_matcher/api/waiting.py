@@ -47,7 +47,7 @@ async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Ask
     except TimeoutError:
         # the ledger may know what the stream has not told yet (Redis away)
         document = await services.regulating.document(row["id"], once.key_id)
-        return Asked(document, not _undecided(document), False)
+        return Asked(document, await _decided(services, document), False)
     finally:
         services.hub.release(row["id"], decision)
 
@@ -56,6 +56,14 @@ def _undecided(document: str) -> bool:
     """Tell whether a request still waits for its first decision."""
     request = orjson.loads(document)
     return bool(request["status"] == "waiting" and request["decision"] is None)
+
+
+async def _decided(services: Wire, document: str) -> bool:
+    """Tell whether a request has its first decision; if not, only now is it safe from a crash, and may be told."""
+    if _undecided(document):
+        await services.regulating.secure()
+        return False
+    return True
 
 
 async def _replayed(services: Wire, request_id: str, key_id: str) -> Asked:
@@ -67,7 +75,7 @@ async def _replayed(services: Wire, request_id: str, key_id: str) -> Asked:
             async with asyncio.timeout(WAIT_S):
                 document = (await waiting).decode()
     except TimeoutError:
-        return Asked(document, False, True)
+        return Asked(document, await _decided(services, document), True)
     finally:
         services.hub.release(request_id, waiting)
     return Asked(document, True, True)

@@ -135,7 +135,11 @@ class Ledger(Protocol):
     """The truth. Every method is one transaction; what a change announces goes to the ledger's ``Publisher``."""
 
     async def create_request(self, now: datetime, row: Mapping[str, Any], once: Idempotency) -> Outcome:
-        """Take in a request."""
+        """Take in a request: it is there for all, but safe from a crash only with its decision, or after ``secure``."""
+        ...
+
+    async def secure(self) -> None:
+        """Return once every request that was taken in before is safe from a crash."""
         ...
 
     async def change_request(

@@ -174,8 +174,12 @@ class Regulating:
         return of_commune if of_commune in allowed else min(allowed)
 
     async def ask(self, row: Mapping[str, Any], once: Idempotency) -> Outcome:
-        """Commit a new request; its id is the outcome's document."""
+        """Commit a new request; its id is the outcome's document. Told before it is decided: ``secure`` first."""
         return await self._ledger.create_request(self._clock.now(), row, once)
+
+    async def secure(self) -> None:
+        """Return once every request that was committed before is safe from a crash."""
+        await self._ledger.secure()
 
     async def act(self, action: str, request_id: str, arguments: Sequence[Any], once: Idempotency) -> str:
         """Confirm, decline, cancel or resume; returns the request's document.

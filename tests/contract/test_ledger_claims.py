@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
@@ -434,3 +435,32 @@ async def test_how_many_called_today_is_known_whatever_became_of_them(desk: Desk
     assert len(calls) == len(before[0]) + 2 and calls == sorted(calls)
     assert await desk.ledger.calls_since(calls[-1] + timedelta(seconds=1), TERRITORY) == []
     assert await desk.ledger.calls_since(NOW, "01") == []
+
+
+@postgres_only
+async def test_a_request_is_safe_with_its_decision_or_when_it_is_secured(desk: Desk, recorder: Recorder) -> None:
+    """Its own commit is not waited for; what comes after it flushes it too. Lost, it would be asked for again."""
+
+    async def is_safe(written: str) -> bool:
+        ((safe,),) = await desk.rows("select pg_current_wal_flush_lsn() >= $1::text::pg_lsn", written)
+        return bool(safe)
+
+    async def asked() -> tuple[str, str]:
+        request = await durable.ask()
+        ((written,),) = await desk.rows("select pg_current_wal_insert_lsn()::text")
+        return request, written
+
+    (slot,) = await desk.publish(slot_row("a"))
+    # the servers of tests wait for no flush: here it is waited for, as in service
+    await desk.rows(f"alter database {urlsplit(desk.url).path[1:]} set synchronous_commit = on")
+    durable = Desk(await PostgresLedger.connect(desk.url, recorder, size=1), desk.url)
+    durable.fences = desk.fences
+    _, written = await asked()
+    await durable.ledger.secure()
+    assert await is_safe(written)
+    request, written = await asked()
+    assert await durable.claims((request, slot)) == ["held"]
+    assert await is_safe(written)
+    # the server's writer comes every 200 ms, it may come in between
+    assert not all([await is_safe((await asked())[1]) for _ in range(20)]), "the commit of a request was waited for"
+    await durable.ledger.close()

@@ -600,7 +600,7 @@ GUARDS: Final = (
     Guard("question once", Drop("alter table question drop constraint question_once"), asked_twice_for_one_request),
     Guard(
         "en sus for one, claimed",
-        Edit("take_seats", "and coalesce(s.for_request = r.id, true)", ""),
+        Edit("suits", "and coalesce(s.for_request = r.id, true)", ""),
         a_place_en_sus_claimed_for_another,
     ),
     Guard(
@@ -627,7 +627,7 @@ GUARDS: Final = (
         Edit("move_booking", "raise exception 'limit_reached' using errcode = 'SAS04';", ""),
         moved_over_a_limit,
     ),
-    Guard("handed back, claimed", Edit("take_seats", "and s.handed_back is null", ""), claim_of_a_place_handed_back),
+    Guard("handed back, claimed", Edit("suits", "and s.handed_back is null", ""), claim_of_a_place_handed_back),
     Guard("handed back, chosen", Edit("take_place", "and s.handed_back is null", ""), take_of_a_place_handed_back),
     Guard("unique seat", NO_SEAT_INDEX, two_claims_of_the_last_seat, behind=(NO_SLOT_LOCK,)),
     Guard("one place a request", Drop("drop index booking_one_request"), one_request_twice_in_a_batch),
@@ -721,9 +721,9 @@ GUARDS: Final = (
     Guard(
         "status of the request",
         Edit(
-            "take_seats",
-            "c.kind in ('hold', 'promise') and r.status = 'waiting' then true",
-            "c.kind in ('hold', 'promise') then true",
+            "may_claim",
+            "p_kind in ('hold', 'promise') and r.status = 'waiting' then true",
+            "p_kind in ('hold', 'promise') then true",
         ),
         claim_for_a_cancelled_request,
     ),
@@ -734,17 +734,17 @@ GUARDS: Final = (
     ),
     Guard(
         "who may be told",
-        Edit("take_seats", "else c.kind in ('promise', 'tell') and r.id = any(p_movers) end", "else true end"),
+        Edit("may_claim", "else p_kind in ('promise', 'tell') and r.id = any(p_movers) end", "else true end"),
         a_promised_request_held_by_a_stale_matcher,
     ),
     Guard(
         "declined slot",
-        Edit("take_seats", "and not r.excluded && array['s' || s.id, 'p' || s.professional]", ""),
+        Edit("suits", "and not r.excluded && array['s' || s.id, 'p' || s.professional]", ""),
         claim_of_a_declined_slot,
     ),
     Guard(
         "withdrawn slot, claimed",
-        Edit("take_seats", "on s.status = 'open' and s.starts > p_now", "on s.starts > p_now"),
+        Edit("suits", "s.status = 'open' and s.starts > p_now", "s.starts > p_now"),
         claim_of_a_withdrawn_slot,
     ),
     Guard(

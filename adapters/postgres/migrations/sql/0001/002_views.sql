@@ -36,8 +36,9 @@ create function acceptance_json(b booking) returns json language sql immutable a
         'kind', b.acceptance, 'until', b.accept_until, 'accepted_at', b.accepted_at) end
 $$;
 
--- What its regulator sees of a request.
-create function request_json(r request) returns json language sql stable as $$
+-- What its regulator sees of a request: with the booking that it has now, and the page where that one is made, if there is any.
+-- Without queries of its own, so that it becomes part of the statement that asks for it.
+create function request_document(r request, b booking, link text) returns json language sql stable as $$
     select json_build_object(
         'request_id', r.id, 'territory', r.territory, 'status', r.status, 'version', r.version, 'tier', r.tier,
         'delay', r.delay, 'created_at', r.created_at, 'deadline', r.deadline, 'profession', r.profession,
@@ -46,18 +47,21 @@ create function request_json(r request) returns json language sql stable as $$
         'mt_first', case when r.mt_said is not null then json_build_object('said', r.mt_said, 'until', r.mt_until) end,
         'priority', r.priority, 'on_phone', r.on_phone, 'case_ref', r.case_ref,
         'lat', r.lat, 'lon', r.lon, 'insee', r.insee,
-        'booking', (select json_build_object(
-                'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
-                'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at,
-                'acceptance', acceptance_json(b),
-                'link', (select l.url from editor_link l where l.slot_id = b.slot_id))
-            from booking b where b.id = r.booking_id),
+        'booking', case when b.id is not null then json_build_object(
+            'booking_id', b.id, 'slot_id', b.slot_id, 'state', b.state, 'held_at', b.held_at,
+            'hold_until', case when b.state = 'held' then b.hold_until end, 'firm_at', b.firm_at,
+            'acceptance', acceptance_json(b), 'link', link) end,
         'promise', case when r.promised_at is not null then json_build_object(
             'since', r.promised_at, 'seen_before', r.deadline, 'told_by', r.told_by, 'moves', r.moves,
             'broken', r.broken, 'lost_to_practice', r.lost_to_practice) end,
         'refusal', case when r.refused_for is not null then json_build_object(
             'reason', r.refused_for, 'at', r.refused_at) end,
         'excluded', r.excluded, 'decision', r.decision)
+$$;
+
+create function request_json(r request) returns json language sql stable as $$
+    select request_document(r, b, (select l.url from editor_link l where l.slot_id = b.slot_id))
+    from (values (r.booking_id)) k(id) left join booking b on b.id = k.id
 $$;
 
 -- What the practice sees of a booking: nothing that tells who the patient is, or where they are.
@@ -99,8 +103,10 @@ $$;
 -- Tell regulators only: what the matcher decided, it knows.
 create function tell_regulators(p_now timestamptz, p_requests uuid[], p_type text) returns setof outbox language sql as $$
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, r.territory, 'events', p_type, r.id::text, r.version, r.key_id, '{}', request_json(r)::text
-    from request r where r.id = any(p_requests) order by r.id
+    select p_now, r.territory, 'events', p_type, r.id::text, r.version, r.key_id, '{}',
+           request_document(r, b, l.url)::text
+    from request r left join booking b on b.id = r.booking_id left join editor_link l on l.slot_id = b.slot_id
+    where r.id = any(p_requests) order by r.id
     returning *
 $$;
 
@@ -211,7 +217,9 @@ end $$;
 -- anything: else two changes at once would each count without the other, and the mirror would keep a wrong number.
 create function announce_states(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
 begin
-    return query select * from announce_limits(p_now, p_slots);
+    if exists (select from practice_limit) then
+        return query select * from announce_limits(p_now, p_slots);
+    end if;
     if exists (select from slot where id = any(p_slots) and handed_back is not null) then
         return query select * from tell_handed_back(p_now, p_slots);
     end if;

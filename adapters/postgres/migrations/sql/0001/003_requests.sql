@@ -1,7 +1,9 @@
 -- The life of a request. Every function is one transaction's work and returns the outbox rows it wrote, so that the
 -- writer can publish them at once; what it fails to publish, the sweeper does.
 
--- Take in new requests. p_rows: array of objects with the columns of `request` plus idem_key, body_hash (hex).
+-- Take in new requests. The commit is not waited for to be flushed: the decision comes milliseconds later, and with its
+-- commit, which is, all that was committed before is safe; whoever tells of a request before it is decided flushes first
+-- (``secure`` of the ledger). p_rows: array of objects with the columns of `request` plus idem_key, body_hash (hex).
 -- verdicts: [{"n": position, "outcome": "created" | "replayed" | "reused", "request_id": …}].
 create function create_requests(p_now timestamptz, p_rows json, out verdicts json, out published outbox[])
 language plpgsql as $$
@@ -41,12 +43,16 @@ begin
     end if;
     with announced as (
         insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-        select p_now, r.territory, 'requests', 'open', r.id::text, 1, r.key_id, '{}', request_json(r)::text
+        select p_now, r.territory, 'requests', 'open', r.id::text, 1, r.key_id, '{}', request_document(r, null, null)::text
         from request r where r.id = any(fresh) order by r.id
         returning *
     )
     select array_agg(a::outbox order by a.id) from announced a into published;
-    published := published || coalesce(asked, '{}');
+    if asked is null then
+        perform set_config('synchronous_commit', 'off', true);
+    else
+        published := published || asked; -- people are asked at once
+    end if;
 end $$;
 
 -- What a replayed Idempotency-Key stands for.
@@ -157,8 +163,23 @@ $$;
 -- A seat that a claim won.
 create type claimed_seat as (booking_id uuid, request_id uuid, state text);
 
--- Take the seats that a batch wants, in its order: of waiting requests, and of p_movers whose promised seats were given
--- back. The caller has locked requests and places.
+-- Whether a place may be given to a request: judged on the rows, whatever the matcher believed.
+create function suits(s slot, r request, p_now timestamptz) returns boolean language sql stable as $$
+    select s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
+        and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
+        and not r.excluded && array['s' || s.id, 'p' || s.professional]
+        and coalesce(s.for_request = r.id, true) and s.handed_back is null
+        and not s.shut and (coalesce(s.own_until <= p_now, true) or s.professional = r.mt)
+$$;
+
+-- Whether a request may have a new seat by a claim of a kind: it waits, or it is one of p_movers, whose promised seats were
+-- given back.
+create function may_claim(r request, p_kind text, p_movers uuid[]) returns boolean language sql immutable as $$
+    select case when p_kind in ('hold', 'promise') and r.status = 'waiting' then true
+                else p_kind in ('promise', 'tell') and r.id = any(p_movers) end
+$$;
+
+-- Take the seats that a batch wants, in its order. The caller has locked requests and places.
 create function take_seats(p_now timestamptz, p_requests uuid[], p_slots bigint[], p_bookings uuid[],
     p_hold_until timestamptz[], p_kinds text[], p_movers uuid[]) returns claimed_seat[] language plpgsql as $$
 declare won claimed_seat[]; over_limit bigint[] := '{}';
@@ -185,16 +206,9 @@ begin
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
-        from claim c join request r on r.id = c.request_id
-            and case when c.kind in ('hold', 'promise') and r.status = 'waiting' then true
-                     else c.kind in ('promise', 'tell') and r.id = any(p_movers) end
+        from claim c join request r on r.id = c.request_id and may_claim(r, c.kind, p_movers)
         -- by its key: without statistics the planner would read all places of the profession
-        join lateral (select k.* from slot k where k.id = c.slot_id offset 0) s
-            on s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
-            and s.profession = r.profession and s.mode = any(r.modes) and s.offers @> r.needs
-            and not r.excluded && array['s' || s.id, 'p' || s.professional]
-            and coalesce(s.for_request = r.id, true) and s.handed_back is null
-            and not s.shut and (coalesce(s.own_until <= p_now, true) or s.professional = r.mt)
+        join lateral (select k as place, k.* from slot k where k.id = c.slot_id offset 0) s on suits(s.place, r, p_now)
     ), taken as (
         insert into booking (id, request_id, slot_id, seat, territory, professional, during, state, slot_version, held_at,
             hold_until, firm_at, acceptance, rule)
@@ -231,7 +245,7 @@ create function claim_seats(
 language plpgsql as $$
 declare
     told uuid[]; lost uuid[]; left_slots bigint[];
-    due constant bigint[] := due_under_limits(p_now, p_slots);
+    due constant bigint[] := case when exists (select from practice_limit) then due_under_limits(p_now, p_slots) end;
     -- promises whose seat may change; those that stay on their slot; those that the crisis displaces
     movers uuid[] := '{}'; stayed uuid[] := '{}'; displaced uuid[] := '{}';
     won claimed_seat[]; firm uuid[];
@@ -253,7 +267,9 @@ begin
     end if;
     -- with the siblings of siblings: of those, too, an expired hold may have to be told
     perform lock_places(array(select w.id from with_siblings(p_slots || left_slots || due) w));
-    select array_agg(o) from lapse_holds(p_now, p_slots || due, 1000) o into published;
+    if exists (select from booking where state = 'held' and ended_at is null and hold_until <= p_now) then
+        select array_agg(o) from lapse_holds(p_now, p_slots || due, 1000) o into published;
+    end if;
     if not plain then
         with gone as (
             update booking b set state = 'displaced', ended_at = p_now, end_reason = 'crisis', version = b.version + 1
@@ -313,10 +329,7 @@ begin
     if won is null then
         won := take_seats(p_now, p_requests, p_slots, p_bookings, p_hold_until, p_kinds, movers);
     end if;
-    with claim as (
-        select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_decisions, p_kinds)
-            as c(request_id, slot_id, booking_id, hold_until, decision, kind)
-    ), seated as (
+    if won <> '{}' then
         update request r set
             status = w.state,
             version = r.version + 1, booking_id = c.booking_id, decision = c.decision::json,
@@ -324,26 +337,37 @@ begin
             -- what was said stands: a later seat does not put it off
             told_by = case when c.kind = 'promise' then least(r.told_by, c.hold_until) else r.told_by end,
             moves = r.moves + (r.id = any(movers))::int
-        from unnest(won) w join claim c on c.booking_id = w.booking_id where r.id = w.request_id
-    ), none as (
-        update request r set decision = c.decision::json, version = r.version + 1
-        from claim c where c.kind = 'none' and r.id = c.request_id and r.status = 'waiting'
-        returning r.id
-    )
-    select array_agg(id) from none into told;
-    select array_agg(case
-            when c.kind = 'displace' then case when c.id = any(displaced) then 'displaced' else 'not_waiting' end
-            when c.id = any(booked_there) then 'held'
-            when c.id = any(stayed) then case when c.kind = 'tell' then 'told_firm' else 'promised' end
-            when exists (select from unnest(won) w where w.request_id = c.id and w.state = 'held') then 'held'
-            when exists (select from unnest(won) w where w.request_id = c.id) then case
-                when c.kind = 'tell' then 'told_firm'
-                when c.id = any(movers) then 'moved' else 'promised' end
-            when c.id = any(told) then 'told'
-            when (r.status = 'waiting' and c.kind <> 'tell') or (r.status = 'promised' and c.kind in ('promise', 'tell'))
-                then 'seat_lost'
-            else 'not_waiting' end order by c.n)
-    from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
+        from unnest(won) w join unnest(p_bookings, p_hold_until, p_decisions, p_kinds) c(booking_id, hold_until, decision, kind)
+            on c.booking_id = w.booking_id
+        where r.id = w.request_id;
+    end if;
+    if 'none' = any(p_kinds) then
+        with none as (
+            update request r set decision = c.decision::json, version = r.version + 1
+            from unnest(p_requests, p_decisions, p_kinds) c(request_id, decision, kind)
+            where c.kind = 'none' and r.id = c.request_id and r.status = 'waiting'
+            returning r.id
+        )
+        select array_agg(id) from none into told;
+    end if;
+    if plain and cardinality(won) + coalesce(cardinality(told), 0) = cardinality(p_requests) then
+        -- everybody got what was wanted
+        verdicts := array_replace(array_replace(p_kinds, 'hold', 'held'), 'none', 'told');
+    else
+        select array_agg(case
+                when c.kind = 'displace' then case when c.id = any(displaced) then 'displaced' else 'not_waiting' end
+                when c.id = any(booked_there) then 'held'
+                when c.id = any(stayed) then case when c.kind = 'tell' then 'told_firm' else 'promised' end
+                when exists (select from unnest(won) w where w.request_id = c.id and w.state = 'held') then 'held'
+                when exists (select from unnest(won) w where w.request_id = c.id) then case
+                    when c.kind = 'tell' then 'told_firm'
+                    when c.id = any(movers) then 'moved' else 'promised' end
+                when c.id = any(told) then 'told'
+                when (r.status = 'waiting' and c.kind <> 'tell') or (r.status = 'promised' and c.kind in ('promise', 'tell'))
+                    then 'seat_lost'
+                else 'not_waiting' end order by c.n)
+        from unnest(p_requests, p_kinds) with ordinality c(id, kind, n) left join request r on r.id = c.id into verdicts;
+    end if;
     if 'seat_lost' = any(verdicts) and exists (select from practice_limit) then
         verdicts := array(
             with over_slots as materialized (select * from limits_over(p_slots)), lost as (
@@ -360,20 +384,27 @@ begin
             from unnest(verdicts) with ordinality c(verdict, n) order by c.n);
     end if;
     -- what was written is shown: the place and the alternatives (each as text, '{1,2}')
-    if exists (select from unnest(p_shown) s where s <> '{}') then
+    if '{}' <> any(p_shown) then
         insert into exposure (at, channel, key_id, slots, rules)
-        select p_now, 'proposed', r.key_id, array_agg(s.id order by s.id), array_agg(coalesce(s.rule, '') order by s.id)
+        select p_now, 'proposed', r.key_id, e.slots, e.rules
         from unnest(p_requests, p_shown, verdicts) c(request_id, shown, verdict)
-        join request r on r.id = c.request_id join slot s on s.id = any(c.shown::bigint[])
-        where c.shown <> '{}' and c.verdict in ('held', 'told_firm', 'told') group by r.id, r.key_id;
+        join request r on r.id = c.request_id
+        cross join lateral (
+            select array_agg(s.id) as slots, array_agg(coalesce(s.rule, '')) as rules
+            from (select k.id, k.rule from slot k where k.id = any(c.shown::bigint[]) order by k.id) s) e
+        where c.verdict in ('held', 'told_firm', 'told') and e.slots is not null;
     end if;
-    published := coalesce(published, '{}')
-        || coalesce((select array_agg(o) from tell_regulators(
-               p_now, booked_there || array(select w.request_id from unnest(won) w where w.state = 'held'), 'request.held') o), '{}')
-        || coalesce((select array_agg(o) from tell_regulators(p_now, told, 'request.waiting') o), '{}');
+    booked_there := booked_there || array(select w.request_id from unnest(won) w where w.state = 'held');
+    if booked_there <> '{}' then
+        published := coalesce(published, '{}')
+            || array(select o from tell_regulators(p_now, booked_there, 'request.held') o);
+    end if;
+    if told is not null then
+        published := coalesce(published, '{}') || array(select o from tell_regulators(p_now, told, 'request.waiting') o);
+    end if;
     if not plain then
         firm := firm || array(select w.booking_id from unnest(won) w where w.state = 'firm');
-        published := published
+        published := coalesce(published, '{}')
             -- a move is silent: the regulator was promised a time, not a place
             || coalesce((select array_agg(o) from tell_regulators(p_now, array(select w.request_id from unnest(won) w
                    where w.state = 'promised' and w.request_id <> all(movers)), 'request.promised') o), '{}')
@@ -381,11 +412,12 @@ begin
                    p_now, array(select request_id from booking where id = any(firm)), 'request.told') o), '{}')
             || coalesce((select array_agg(o) from announce_bookings(p_now, firm) o), '{}');
     end if;
-    published := published
-        || coalesce((select array_agg(o) from announce_states(p_now, p_slots || left_slots) o), '{}')
+    published := coalesce(published, '{}') || array(select o from announce_states(p_now, p_slots || left_slots) o);
+    if exists (select from slot where id = any(p_slots) and status <> 'open') then
         -- whoever still believed in a place that was withdrawn hears of it again
-        || coalesce((select array_agg(o) from announce_gone(
-               p_now, array(select id from slot where id = any(p_slots) and status <> 'open')) o), '{}');
+        published := published || array(select o from announce_gone(
+            p_now, array(select id from slot where id = any(p_slots) and status <> 'open')) o);
+    end if;
 end $$;
 
 -- Confirm a hold. outcome: 'firm' | 'already' | 'hold_ended' | 'conflict' | 'not_found'.

@@ -1,0 +1,76 @@
+"""A request is told before its decision only once it is safe from a crash; with its decision it is so already."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from sas_matcher.api import waiting
+from sas_matcher.api.waiting import ask_and_wait
+from sas_matcher.api.wire import Wire
+from sas_matcher.ports.ledger import Idempotency, Outcome
+
+ONCE = Idempotency("key", "once", b"body")
+UNDECIDED = {"status": "waiting", "decision": None}
+HELD = {"status": "held", "decision": {"reasons": []}}
+
+
+class Desk:
+    """A worker's services: what is known of a request, what is pushed, and the order in which the ledger was asked."""
+
+    def __init__(self, known: dict[str, Any], pushed: dict[str, Any] | None, word: str) -> None:
+        self.asked: list[str] = []
+        self._known, self._pushed, self._word = known, pushed, word
+        self.hub = self.admission = self.regulating = self
+
+    @asynccontextmanager
+    async def admit(self, *_: object) -> Any:
+        yield
+
+    def expect(self, *_: object) -> "asyncio.Future[bytes]":
+        future = asyncio.get_running_loop().create_future()
+        if self._pushed is not None:
+            future.set_result(orjson.dumps(self._pushed))
+        return future
+
+    def release(self, *_: object) -> None:
+        pass
+
+    async def ask(self, *_: object) -> Outcome:
+        self.asked.append("ask")
+        return Outcome(self._word, "r1", replayed=self._word == "replayed")
+
+    async def document(self, *_: object) -> str:
+        self.asked.append("document")
+        return orjson.dumps(self._known).decode()
+
+    async def secure(self) -> None:
+        self.asked.append("secure")
+
+
+@pytest.mark.parametrize(
+    ("known", "pushed", "word", "asked"),
+    [
+        (UNDECIDED, HELD, "created", ["ask"]),
+        (UNDECIDED, None, "created", ["ask", "document", "secure"]),
+        (HELD, None, "created", ["ask", "document"]),
+        (HELD, None, "replayed", ["ask", "document"]),
+        (UNDECIDED, HELD, "replayed", ["ask", "document"]),
+        (UNDECIDED, None, "replayed", ["ask", "document", "secure"]),
+    ],
+)
+async def test_what_is_told_is_safe(
+    known: dict[str, Any],
+    pushed: dict[str, Any] | None,
+    word: str,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "WAIT_S", 0.01)
+    desk = Desk(known, pushed, word)
+    told = await ask_and_wait(cast(Wire, desk), {"id": "r1", "tier": "T1"}, ONCE)
+    assert desk.asked == asked
+    assert told.decided == (known is HELD or pushed is not None)
+    assert told.replayed == (word == "replayed")
