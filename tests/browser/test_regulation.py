@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from adapters.geo.gazetteer import Commune
-from tests.api.running import Caller, next_spot, rpps, slot
+from tests.api.running import Caller, next_spot, rpps, slot, wish
 from tests.browser.desk import NARROW, Browsing, violations
 
 HELD = "#answer .shown.is-held"
@@ -205,6 +205,40 @@ async def test_promises_and_en_sus_in_progress(browsing: Browsing) -> None:
         await page.get_by_role("status").get_by_text("la recherche reprend").wait_for(state="attached")
         await page.locator("#answer .shown.is-waiting").wait_for()
         await page.get_by_text("Le cabinet a repris la place promise.").wait_for()
+
+
+async def test_a_promise_that_the_crisis_breaks_is_shown_at_once_and_so_is_the_next_best(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 60)
+    service, settings = browsing.service, f"/v1/territories/{spot.territory}/settings"
+    ars, other = await service.key("ars", territories=(spot.territory,)), await service.regulator()
+    tiers = ("T0", "T1", "T2", "T3")
+    promise = {"policy": dict.fromkeys(tiers, "promise"), "crisis_allowed": True, "why": "essai"}
+    assert (await ars.patch(settings, promise)).status_code == 200
+    # the matcher looks at the settings every few seconds: started anew it has them
+    await service.stop_core()
+    await service.start_core()
+    async with browsing.person("osnp", territories=(spot.territory,)) as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "48h")
+        await page.get_by_role("heading", name="Promesse : sera vu avant").wait_for()
+        asked = await other.ask(wish(spot, delay="4H"))
+        assert asked["status"] == "waiting"
+        crisis = {"policy": dict.fromkeys(tiers, "auto"), "crisis": True, "why": "essai"}
+        assert (await ars.patch(settings, crisis)).status_code == 200
+        broken = "Promesse rompue par la crise, patient à rappeler"
+        await page.get_by_role("status").get_by_text(broken).wait_for(state="attached")
+        await page.get_by_role("heading", name="Promesse rompue par la crise : patient à rappeler").wait_for()
+        await page.locator("#list .row", has_text="Promesse rompue").wait_for()
+        assert await violations(page) == []
+        await other.until(asked["request_id"], lambda d: d["status"] in ("held", "promised"))
+        # the best that comes next is there without anybody asking, and says that the patient was told something else
+        await practice.publish(slot(spot, service.clock.now() + timedelta(minutes=200)))
+        # a desk that promises looks at those who wait every five minutes, and when it starts
+        await service.stop_core()
+        await service.start_core()
+        await page.get_by_text("La promesse d'avant a été rompue").wait_for()
+        await page.get_by_role("heading", name="Promesse : sera vu avant").wait_for()
+        assert await violations(page) == []
 
 
 async def test_the_offer_of_72_hours_in_six_buckets_and_a_place_taken_from_it(browsing: Browsing) -> None:
