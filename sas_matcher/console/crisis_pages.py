@@ -222,7 +222,7 @@ def _written(form: Form, known: dict[str, Any]) -> dict[str, Any]:
             measures["call"] = {"text": text} | ({} if hours is None else {"hours": hours})
         if text := form.text(f"{stage}.text"):
             measures["text"] = text
-        plan[stage] = measures
+        plan[str(stage)] = measures
     plan["contacts"] = [_contact(line) for line in _lines(form.text("contacts"))]
     plan["lends"] = [_lent(line) for line in _lines(form.text("lends"))]
     if text := form.text("text"):

@@ -301,7 +301,7 @@ async def _listed(visit: Visit) -> dict[str, Any]:
 @pages.post("/regulation/offre")
 async def offer(visit: Visit) -> Response:
     """Show the free places around the commune, by card and by the national platform's six buckets."""
-    form = await visit.form()
+    form = (await visit.form()).only(*FIELDS, "request_id")
     geography, territories = visit.wire.geography, visit.caller.territories
     shown = form.text("request_id") or None
     wanted = from_form(Form({name: form.several(name) for name in FIELDS}), geography, territories)
