@@ -262,6 +262,7 @@ class TerritoryDesk:
 
     def is_asked(self) -> bool:
         """Whether somebody wants an answer."""
+        self._catch_up()
         return bool(self._desk.asked())
 
     def answer(self, now: float) -> list[Decision]:

@@ -188,6 +188,26 @@ async def test_a_plan_that_comes_after_a_place_has_begun_sends_nobody_there() ->
     assert scene.desk.is_kept("b")
 
 
+async def test_urgent_people_who_wait_are_promised_what_comes_and_the_others_wait_for_the_plan() -> None:
+    """A place is published, or a seat comes free, hours ahead: no plan is due, and the urgent need not wait for one."""
+    scene = Scene(PRESETS["promise"])
+    scene.publish(place(1, 300))
+    assert of(scene.call(request("first")), "promise") == ["first"]
+    waiting = (request("urgent", Tier.T1), request("late", Tier.T0), request("patient", Tier.T3))
+    assert of(scene.call(*waiting), "none") == ["late", "urgent", "patient"]
+    scene.publish(place(2, 310), now=NOW + 5)
+    assert scene.desks.has_work(NOW + 5)
+    assert of(scene.decide(NOW + 5), "promise") == ["late"]
+    scene.desk.close("first")
+    scene.market.set_left(1, 1, 10**9 + 50)
+    scene.desks.left(1, 1)
+    assert scene.desks.has_work(NOW + 10)
+    assert of(scene.decide(NOW + 10), "promise") == ["urgent"]
+    scene.publish(place(3, 320), now=NOW + 15)
+    scene.decide(NOW + 15)
+    assert "patient" not in of(scene.said, "promise")
+
+
 async def test_a_shut_desk_hears_no_more_of_its_plan() -> None:
     slow = Slow()
     scene = Scene(PRESETS["promise"], slow, learned=True)
