@@ -14,8 +14,8 @@ from typing import Final
 
 from adapters.system import end_with_parent
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
-from sas_matcher.services.deciding import SolveTimeoutError
-from sas_matcher.services.desks import PlanLateError
+from sas_matcher.services.matcher.deciding import SolveTimeoutError
+from sas_matcher.services.matcher.desks import PlanLateError
 from solver import Plan, Problem, solve
 
 SEARCH_S: Final = 0.15  # of CP-SAT's own deterministic seconds, about those of a clock: within what a batch may wait

@@ -28,7 +28,7 @@ from sas_matcher.ports.ledger import Idempotency, PracticeLimit, SettingChange
 from sas_matcher.ports.practice import ConsentBook, ShareRule
 from sas_matcher.replay.run import Inbox, VirtualClock
 from sas_matcher.services.asking import Asking
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.regulate import Regulating
 from tests.asking_cases import book_of, overflow_row
 from tests.ledger_cases import KEY, SOURCE, TERRITORY, Desk, new_id, slot_row

@@ -31,7 +31,7 @@ from sas_matcher.services.agenda_show import AgendaShow
 from sas_matcher.services.alerting import Alerting
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.keeper import Keeper
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.publish import Publishing
 
 _GC: Final = gc.get_threshold()

@@ -27,7 +27,7 @@ from sas_matcher.matching.doubts import doubt_min
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.aggregate import Polling
 from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX, Editors, Named
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.publish import Publishing
 
 _DOUBT_S: Final = 60.0  # a share over 30 days changes slowly; a market that was loaded afresh knows none until then

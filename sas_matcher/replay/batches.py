@@ -26,7 +26,7 @@ import orjson
 from sas_matcher.domain.policy import WEIGHED
 from sas_matcher.replay.daylog import DayLog, Instant
 from sas_matcher.replay.daylog_file import DayLogError
-from sas_matcher.services.desks import Step
+from sas_matcher.services.matcher.desks import Step
 
 FORMAT: Final = "sas-batches/1"
 
@@ -43,8 +43,8 @@ class Meta:
 class Batch:
     """Requests that were decided together, and what was chosen for each (parallel); ``lost`` did not get it.
 
-    ``said`` is parallel too. ``step`` is one of ``services.desks.Step``, None without a plan. In files of before there
-    were desks all have been ``asked``, and nothing is known to be ``said``.
+    ``said`` is parallel too. ``step`` is one of ``services.matcher.desks.Step``, None without a plan. In files of
+    before there were desks all have been ``asked``, and nothing is known to be ``said``.
     """
 
     t: Instant

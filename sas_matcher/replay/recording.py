@@ -35,7 +35,7 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.daylog_file import line_of
-from sas_matcher.services.desks import Step
+from sas_matcher.services.matcher.desks import Step
 
 Json = Mapping[str, Any]
 

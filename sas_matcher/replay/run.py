@@ -44,8 +44,8 @@ from sas_matcher.replay.history import KnownDays
 from sas_matcher.replay.reasons import Reasons
 from sas_matcher.replay.score import score
 from sas_matcher.replay.terms import terms_of
-from sas_matcher.services.deciding import Watch
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.deciding import Watch
+from sas_matcher.services.matcher.match import Matcher
 
 POLICIES: Final = ("fcfs-nearest", "official", "firm", "promise", "auto", "crisis")
 """Policies that the live matcher has."""

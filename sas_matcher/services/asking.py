@@ -16,7 +16,7 @@ from sas_matcher.matching.asking import Move, Person, Step, next_move
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.asking import Advance, AskingBook, Due
 from sas_matcher.ports.world import Clock, Ids
-from sas_matcher.services.match import open_request
+from sas_matcher.services.matcher.known import open_request
 
 _log = structlog.get_logger(__name__)
 _EVERY_S: Final = 0.5

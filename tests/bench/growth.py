@@ -16,7 +16,7 @@ import orjson
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market
-from sas_matcher.services.match import LOADED
+from sas_matcher.services.matcher.following import LOADED
 from tests.bench.figures import percentile
 from tests.bench.matching import MAINLAND, NINE, PARIS, TERMS, even_rows, steps_of
 from tests.matching_cases import request

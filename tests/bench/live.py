@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from adapters.geo import Gazetteer
 from sas_matcher.demo.world import World
-from sas_matcher.services.match import LEASE_S
+from sas_matcher.services.matcher.holding import LEASE_S
 from sas_matcher.supervise import CALM_S
 from tests.bench.load import PATIENCE_S, Plan, Product
 from tests.bench.market import SPOTS, Json, Spot, bulks, empty_spots, live_slots, spot_request, spot_slot

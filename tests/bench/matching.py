@@ -24,7 +24,7 @@ from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.relax import relaxations
 from sas_matcher.matching.terms import Terms
-from sas_matcher.services.match import LOADED
+from sas_matcher.services.matcher.following import LOADED
 from solver import solve
 from tests.bench.figures import percentile
 from tests.matching_cases import DAY, place, world_requests, world_rows

@@ -11,7 +11,8 @@ from adapters.system import SystemClock, SystemIds
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports.ledger import Claim
-from sas_matcher.services.match import LEASE_S, Matcher
+from sas_matcher.services.matcher.holding import LEASE_S
+from sas_matcher.services.matcher.match import Matcher
 
 
 async def test_the_successor_of_a_killed_core_has_its_territories_with_new_fences(

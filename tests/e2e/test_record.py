@@ -36,7 +36,7 @@ from sas_matcher.replay.daylog import (
 )
 from sas_matcher.replay.daylog_file import read_day, write_day
 from sas_matcher.replay.recorder import meta_of
-from sas_matcher.services.desks import Step
+from sas_matcher.services.matcher.desks import Step
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, run_service, slot, wish
 from tests.e2e.test_demo import START_S, environment, gone, left_behind

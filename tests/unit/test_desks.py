@@ -19,7 +19,7 @@ from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
-from sas_matcher.services.desks import RETRY_S, Desks, PlanLateError, PlannerProcess
+from sas_matcher.services.matcher.desks import RETRY_S, Desks, PlanLateError, PlannerProcess
 
 MIDNIGHT = datetime(2026, 1, 12, tzinfo=UTC).timestamp()
 NOW = MIDNIGHT + 10 * 3600

@@ -22,11 +22,11 @@ from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
 from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
 from sas_matcher.ports.ledger import Announcement, Claim, Ledger
-from sas_matcher.services import deciding, match, open_requests
-from sas_matcher.services.deciding import SolveTimeoutError
-from sas_matcher.services.desks import PlanLateError
-from sas_matcher.services.match import Matcher
-from sas_matcher.services.shares import Shares
+from sas_matcher.services.matcher import deciding, following, match, open_requests
+from sas_matcher.services.matcher.deciding import SolveTimeoutError
+from sas_matcher.services.matcher.desks import PlanLateError
+from sas_matcher.services.matcher.match import Matcher
+from sas_matcher.services.matcher.shares import Shares
 from solver import Plan, Problem, solve
 from tests.matching_cases import LYON, NOW, request
 
@@ -405,7 +405,7 @@ async def test_requests_that_come_while_a_batch_is_claimed_form_the_next_one(sta
         await until(lambda: ledger.batches == [["first"]])
         for n in range(5):
             ledger.ask(f"r{n}")
-        await until(lambda: len(stage.matcher._open.new) == 5)
+        await until(lambda: len(stage.matcher.known.open.new) == 5)
         assert len(ledger.batches) == 1
         ledger.gate.set()
         await until(lambda: all(d["status"] == "held" for d in ledger.requests.values()))
@@ -595,10 +595,10 @@ async def test_a_closed_request_is_forgotten(stage: Stage) -> None:
         ledger.ask("r")
         await until(lambda: ledger.told == ["r"])
         ledger.close("r")
-        await until(lambda: not stage.matcher._open.waiting)
+        await until(lambda: not stage.matcher.known.open.waiting)
         ledger.publish_place(1)
         await settled()
-        assert ledger.batches == [["r"]] and not stage.matcher._open.waiting and not stage.matcher._open.told
+        assert ledger.batches == [["r"]] and not stage.matcher.known.open.waiting and not stage.matcher.known.open.told
 
 
 async def test_a_request_closed_while_it_is_decided_is_forgotten(stage: Stage) -> None:
@@ -609,10 +609,10 @@ async def test_a_request_closed_while_it_is_decided_is_forgotten(stage: Stage) -
         ledger.ask("s")
         await until(lambda: len(ledger.batches) == 2)
         ledger.announce(("requests", "closed", "s", ""))
-        await until(lambda: not stage.matcher._open.batch)
+        await until(lambda: not stage.matcher.known.open.batch)
         ledger.gate.set()
         await until(lambda: "s" in ledger.told)
-        assert set(stage.matcher._open.waiting) == stage.matcher._open.told == {"r"}
+        assert set(stage.matcher.known.open.waiting) == stage.matcher.known.open.told == {"r"}
 
 
 async def test_a_request_changed_while_it_is_decided_is_decided_as_it_is_now(stage: Stage) -> None:
@@ -622,10 +622,10 @@ async def test_a_request_changed_while_it_is_decided_is_decided_as_it_is_now(sta
         await until(lambda: len(ledger.batches) == 1)
         ledger.requests["r"] |= {"version": 5, "modes": ["tele"]}
         ledger.announce(("requests", "open", "r", ledger.requests["r"]))
-        await until(lambda: "r" in stage.matcher._open.new)
+        await until(lambda: "r" in stage.matcher.known.open.new)
         ledger.gate.set()
         await until(lambda: len(ledger.told) == 2)
-        assert stage.matcher._open.waiting["r"].modes == ("tele",)
+        assert stage.matcher.known.open.waiting["r"].modes == ("tele",)
         ledger.publish_place(1, mode="tele")
         await until(lambda: ledger.held("r") == 1)
 
@@ -729,7 +729,7 @@ async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
         await until(lambda: len(ledger.batches) == 2)
         for name in "abc":
             ledger.ask(name)
-        await until(lambda: len(stage.matcher._open.new) == 3)
+        await until(lambda: len(stage.matcher.known.open.new) == 3)
         ledger.gate.set()
         await until(lambda: len(ledger.decisions) == 5)
         assert solver.asked == 1 and ledger.decisions["a"]["method"] == "flow"
@@ -738,7 +738,7 @@ async def test_large_problems_are_solved_elsewhere_and_small_ones_here(
         await until(lambda: ledger.batches[-1] == ["second"])
         for name in "de":
             ledger.ask(name, profession="PED")
-        await until(lambda: len(stage.matcher._open.new) == 2)
+        await until(lambda: len(stage.matcher.known.open.new) == 2)
         ledger.gate.set()
         await until(lambda: len(ledger.decisions) == 8)
         assert ledger.decisions["d"]["batch_size"] == 2 and solver.asked == 1
@@ -829,7 +829,7 @@ async def test_a_territory_that_went_to_another_matcher_is_left_alone(
         ledger.ask("r")
         await until(lambda: ledger.told == ["r"])
         ledger.fences = {"38": 1}
-        await until(lambda: set(stage.matcher._fences) == {"38"})
+        await until(lambda: set(stage.matcher.known.fences) == {"38"})
         ledger.publish_place(1)
         await until(lambda: 1 in stage.matcher.market)
         await settled()
@@ -853,11 +853,11 @@ async def test_after_a_wipe_memory_is_rebuilt_with_what_came_meanwhile(stage: St
     async with stage.running() as ledger:
         ledger.loading.clear()
         stage.bus.wipe(None)  # nobody has begun a new epoch yet: nothing to load for
-        await asyncio.sleep(2 * match.EPOCH_S)
-        assert stage.matcher._reloading is None
+        await asyncio.sleep(2 * following.EPOCH_S)
+        assert stage.matcher._follower._reloading is None
         del ledger.slots[3]  # lost with the old streams: only the ledger knows
         stage.bus.wipe("second")
-        await until(lambda: stage.matcher._reloading is not None)
+        await until(lambda: stage.matcher._follower._reloading is not None)
         # the snapshot is taken; these come after it, and are decided on all the while
         ledger.publish_place(4, 5)
         ledger.withdraw(1)
@@ -866,7 +866,7 @@ async def test_after_a_wipe_memory_is_rebuilt_with_what_came_meanwhile(stage: St
         ledger.ask("meanwhile")
         await until(lambda: ledger.held("meanwhile") == 4)
         ledger.loading.set()
-        await until(lambda: stage.matcher._reloading is None)
+        await until(lambda: stage.matcher._follower._reloading is None)
         market = stage.matcher.market
         assert [n for n in range(1, 6) if n in market] == [2, 4]
         assert (market.left_of(2), market.left_of(4)) == (0, 0)
@@ -888,20 +888,20 @@ async def test_a_territory_that_was_moved_is_left_to_its_new_matcher(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(match, "RENEW_S", 0.02)
-    stage.matcher._shares = Shares(ALL, 0, 2)
+    stage.matcher._holding._shares = Shares(ALL, 0, 2)
     stage.ledger.moved = dict.fromkeys(ALL, 0)
     async with stage.running() as ledger:
         ledger.ask("r")
         await until(lambda: ledger.told == ["r"])
         ledger.moved[ALL[0]] = 1
         await until(lambda: ledger.left_to_others == [ALL[0]])
-        assert all(request.territory != ALL[0] for request in stage.matcher._open)
+        assert all(request.territory != ALL[0] for request in stage.matcher.known.open)
 
 
 async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "EPOCH_S", 0.02)
+    monkeypatch.setattr(following, "EPOCH_S", 0.02)
     async with stage.running() as ledger:
         ledger.publish_place(1, quiet=True)  # this news was cut off the log
         stage.bus.complete = False
@@ -909,7 +909,7 @@ async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(
         await until(lambda: ledger.told == ["r"])
         await settled()
         assert ledger.held("r") is None  # no pause, no question
-        stage.clock.ahead += match.PAUSE_S + 1
+        stage.clock.ahead += following.PAUSE_S + 1
         await until(lambda: 1 in stage.matcher.market)
         stage.bus.complete = True
         ledger.ask("s")
@@ -917,7 +917,7 @@ async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(
 
 
 async def test_all_places_are_loaded_however_they_are_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match, "LOADED", 3)
+    monkeypatch.setattr(following, "LOADED", 3)
     for slot_id in range(1, 9):
         stage.ledger.publish_place(slot_id, quiet=True)
     async with stage.running():
@@ -1004,7 +1004,7 @@ async def test_nothing_else_is_taken_while_the_medecin_traitant_has_time_to_answ
         ledger.close("gone")
         await settled()
         assert ledger.held("r") is None
-        assert len(stage.matcher._open) == 2
+        assert len(stage.matcher.known.open) == 2
         stage.clock.ahead += 181
         await until(lambda: ledger.held("r") == 1)
         assert ledger.decisions["r"]["mt"]["said"] == "silent"

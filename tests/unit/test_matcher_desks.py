@@ -11,7 +11,7 @@ from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, SettingChange
 from sas_matcher.replay.run import Inbox
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import KEY, NOW, TERRITORY, StillClock, TwinDesk, new_id, slot_row
 
 GO_ON_S = 5.0
@@ -118,7 +118,7 @@ async def test_the_old_desk_decides_until_the_new_one_knows_its_places(stage: St
     await stage.people.publish(slot_row("a", at=120), slot_row("b", at=140))
     await stage.step()
     stage.ledger.full.clear()
-    changing = asyncio.create_task(stage.matcher._open_desks(anew=True))
+    changing = asyncio.create_task(stage.matcher.open_desks_anew())
     await asyncio.sleep(0.05)
     request = await stage.people.ask()
     await stage.people.publish(slot_row("c", at=150))
@@ -139,6 +139,6 @@ async def test_a_territory_that_another_matcher_has_now_has_no_desk_here(stage: 
     await stage.people.publish(slot_row("a", at=120))
     await stage.people.ask()
     await stage.step()
-    stage.matcher._fences = {}
+    stage.matcher.known.fences = {}
     await stage.matcher.refresh()
     assert stage.matcher.due() == float("inf")

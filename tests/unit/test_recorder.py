@@ -23,7 +23,7 @@ from sas_matcher.replay.daylog_file import DayLogError, read_day
 from sas_matcher.replay.recorder import KEY, MARK, Recorder, meta_of, open_folder
 from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.run import replay_day
-from sas_matcher.services.match import Matcher
+from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import NOW, SOURCE, StillClock, minutes, new_id, request_row, slot_row
 
 Json = dict[str, Any]
@@ -73,8 +73,8 @@ class Live:
         """Publish what was announced; the matcher hears it and knows how far it has heard."""
         said, self.said = self.said, []
         await self.bus.publish(said)
-        self.matcher._apply(await self.bus.read(self.matcher._positions, block_ms=1))
-        self.matcher._positions = await self.bus.tails(self.matcher._positions)
+        self.matcher._follower.take_in(await self.bus.read(self.matcher._follower._positions, block_ms=1))
+        self.matcher._follower._positions = await self.bus.tails(self.matcher._follower._positions)
 
     async def decide(self) -> None:
         while await self.matcher.step():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sas_matcher.services.shares import ORPHANED, Shares
+from sas_matcher.services.matcher.shares import ORPHANED, Shares
 
 ALL = ["01", "02", "03", "04", "05"]
 

@@ -10,7 +10,7 @@ from sas_matcher.matching.explain import why_none
 from sas_matcher.matching.market import Market, site_json
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import Terms
-from sas_matcher.services.rules import Rules
+from sas_matcher.services.matcher.rules import Rules
 from tests.matching_cases import LYON, NOW, market_of, place, request
 
 MANY = 400

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adapters.solving import ProcessSolver
-from sas_matcher.services.deciding import SolveTimeoutError
+from sas_matcher.services.matcher.deciding import SolveTimeoutError
 from solver import Limits, Problem, solve
 
 

@@ -16,7 +16,7 @@ from sas_matcher.matching.engine import Pick, decide
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.peers import OFFICIAL, PEERS, Search, choose
 from sas_matcher.ports.world import Clock
-from sas_matcher.services.rules import Rules
+from sas_matcher.services.matcher.rules import Rules
 from solver import Plan, Problem, solve
 
 INLINE_ARCS: Final = 4_000  # about 4 ms of solving; more goes to a process of its own (the solver holds the GIL)

@@ -7,9 +7,9 @@ import orjson
 
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.ports.ledger import Announcement
-from sas_matcher.services.claiming import Line
-from sas_matcher.services.desks import Round
-from sas_matcher.services.rules import Rules
+from sas_matcher.services.matcher.claiming import Line
+from sas_matcher.services.matcher.desks import Round
+from sas_matcher.services.matcher.rules import Rules
 
 
 def batch_news(

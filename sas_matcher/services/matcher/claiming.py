@@ -22,7 +22,7 @@ from sas_matcher.matching.market import Market
 from sas_matcher.matching.territory import Decision
 from sas_matcher.ports.ledger import Claim
 from sas_matcher.ports.world import Ids
-from sas_matcher.services.rules import Rules
+from sas_matcher.services.matcher.rules import Rules
 
 
 @dataclass(frozen=True, slots=True)
