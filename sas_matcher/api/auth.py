@@ -16,7 +16,7 @@ from sas_matcher.services.publish import Publisher
 
 _TOKEN = re.compile(r"sas_([a-z0-9]{8,16})_([A-Za-z0-9_-]{43})")
 CACHE: Final = timedelta(seconds=2)  # a revoked key is refused everywhere after this at the latest
-_CACHED: Final = 20_000
+_CACHED: Final = 20_000  # keys remembered, then all are looked up again: a bound on memory, far off
 
 
 def hash_secret(secret: str) -> bytes:

@@ -22,7 +22,7 @@ from sas_matcher.api.problems import problem
 from sas_matcher.domain.errors import SasError, TooLargeError
 
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
-SMALL: Final = 64 * 1024
+SMALL: Final = 64 * 1024  # bytes of any other body; a request for a place has 500
 _BULKY: Final = frozenset({"/v1/slots", "/v1/slots/withdraw"})
 _TABLE: Final = re.compile(r"/(?:v1|cabinet)/agendas/[^/]{1,40}/csv")
 _FRAMES: Final = 8  # innermost calls that are logged of an unexpected error

@@ -28,7 +28,7 @@ from solver import (
 )
 
 ADDED: Final = 32  # arcs added for each request and round: certified in 4 rounds at 1 000 × 10 000 in the study
-ALTERNATIVES: Final = 4
+ALTERNATIVES: Final = 4  # shown beside the place: what fits on the screen of somebody on the phone
 SOON: Final = 128  # rows sorted at first: a crisis takes the cheapest dozens, alternatives come soon after
 HELPED: Final = 25  # requests of a batch for which help is looked for, 1 to 5 ms each: a surge must not wait for it
 _TIMES: Final = ("professional", "start", "until")

@@ -23,7 +23,7 @@ from sas_matcher.services.publish import Publisher
 _log = structlog.get_logger(__name__)
 EVERY: Final = timedelta(minutes=10)  # more often would burden servers that give files to many
 _LEASE: Final = timedelta(minutes=5)  # of whoever has taken one, and may have died
-_LOOK_S: Final = 5.0
+_LOOK_S: Final = 5.0  # between two looks for calendars that are due
 _PAGE: Final = 4  # read side by side
 
 Read = Callable[[Mapping[str, Any], str, date, int], Awaitable[Import]]

@@ -32,8 +32,8 @@ from sas_matcher.services.publish import Publisher, Publishing
 _log = structlog.get_logger(__name__)
 ROLL: Final = timedelta(hours=1)  # how much of the days that are shown may be missing at their end
 AGAIN: Final = timedelta(minutes=15)  # a version that could not be published
-_ROLL_S: Final = 5.0
-_PAGE: Final = 50
+_ROLL_S: Final = 5.0  # between two looks for agendas whose days must roll on
+_PAGE: Final = 50  # agendas taken at a time
 
 
 class AgendaStore(Protocol):

@@ -28,8 +28,8 @@ from sas_matcher.services.rhythm import interval_s
 SPAN: Final = timedelta(hours=72)  # the platform's usual window
 AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s
 MERGES_AT_ONCE: Final = 4  # of the pool's connections: answers of 40 editors that come at once wait here, not there
-LOOKS_SPAN_S: Final = 600.0
-_SWEEP_S: Final = 15.0
+LOOKS_SPAN_S: Final = 600.0  # the ten minutes of `rhythm.LOOKS_FULL`
+_SWEEP_S: Final = 15.0  # between two looks for places that are too old; `TOO_OLD` is minutes
 _SPREAD_S: Final = 10.0  # reading 560 answers takes ten seconds of processor: the first round comes no faster
 _AGAIN_S: Final = 10.0  # after a failure, or while an editor is not to be asked
 _MEMORY: Final = 0.8  # weight of what was known of "moving": five answers back count a third

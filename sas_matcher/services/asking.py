@@ -19,7 +19,7 @@ from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.matcher.known import open_request
 
 _log = structlog.get_logger(__name__)
-_EVERY_S: Final = 0.5
+_EVERY_S: Final = 0.5  # between two looks for ladders with a step that is due
 _AT_ONCE: Final = 100  # requests between two breaths
 TOLD: Final = {
     "tele": "proposer une téléconsultation",

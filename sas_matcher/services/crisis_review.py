@@ -17,7 +17,7 @@ from sas_matcher.services.crisis import scopes_over
 from sas_matcher.services.crisis_book import CrisisBook
 
 LONGEST: Final = timedelta(days=120)  # a winter; more is asked for in parts
-_MOST_ENTRIES: Final = 1_000
+_MOST_ENTRIES: Final = 1_000  # of each list: a review is a page to be read
 OUTCOMES: Final = ("met", "missed", "cancelled", "open")
 OUTCOME_TEXT: Final = {"met": "servies", "missed": "sans place", "cancelled": "annulées", "open": "en cours"}
 

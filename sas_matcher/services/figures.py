@@ -32,7 +32,7 @@ NOW_S: Final = 1.0  # figures of now are at most so old
 WINDOW_S: Final = 30.0  # of a window of days
 FEW: Final = 8  # territories whose present is counted each second; of more, each half minute
 HOURLY: Final = timedelta(days=2)  # up to here a course is told hour by hour
-_KEPT: Final = 500
+_KEPT: Final = 500  # answers at a time: each asks the ledger again soon anyway
 _UNMET: Final = {
     "unmet": unmet_table,
     "unmet-professions": unmet_professions_table,

@@ -20,9 +20,9 @@ _log = structlog.get_logger(__name__)
 IDEMPOTENCY_KEPT: Final = timedelta(hours=48)  # at least 24 h (Stripe v1); our requests live 48 h
 # a practice looks back at a month; who was shown what is of no use to anybody later (data minimisation)
 EXPOSURES_KEPT: Final = timedelta(days=35)
-_TIDY_S: Final = 0.5
-_EPOCH_S: Final = 0.2
-_PURGE_S: Final = 30.0
+_TIDY_S: Final = 0.5  # what has run out (holds, deadlines to accept) is dealt with within this
+_EPOCH_S: Final = 0.2  # as often as the matcher looks for a wipe (`matcher.following`)
+_PURGE_S: Final = 30.0  # forgetting what is of no use any more can wait
 
 
 class Keeper:

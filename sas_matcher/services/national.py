@@ -14,7 +14,7 @@ from sas_matcher.services.sending import Queue, Sender, Watch
 # longer than a place may lie ahead (92 days): whoever was told of a booking is told of its end
 KEPT: Final = timedelta(days=120)
 BACK_OFF: Final = (1, 2, 5, 15, 30, 60, 120, 300)  # nothing is ever given up
-NO_OPERATOR_S: Final = 60
+NO_OPERATOR_S: Final = 60  # before a message that can name no regulator is tried again: somebody has to bind the key
 
 
 class Platform(Protocol):

@@ -38,7 +38,7 @@ BACK_OFF: Final = (
     3600,
 )  # seconds; as Standard Webhooks advises, a little denser at first
 NO_WAY: Final = timedelta(minutes=10)  # the operator has not set the way up: looked at again after that
-REMIND_S: Final = 30.0
+REMIND_S: Final = 30.0  # between two looks for reminders that are due: none is so near that half a minute counts
 MOST_TESTS: Final = 5  # a minute: whoever sets an address up tries a few times, and floods nobody
 _NOT_ACTIVE: Final = {
     "disabled": "Cet abonnement est suspendu : renvoyez-le (PUT) pour le reprendre.",

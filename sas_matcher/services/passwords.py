@@ -11,9 +11,9 @@ from typing import Final
 
 LOG2_N, R, P = 15, 8, 3
 SHORTEST: Final = 12  # characters (ANSSI, recommendations on passwords, R24: with a limit on tries)
-LONGEST: Final = 128
-SALT_BYTES: Final = 16
-_KEY_BYTES: Final = 32
+LONGEST: Final = 128  # characters; NIST SP 800-63B wants 64 at the least to be taken, more only costs time to hash
+SALT_BYTES: Final = 16  # 128 bits (NIST SP 800-132)
+_KEY_BYTES: Final = 32  # 256 bits, as the hash under scrypt has
 
 
 def _derive(password: str, salt: bytes, log2_n: int, r: int, p: int) -> bytes:

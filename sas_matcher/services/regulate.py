@@ -42,7 +42,7 @@ from sas_matcher.travel import haversine_km
 
 FALLBACK_RADIUS_KM: Final = 20.0  # where the national platform sets none (973, 976): its most common value
 BUCKET_HOURS: Final = ((0, 4), (4, 8), (8, 12), (12, 24), (24, 48), (48, 72))  # the national platform's six
-_CARDS: Final = 200
+_CARDS: Final = 200  # nearest ones: two pages of the national engine (`matching.peers`)
 _NO_SLOT: Final = 0  # the ledger counts from one
 _REFUSALS: Final = {
     "hold_ended": (HoldEndedError, "La réservation provisoire est terminée : demandez une nouvelle place."),

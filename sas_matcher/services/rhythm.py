@@ -7,14 +7,14 @@ from typing import Final
 
 BASE_S: Final = 60.0  # freshness p95 ≤ 90 s with 7 s for the answer leaves room for one call that failed
 FASTEST_S: Final = 20.0  # three calls a minute and batch: 25 practitioners of a round are 180 calls an hour, of 3 000
-SLOWEST_S: Final = 75.0
+SLOWEST_S: Final = 75.0  # with 7 s for the answer still under the 90 s
 NIGHT_S: Final = 240.0  # nobody asks, nothing moves: well under the age at which places are withdrawn
 PEAKS: Final = ((8.0, 12.0), (20.0, 22.0))
 """Local hours in which most requests come: hour profile and evening shape of the field's facts."""
-AHEAD_H: Final = 0.5
+AHEAD_H: Final = 0.5  # places are fresh when the peak begins
 NIGHT: Final = (22.0, 7.0)
 LOOKS_FULL: Final = 8.0  # requests in ten minutes that count as "regulators look": eight an hour is one at work
-_STILL: Final = 0.05
+_STILL: Final = 0.05  # share of answers that brought a change, below which nothing moves; a guess
 
 
 def interval_s(hour: float, moving: float, looks: float) -> float:

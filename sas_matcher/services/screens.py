@@ -15,7 +15,7 @@ from sas_matcher.ports.world import Clock
 from sas_matcher.services.accounts import Secrets
 
 LASTS: Final = timedelta(days=14)  # G: longer than most crises; whoever needs longer opens it again
-MOST_NAME: Final = 60
+MOST_NAME: Final = 60  # characters: a line on the page that lists them
 
 
 class ScreenBook(Protocol):

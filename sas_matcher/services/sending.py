@@ -20,9 +20,9 @@ from sas_matcher.ports.world import Clock
 # far over the time-out of a call: nobody takes over what may still be under way
 LEASE: Final = timedelta(seconds=60)
 AT_ONCE: Final = 16  # calls at a time; the platform takes 16 000 appointments a day from all of France
-_IDLE_S: Final = 0.5
-_WATCH_S: Final = 10.0
-_FORGET_S: Final = 3600.0
+_IDLE_S: Final = 0.5  # when nothing waited: what is queued now leaves within this
+_WATCH_S: Final = 10.0  # between two looks at the queue, for the metrics
+_FORGET_S: Final = 3600.0  # between two rounds of forgetting what was told long ago
 _log = structlog.get_logger(__name__)
 
 

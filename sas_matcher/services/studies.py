@@ -28,10 +28,10 @@ WAYS: Final[dict[str, str]] = {
 
 MOST_DAYS: Final = 10  # as many as forecasts learn from; a day of a large département takes minutes
 MOST_OPEN: Final = 3  # studies of a territory that wait or run
-SHOWN: Final = 10
+SHOWN: Final = 10  # newest of a territory, on its page
 LEASE: Final = timedelta(seconds=30)
-_TELL_S: Final = 1.0
-_IDLE_S: Final = 2.0
+_TELL_S: Final = 1.0  # between two words of how far a study is
+_IDLE_S: Final = 2.0  # when none waited
 _log = structlog.get_logger(__name__)
 
 

@@ -30,7 +30,7 @@ from sas_matcher.services.matcher.known import Known
 from sas_matcher.services.matcher.rounds import Rounds
 from sas_matcher.services.matcher.rules import Rules
 
-RENEW_S: Final = 3.0
+RENEW_S: Final = 3.0  # three tries within a lease (`holding.LEASE_S`)
 HOUR_S: Final = 3600.0  # the longest sleep when no plan is due
 _log = structlog.get_logger(__name__)
 
