@@ -173,14 +173,14 @@ class LogQuery(StandingQuery):
 
 
 class ProposalsQuery(StandingQuery):
-    """Proposals."""
+    """Levels that detection proposed: of which territory, in which state; newest first."""
 
     state: Literal["open", "accepted", "refused", "superseded"] | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 class CallsQuery(StandingQuery):
-    """Calls."""
+    """Calls for extra capacity, newest first."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 

@@ -20,7 +20,7 @@ class Limiting(Protocol):
 
     @property
     def book(self) -> LimitBook:
-        """What they leave."""
+        """The practices' limits, and what is taken of each."""
         ...
 
     def combos(self, slots: Ints) -> Ints:

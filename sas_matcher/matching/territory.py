@@ -318,7 +318,7 @@ class _Limits(NamedTuple):
 
     @property
     def book(self) -> LimitBook:
-        """What they leave."""
+        """The practices' limits, and what is taken of each."""
         return self.market.limits
 
     def combos(self, slots: Ints) -> Ints:

@@ -54,7 +54,7 @@ class Editor(Protocol):
 
 
 class PollingWatch(Protocol):
-    """Who counts."""
+    """Counts calls to editors, and says how long each has been mute (metrics)."""
 
     def asked(self, editor: str, word: str, seconds: float) -> None:
         """One call: ok or failed."""

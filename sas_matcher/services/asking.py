@@ -60,7 +60,7 @@ def _person(document: Mapping[str, Any]) -> Person:
 
 
 class Asking:
-    """Climbs the ladders."""
+    """Climbs the ladder of each request that finds no place: asks who may be asked, a few at a time, step by step."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ OUTCOME_TEXT: Final = {"met": "servies", "missed": "sans place", "cancelled": "a
 
 
 class Reviews:
-    """Writes reviews."""
+    """Reviews of a crisis or a drill: what was asked, met and missed, and who decided what when."""
 
     def __init__(self, book: CrisisBook, clock: Clock, geography: Geography) -> None:
         self._book, self._clock, self._geography = book, clock, geography

@@ -18,7 +18,7 @@ NO_OPERATOR_S: Final = 60  # before a message that can name no regulator is trie
 
 
 class Platform(Protocol):
-    """The other side."""
+    """The national platform, as we speak to it: INT_R03 over FHIR, or a fake."""
 
     async def tell(self, message: Message, *, first: bool) -> Delivery:
         """Send a message: as a creation when it cannot have arrived before, else as an update. Never raises."""

@@ -301,7 +301,7 @@ class Notifying(Sender[Notice]):
         self._drill = drill
 
     def chores(self) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
-        """Also remind."""
+        """Return those of every sender, and the reminders."""
         return [*super().chores(), (REMIND_S, self.remind)]
 
     async def remind(self) -> int:
@@ -330,7 +330,7 @@ class SocketWay:
         self._bus = bus
 
     async def send(self, notice: Notice, told: Told, now: datetime) -> Delivery:
-        """Publish it."""
+        """Publish a notice to the sockets of whom it is about."""
         document = {"kind": notice.kind, "at": notice.at, "subject": told.subject, "data": orjson.loads(notice.body)}
         data = orjson.dumps(document).decode()
         event = Announcement(

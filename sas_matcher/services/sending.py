@@ -61,7 +61,7 @@ class Queue(Protocol[M]):
 
 
 class Watch(Protocol):
-    """Who counts."""
+    """Counts what a sender does (metrics)."""
 
     def told(self, word: str) -> None:
         """One message was sent, and this came of it."""

@@ -79,7 +79,7 @@ class StoppedError(Exception):
 
 
 class Shelf(Protocol):
-    """Recorded days."""
+    """The recorded days of all territories, and what each way to decide makes of one."""
 
     def days(self, territory: str, before: date) -> list[date]:
         """Return the recorded days of a territory before a day, newest first."""

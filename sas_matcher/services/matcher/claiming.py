@@ -35,7 +35,7 @@ class Line:
 
 
 class Scribe:
-    """Writes claims."""
+    """Writes down what was decided as what is asked of the ledger, with the document that explains it to people."""
 
     def __init__(self, rules: Rules, zone_of: Callable[[str], tzinfo], ids: Ids) -> None:
         self._rules, self._zone_of, self._ids = rules, zone_of, ids
