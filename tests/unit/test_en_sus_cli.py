@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from typer.testing import CliRunner
 
-from sas_matcher.cli import app, calls, show
+from sas_matcher.cli import show
 from sas_matcher.client import Event, Position
 from tests.unit.test_client import Fake, ok, refused
 
@@ -32,17 +30,9 @@ LADDER = {"territory": "69", "version": 2, "steps": [{"kind": "tell"}], "sentenc
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Fake, str]]:
-    """Run a command against a fake service; returns what was called and what was said."""
-
-    def running(answer: httpx.Response, *arguments: str, code: int = 0) -> tuple[Fake, str]:
-        fake = Fake(answer)
-        monkeypatch.setattr(calls, "client_of", lambda _url, _key: fake.client())
-        result = CliRunner().invoke(app, ["en-sus", *arguments, "--key", "sas_k_s"])
-        assert (result.exit_code != 0) == bool(code), result.output
-        return fake, result.output if not code else str(result.exception) + result.output
-
-    return running
+def run(speak: Callable[..., tuple[Fake, str]]) -> Callable[..., tuple[Fake, str]]:
+    """Run one of these commands against a fake service."""
+    return lambda answer, *arguments, code=0: speak(answer, "en-sus", *arguments, code=code)
 
 
 def call(fake: Fake) -> tuple[str, str]:

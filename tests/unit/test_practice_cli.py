@@ -8,7 +8,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from sas_matcher.cli import app, calls
+from sas_matcher.cli import app
 from tests.unit.test_client import Fake, ok
 
 BOOKING: dict[str, Any] = {
@@ -27,16 +27,13 @@ Run = Callable[..., tuple[Any, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(speak: Callable[..., tuple[Fake, str]]) -> Run:
     """Run a command against a fake service; returns the only call and what was said."""
 
     def running(answer: httpx.Response, *arguments: str) -> tuple[Any, str]:
-        fake = Fake(answer)
-        monkeypatch.setattr(calls, "client_of", lambda _url, _key: fake.client())
-        result = CliRunner().invoke(app, [*arguments, "--key", "sas_k_s"])
-        assert result.exit_code == 0, result.output
+        fake, said = speak(answer, *arguments)
         (made,) = fake.calls
-        return made, result.output
+        return made, said
 
     return running
 
