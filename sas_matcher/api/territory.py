@@ -10,7 +10,7 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.queries import CountQuery, SettingChangesQuery
-from sas_matcher.api.schemas import SettingIn
+from sas_matcher.api.setting_schemas import SettingIn
 from sas_matcher.api.wire import caller, json, read_action, wire
 from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope

@@ -13,6 +13,7 @@ booking   held ─▶ firm ─▶ fulfilled | noshow | cancelled | refused | wit
           held ─▶ declined | lapsed | cancelled | refused | withdrawn | replaced | promised (a promise returns)
           promised ─▶ firm | held (told: another editor's place) | moved | displaced | cancelled | withdrawn | replaced
 ```
+The ledger makes these moves in SQL; the contract tests hold it, and its twin in memory, to ``REQUEST_MOVES``.
 """
 
 from enum import StrEnum
