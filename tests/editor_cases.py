@@ -19,8 +19,8 @@ from adapters.fhir.searchsets import Place
 from adapters.postgres.editors import PostgresEditors
 from adapters.redis import RedisBus
 from adapters.redis.editors import RedisEditors
-from sas_matcher.services.aggregate import Polling
-from sas_matcher.services.editors import Editors, Named
+from sas_matcher.services.editors.polling import Polling
+from sas_matcher.services.editors.view import Editors, Named
 from sas_matcher.services.publish import Publishing
 from tests.api.conftest import Scene
 from tests.fhir_cases import place, site

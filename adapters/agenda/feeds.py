@@ -18,7 +18,7 @@ LONGEST_S: Final = (
 
 
 class FeedReader:
-    """Fetches and reads feeds (``services.agenda_feed.Read``)."""
+    """Fetches and reads feeds (``services.agenda.feed.Read``)."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher

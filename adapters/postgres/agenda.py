@@ -1,4 +1,4 @@
-"""Agendas in the ledger (port ``AgendaStore`` of ``services.agenda``): the tables of ``007_agenda.sql``."""
+"""Agendas in the ledger (port ``AgendaStore`` of ``services.agenda.show``): the tables of ``007_agenda.sql``."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -14,7 +14,7 @@ from sas_matcher.domain.crisis import Level, check_step, highest
 from sas_matcher.domain.errors import CrisisNotAllowedError
 from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.ports.ledger import Announcement, Idempotency, Outcome
-from sas_matcher.services.crisis_book import Called, Declaration, Proposed, Standing, Turn
+from sas_matcher.services.crisis.book import Called, Declaration, Proposed, Standing, Turn
 
 _QUERIES: Final = load_queries(files("adapters.postgres").joinpath("crisis.sql").read_text(encoding="utf-8"))
 

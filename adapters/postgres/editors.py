@@ -1,4 +1,4 @@
-"""The editors' places in the ledger (port ``EditorStore`` of ``services.editors``), over the ledger's pool."""
+"""The editors' places in the ledger (port ``EditorStore`` of ``services.editors.view``), over the ledger's pool."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta

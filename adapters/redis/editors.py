@@ -1,4 +1,4 @@
-"""What all processes know of the editors of agendas (port ``Board`` of ``services.editors``).
+"""What all processes know of the editors of agendas (port ``Board`` of ``services.editors.view``).
 
 Nothing here is truth: after a wipe every editor is asked again, and its circuit is closed until it fails.
 """

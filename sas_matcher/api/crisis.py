@@ -25,8 +25,8 @@ from sas_matcher.api.territory import asked_territories, changes_page, of_territ
 from sas_matcher.api.wire import caller, json, read_action, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
-from sas_matcher.services.crisis import Steerer
-from sas_matcher.services.crisis_review import printable
+from sas_matcher.services.crisis.crises import Steerer
+from sas_matcher.services.crisis.review import printable
 
 router = APIRouter(prefix="/v1", tags=["crise"])
 _READS = (Scope.REGULATOR, Scope.COORDINATOR, Scope.ADMIN)

@@ -22,19 +22,19 @@ from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Idempotency, Ledger
 from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.accounts import Accounts, Secrets
-from sas_matcher.services.agenda import Agendas
+from sas_matcher.services.agenda.agendas import Agendas
 from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.consent import Consenting
-from sas_matcher.services.crisis import Crises
-from sas_matcher.services.crisis_review import Reviews
-from sas_matcher.services.editors import Editors
-from sas_matcher.services.figures import Figures
+from sas_matcher.services.crisis.crises import Crises
+from sas_matcher.services.crisis.review import Reviews
+from sas_matcher.services.editors.view import Editors
+from sas_matcher.services.figures.figures import Figures
+from sas_matcher.services.figures.moments import Moments
+from sas_matcher.services.figures.public import PublicFigures
 from sas_matcher.services.limits import Limiting
-from sas_matcher.services.moments import Moments
 from sas_matcher.services.national import NationalView
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.overflow import EnSus
-from sas_matcher.services.public_figures import PublicFigures
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.screens import Screens

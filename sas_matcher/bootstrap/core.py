@@ -25,11 +25,11 @@ from sas_matcher.config import Settings
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
 from sas_matcher.replay.history import RecordedDays
-from sas_matcher.services.agenda import Agendas
-from sas_matcher.services.agenda_feed import AgendaFeeds
-from sas_matcher.services.agenda_show import AgendaShow
-from sas_matcher.services.alerting import Alerting
+from sas_matcher.services.agenda.agendas import Agendas
+from sas_matcher.services.agenda.feed import AgendaFeeds
+from sas_matcher.services.agenda.show import AgendaShow
 from sas_matcher.services.asking import Asking
+from sas_matcher.services.crisis.alerting import Alerting
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.publish import Publishing

@@ -25,8 +25,8 @@ from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.matching.doubts import doubt_min
 from sas_matcher.ports.world import Clock
-from sas_matcher.services.aggregate import Polling
-from sas_matcher.services.editors import FIGURES_SPAN, SOURCE_PREFIX, Editors, Named
+from sas_matcher.services.editors.polling import Polling
+from sas_matcher.services.editors.view import FIGURES_SPAN, SOURCE_PREFIX, Editors, Named
 from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.publish import Publishing
 

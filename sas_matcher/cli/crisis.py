@@ -224,7 +224,7 @@ def review(
     if html is None:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    from sas_matcher.services.crisis_review import printable  # noqa: PLC0415 - see the package
+    from sas_matcher.services.crisis.review import printable  # noqa: PLC0415 - see the package
 
     html.write_text(printable(found), encoding="utf-8")
     typer.echo(f"Bilan écrit dans {html}.")

@@ -17,8 +17,8 @@ from sas_matcher.console.visit import Form, Visit
 from sas_matcher.domain.crisis import DECLARES, NATION, REGION, Level, kind_of
 from sas_matcher.domain.errors import InvalidInputError, SasError
 from sas_matcher.domain.vocabulary import Scope, Tier
-from sas_matcher.services.crisis import Steerer
-from sas_matcher.services.crisis_effects import NAMES, effects, said
+from sas_matcher.services.crisis.crises import Steerer
+from sas_matcher.services.crisis.effects import NAMES, effects, said
 
 pages = Pages(scopes=WHO)
 _PLANNED = ("radius_pct", "urgent_reserve_pct", "tele_bonus_min", "borrow_km", "hold_seconds")

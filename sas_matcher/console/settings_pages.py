@@ -16,7 +16,7 @@ from sas_matcher.console.visit import Form, Visit
 from sas_matcher.domain.errors import NotAllowedError, SasError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.ledger import SettingChange
-from sas_matcher.services.crisis_effects import NAMES, said
+from sas_matcher.services.crisis.effects import NAMES, said
 
 pages = Pages(scopes=WHO)
 _NUMBERS: Final[dict[str, str]] = {

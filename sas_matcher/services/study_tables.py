@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sas_matcher.services.figures.tables import Column, Table, percent
 from sas_matcher.services.studies import WAYS, Cell, Study
-from sas_matcher.services.tables import Column, Table, percent
 
 
 def _mean(values: Sequence[float]) -> float | None:

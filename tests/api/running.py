@@ -31,7 +31,7 @@ from sas_matcher.bootstrap.processes import run_api
 from sas_matcher.bootstrap.stores import Stores, open_stores
 from sas_matcher.config import Settings
 from sas_matcher.domain.vocabulary import Role
-from sas_matcher.services import agenda_feed
+from sas_matcher.services.agenda import feed as agenda_feed
 from sas_matcher.services.keys import KeyWish
 from sas_matcher.supervise import listen
 from sas_matcher.travel import haversine_km

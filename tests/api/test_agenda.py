@@ -10,7 +10,7 @@ import pytest
 
 from sas_matcher.domain.agenda import SHOWN
 from sas_matcher.ports.practice import AgendaRecord
-from sas_matcher.services.agenda_show import AgendaShow
+from sas_matcher.services.agenda.show import AgendaShow
 from tests.api.conftest import Scene
 from tests.api.running import Caller, Running, eventually, rpps
 from tests.api.test_bad_input import problem

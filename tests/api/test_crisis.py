@@ -14,7 +14,7 @@ from adapters.geo.gazetteer import Commune
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
 from sas_matcher.domain.alert import RISE_S
-from sas_matcher.services.alerting import Alerting
+from sas_matcher.services.crisis.alerting import Alerting
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, next_spot, rpps, run_service, slot, wish
 from tests.api.test_bad_input import problem

@@ -12,7 +12,7 @@ import pytest
 from adapters.fhir import names
 from adapters.fhir.searchsets import Place
 from adapters.redis.editors import FAILURES, RedisEditors
-from sas_matcher.services.editors import TOO_OLD
+from sas_matcher.services.editors.view import TOO_OLD
 from tests.api.conftest import Scene
 from tests.api.running import rpps
 from tests.editor_cases import STEADY, Always, Desk, Send, open_desk

@@ -10,8 +10,8 @@ from adapters.postgres.figures import PostgresFigures
 from adapters.system import SystemIds
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, NotFoundError, UnavailableError
 from sas_matcher.ports.steering import Span
-from sas_matcher.services.figures import TABLES, Figures
-from sas_matcher.services.public_figures import PublicFigures
+from sas_matcher.services.figures.figures import TABLES, Figures
+from sas_matcher.services.figures.public import PublicFigures
 from sas_matcher.services.screens import LASTS, Screens
 from tests.ledger_cases import KEY, NOW, Desk, StillClock, minutes, slot_row
 

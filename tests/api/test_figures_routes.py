@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from adapters.postgres.studies import PostgresStudies
-from sas_matcher.services.figures import TABLES
+from sas_matcher.services.figures.figures import TABLES
 from tests.api.conftest import Scene, settings_for
 from tests.api.running import Running, run_service
 from tests.api.test_bad_input import problem

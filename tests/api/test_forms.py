@@ -20,7 +20,7 @@ from sas_matcher.domain.alert import RISE_S
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.replay.daylog_file import write_day
 from sas_matcher.replay.study import study as study_day
-from sas_matcher.services.alerting import Alerting
+from sas_matcher.services.crisis.alerting import Alerting
 from sas_matcher.services.keys import KeyWish
 from tests.api.conftest import settings_for
 from tests.api.form_pages import Somebody, accounts_at, actions_of, forms_of

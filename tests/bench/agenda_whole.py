@@ -23,9 +23,9 @@ from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.migrate import migrate
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.services.agenda import Agendas
-from sas_matcher.services.agenda_feed import AgendaFeeds
-from sas_matcher.services.agenda_show import AgendaShow
+from sas_matcher.services.agenda.agendas import Agendas
+from sas_matcher.services.agenda.feed import AgendaFeeds
+from sas_matcher.services.agenda.show import AgendaShow
 from sas_matcher.services.publish import Publisher, Publishing
 from tests.conftest import Recorder
 from tests.ledger_cases import StillClock, add_regulator

@@ -42,7 +42,7 @@ from adapters.redis import RedisBus
 from adapters.redis.editors import RedisEditors
 from sas_matcher.bootstrap.stores import open_stores
 from sas_matcher.config import Settings
-from sas_matcher.services.aggregate import Polling
+from sas_matcher.services.editors.polling import Polling
 from sas_matcher.services.publish import Publishing
 from tests.bench.figures import percentile
 

@@ -13,7 +13,7 @@ from sas_matcher.console.cabinet.board import Place, days_of, patients_of, place
 from sas_matcher.console.cabinet.today import offered_hour
 from sas_matcher.console.visit import Form
 from sas_matcher.domain.errors import InvalidInputError
-from sas_matcher.services.agenda_week import NO_EXTRAS, with_single
+from sas_matcher.services.agenda.week import NO_EXTRAS, with_single
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")

@@ -18,9 +18,9 @@ from adapters.fhir.reading import Offered, Searchset, Site
 from adapters.fhir.searchsets import Frame, practitioners_bundle
 from adapters.geo import Gazetteer
 from sas_matcher.ports.editors import EditorFailedError, EditorState
-from sas_matcher.services.aggregate import Looks
-from sas_matcher.services.editors import TOO_OLD, mute_s, sentence
-from sas_matcher.services.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s
+from sas_matcher.services.editors.polling import Looks
+from sas_matcher.services.editors.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s
+from sas_matcher.services.editors.view import TOO_OLD, mute_s, sentence
 from tests.fhir_cases import place
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from sas_matcher.console import words
 from sas_matcher.console.charts import columns, reach, round_up
 from sas_matcher.domain.policy import DEFAULT_SETTING
-from sas_matcher.services.crisis_effects import NAMES, effects
+from sas_matcher.services.crisis.effects import NAMES, effects
 
 PLAN: dict[str, Any] = {
     "tension": {"settings": {"radius_pct": 125}, "call": {"text": "Merci d'ouvrir", "hours": 4}},

@@ -13,7 +13,7 @@ import structlog
 from sas_matcher.domain.alert import QUIET_S, Watched, detect
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.world import Clock, Ids
-from sas_matcher.services.crisis_book import CrisisBook, Proposed
+from sas_matcher.services.crisis.book import CrisisBook, Proposed
 
 _EVERY_S: Final = 60.0  # signs must hold for ten minutes: looking more often finds nothing more
 _log = structlog.get_logger(__name__)

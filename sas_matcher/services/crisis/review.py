@@ -13,8 +13,8 @@ from sas_matcher.domain.crisis import Level
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.crisis import scopes_over
-from sas_matcher.services.crisis_book import CrisisBook
+from sas_matcher.services.crisis.book import CrisisBook
+from sas_matcher.services.crisis.crises import scopes_over
 
 LONGEST: Final = timedelta(days=120)  # a winter; more is asked for in parts
 _MOST_ENTRIES: Final = 1_000  # of each list: a review is a page to be read

@@ -18,7 +18,7 @@ from sas_matcher.ports.ledger import TakenPlage
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.recurrence import closed
-from sas_matcher.services.agenda_week import (
+from sas_matcher.services.agenda.week import (
     all_closures,
     all_hours,
     closure_of,

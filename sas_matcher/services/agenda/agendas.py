@@ -13,8 +13,8 @@ from sas_matcher.domain.agenda import QUICK, SHOWN, Import, Piece
 from sas_matcher.domain.errors import ConflictError, IdempotencyError, InvalidInputError, NotFoundError
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.ports.world import Clock
-from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
-from sas_matcher.services.agenda_week import (
+from sas_matcher.services.agenda.show import AgendaShow, AgendaStore
+from sas_matcher.services.agenda.week import (
     MOST_QUICK,
     NO_EXTRAS,
     pieces_of,

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sas_matcher.domain.disclosure import LEAST, ROUND_TO, rounded, share
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.figures import FiguresBook, Kept
+from sas_matcher.services.figures.figures import FiguresBook, Kept
 
 DAYS: Final = 7  # a whole week: each weekday once
 KEPT_S: Final = 600.0  # as long as whoever stands between may keep them (`api.figures.PUBLIC`)

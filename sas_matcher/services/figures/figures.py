@@ -13,7 +13,7 @@ from sas_matcher.domain.disclosure import gini
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
 from sas_matcher.ports.steering import Span
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.figure_tables import (
+from sas_matcher.services.figures.counted import (
     communes_table,
     course_table,
     free_by_profession,
@@ -25,7 +25,7 @@ from sas_matcher.services.figure_tables import (
     unmet_professions_table,
     unmet_table,
 )
-from sas_matcher.services.tables import Table, percent, total
+from sas_matcher.services.figures.tables import Table, percent, total
 
 MOST_DAYS: Final = 92  # a quarter, the longest that a CPTS reports on at once; a bound for what a look may cost
 NOW_S: Final = 1.0  # figures of now are at most so old

@@ -21,7 +21,7 @@ from sas_matcher.domain.errors import (
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.ports.world import Clock, Geography, Ids
-from sas_matcher.services.crisis_book import Called, CrisisBook, Declaration, Standing, Turned
+from sas_matcher.services.crisis.book import Called, CrisisBook, Declaration, Standing, Turned
 
 CALL_HOURS: Final = 12  # how long a call for extra capacity stands where the plan does not say: the rest of the day
 DRILL_MARK: Final = "EXERCICE — "

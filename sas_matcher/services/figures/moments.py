@@ -6,9 +6,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.crisis import Crises
-from sas_matcher.services.editors import Editors
-from sas_matcher.services.figures import NOW_S, Figures, Kept
+from sas_matcher.services.crisis.crises import Crises
+from sas_matcher.services.editors.view import Editors
+from sas_matcher.services.figures.figures import NOW_S, Figures, Kept
 
 
 class Moments:

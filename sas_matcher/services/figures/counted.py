@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sas_matcher.domain.disclosure import LEAST, tell
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, Profession, Tier
-from sas_matcher.services.tables import Column, Table, percent, total
+from sas_matcher.services.figures.tables import Column, Table, percent, total
 
 Rows = Sequence[Mapping[str, Any]]
 NameOf = Callable[[str], str]

@@ -16,8 +16,8 @@ from sas_matcher.domain.agenda import FEED_DAYS, FeedError, Import
 from sas_matcher.domain.errors import SasError, UnavailableError
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.ports.world import Clock
-from sas_matcher.services.agenda import FEED, Agendas
-from sas_matcher.services.agenda_show import AgendaShow, AgendaStore
+from sas_matcher.services.agenda.agendas import FEED, Agendas
+from sas_matcher.services.agenda.show import AgendaShow, AgendaStore
 from sas_matcher.services.publish import Publisher
 
 _log = structlog.get_logger(__name__)

@@ -21,9 +21,9 @@ from sas_matcher.domain.errors import InvalidInputError, UnavailableError
 from sas_matcher.ports.bus import REQUESTS_STREAM, Bus
 from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
 from sas_matcher.ports.world import Clock, Geography
-from sas_matcher.services.editors import SOURCE_PREFIX, TOO_OLD, Board, EditorStore, mute_s
+from sas_matcher.services.editors.rhythm import interval_s
+from sas_matcher.services.editors.view import SOURCE_PREFIX, TOO_OLD, Board, EditorStore, mute_s
 from sas_matcher.services.publish import Publisher, Publishing
-from sas_matcher.services.rhythm import interval_s
 
 SPAN: Final = timedelta(hours=72)  # the platform's usual window
 AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s

@@ -1,0 +1,1 @@
+"""Editors of agendas that are polled: how often, what becomes of their answers, and how they do."""
