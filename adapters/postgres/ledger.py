@@ -9,6 +9,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
+from adapters.postgres.pool import Connections
 from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
 from sas_matcher.ports.ledger import (
@@ -164,7 +165,7 @@ class PostgresLedger:
     """The truth (port ``Ledger``), over an asyncpg pool."""
 
     def __init__(self, pool: asyncpg.Pool, publisher: Publisher) -> None:
-        self._pool = pool
+        self._connections = Connections(pool)
         self._publisher = publisher
         # 200 requests in one insert: the point where the statement costs more than the fsync it saves
         self._intake = _GroupCommit(self._create_many, 200)
@@ -189,14 +190,14 @@ class PostgresLedger:
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._pool.close()
+        await self._connections.close()
 
     async def _retry(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run one transaction; again on deadlock; a store that is away becomes UnavailableError."""
         for attempt in range(_TRIES):
             try:
                 with _answering():
-                    async with self._pool.acquire(timeout=10) as connection:
+                    async with self._connections.one() as connection:
                         return await work(connection)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
                 if attempt == _TRIES - 1:
@@ -481,7 +482,7 @@ class PostgresLedger:
     async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
         """Yield pages of live places (columns as in ``live_places``) from one snapshot."""
         with _answering():
-            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+            async with self._connections.one() as connection, connection.transaction():
                 await connection.execute(_WHOLE_TABLES)
                 cursor = await connection.cursor(QUERIES["live_places"], now, territories)
                 while page := await cursor.fetch(_LOAD_PAGE, timeout=60):
@@ -601,13 +602,7 @@ class PostgresLedger:
 
     async def mark_published(self, ids: Sequence[int]) -> None:
         """Drop published announcements; losing this on a crash only publishes them again."""
-
-        async def work(connection: Any) -> None:
-            async with connection.transaction():
-                await connection.execute("set local synchronous_commit = off")
-                await connection.execute(QUERIES["published"], list(ids))
-
-        await self._retry(work)
+        await self._retry(lambda c: c.execute(QUERIES["published"], list(ids)))
 
     async def forget_idempotency(self, before: datetime) -> None:
         """Drop Idempotency-Keys older than an instant."""

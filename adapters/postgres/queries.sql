@@ -162,7 +162,9 @@ select pg_logical_emit_message(true, 'sas', '')
 select o.* from outbox o where at <= $1 order by id limit $2
 
 -- name: published
-delete from outbox where id = any($1)
+-- Not flushed at once: what a crash brings back is published again.
+with unhurried as (select set_config('synchronous_commit', 'off', true))
+delete from outbox using unhurried where id = any($1)
 
 -- name: forget_idempotency
 delete from idempotency where created_at < $1

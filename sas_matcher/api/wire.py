@@ -127,7 +127,7 @@ def once(request: Request, who: Caller, body: bytes) -> Idempotency:
     if _KEY.fullmatch(key) is None:
         message = "en-tête obligatoire : 8 à 128 caractères visibles, un nouveau pour chaque action (un UUID convient)"
         raise InvalidInputError.of("Idempotency-Key", message)
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).digest()
+    digest = hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode() + body).digest()
     return Idempotency(who.key_id, key, digest)
 
 

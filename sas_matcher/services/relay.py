@@ -22,7 +22,7 @@ from sas_matcher.ports.world import Clock
 GRACE: Final = timedelta(seconds=3)
 # A bus that takes its time must not fill the memory of who writes: a minute at 500 requests a second.
 MOST: Final = 100_000
-_FORGET_EVERY_S: Final = 0.2  # rows that were published leave the outbox together
+_FORGET_EVERY_S: Final = 0.5  # a sixth of GRACE: what has been published is gone before anybody sweeps
 _BATCH: Final = 200  # rows of one round trip
 _BYTES: Final = 500_000  # of one round trip: the matcher takes in the first part of a bulk while the rest is written
 _log = structlog.get_logger(__name__)

@@ -242,6 +242,8 @@ create table outbox (
 );
 -- Read once and dropped within seconds: compressing it costs more than the room it saves.
 alter table outbox alter column data set storage external;
+-- A decision with its reasons (4 kB) stays in the row: what is set apart is two more rows to be written and dropped.
+alter table outbox set (toast_tuple_target = 8160);
 
 -- Exactly one matcher decides for a territory; the fence travels with each of its claims.
 create table lease (
