@@ -86,5 +86,5 @@ def refused(invalid: ValidationError) -> SasError:
     if any(error["type"] == "vital_priority" for error in errors):
         return VitalPriorityError("Priorité vitale ou vraie (P0, P1, R1, R2) : orienter AMU/SMUR.")
     listed = [french(error) for error in errors[:_MOST_ERRORS]]
-    more = f" (et {len(errors) - 1} autres)" if len(errors) > 1 else ""
+    more = f" (et {len(errors) - 1} autre{'s' if len(errors) > 2 else ''})" if len(errors) > 1 else ""
     return InvalidInputError(f"{listed[0]['field']} : {listed[0]['message']}{more}.", errors=listed)

@@ -89,7 +89,8 @@ def _wish(form: Form, visit: Visit) -> KeyWish:
     )
     problem = binding_problem(wish, visit.wire.geography.territories)
     if problem is not None:
-        raise InvalidInputError.of("role", problem)
+        said = problem.replace("Une clé", "Un compte").replace("rattachée", "rattaché")
+        raise InvalidInputError.of("role", said.replace(f"« {role} »", f"« {words.ROLES[role]} »"))
     return wish
 
 

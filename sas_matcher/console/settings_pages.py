@@ -13,6 +13,7 @@ from sas_matcher.api.territory import MAY_ALLOW_A_CRISIS
 from sas_matcher.console.site import Pages
 from sas_matcher.console.steering import WHO, Steering, number_of
 from sas_matcher.console.visit import Form, Visit
+from sas_matcher.console.words import FIELD_LABELS
 from sas_matcher.domain.errors import NotAllowedError, SasError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.ledger import SettingChange
@@ -145,7 +146,7 @@ def _step(form: Form, number: int, known: list[dict[str, Any]]) -> dict[str, Any
         return None
 
     def value(field: str) -> float | int | None:
-        return number_of(form.text(f"{field}.{number}"), f"{field} (marche {number + 1})")
+        return number_of(form.text(f"{field}.{number}"), f"{FIELD_LABELS[field]}, marche {number + 1}")
 
     kept = next(
         (s for s in known if s["name"] == name and s["kind"] == ("ask" if kind in ("ask", "mt") else "tell")), {}

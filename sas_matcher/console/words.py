@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from sas_matcher.domain.errors import SasError
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SPECIALTIES, Role
 
 ROLES: Final[dict[str, str]] = {
@@ -115,6 +116,70 @@ GONE: Final[dict[str, str]] = {
 }
 """How a booking of a practice ended."""
 SHORT_MODES: Final[dict[str, str]] = {"cabinet": "cabinet", "tele": "téléc.", "visite": "visite"}
+FIELD_LABELS: Final[dict[str, str]] = {
+    "start": "début",
+    "end": "fin",
+    "first": "premier jour",
+    "repeat": "répétition",
+    "each_min": "durée de chaque rendez-vous",
+    "capacity": "nombre de patients",
+    "piece_min": "morceaux",
+    "from": "début",
+    "to": "fin",
+    "url": "adresse",
+    "accept_min": "minutes pour accepter",
+    "hand_back_min": "minutes avant le début",
+    "info": "information",
+    "label": "lieu",
+    "phone": "téléphone",
+    "rpps": "RPPS",
+    "finess": "FINESS",
+    "lat": "latitude",
+    "lon": "longitude",
+    "name": "nom",
+    "login": "identifiant",
+    "password": "mot de passe",
+    "again": "nouveau mot de passe",
+    "role": "rôle",
+    "who": "pour qui",
+    "most": "au plus",
+    "share": "part des places",
+    "address": "adresse",
+    "kinds": "quand",
+    "ask_from": "questions de",
+    "ask_to": "questions jusqu'à",
+    "days": "jours",
+    "most_a_day": "par jour, au plus",
+    "minutes": "durée d'une consultation",
+    "cpts": "CPTS",
+    "own_first_min": "mes patients d'abord",
+    "count": "nombre de places",
+    "at": "heure",
+    "level": "niveau",
+    "why": "motif",
+    "scope": "périmètre",
+    "hours": "durée en heures",
+    "text": "message",
+    "day": "journées",
+    "way": "façons de décider",
+    "steps": "marches de l'échelle",
+    "lends": "ce que nous prêtons",
+    "contacts": "contacts",
+    "radius_pct": "rayon accordé",
+    "urgent_reserve_pct": "places gardées pour T0 et T1",
+    "tele_bonus_min": "préférence pour la téléconsultation",
+    "borrow_km": "portée des emprunts",
+    "hold_seconds": "durée d'une place gardée",
+    "mt_ask_min": "temps laissé au médecin traitant",
+    "ageing_pct_per_h": "priorité gagnée par heure d'attente",
+    "fair_load_min": "équité de charge",
+    "radius_km": "rayon",
+    "waves": "vagues",
+    "at_once": "sollicités par vague",
+    "wait_min": "minutes",
+}
+"""What forms call their fields, by the names that the API has for them."""
+_TOLD: Final = 5  # of many errors at once; the others come up when these are mended
 PARIS: Final = ZoneInfo("Europe/Paris")
 WEEKDAYS: Final = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 _MONTHS: Final = (
@@ -170,6 +235,24 @@ def rule(name: str) -> str:
         return "votre publication"
     consent = name.removeprefix("en_sus:")
     return f"accord « {consent} »" if consent != name else f"règle « {name} »"
+
+
+def refusal(error: SasError) -> str:
+    """Return why something was refused, in the words of the form: of each field its label, never its name."""
+    lines = []
+    for wrong in (error.extra.get("errors") or [])[:_TOLD]:
+        parts = [part for part in re.split(r"[/.]", wrong["field"]) if not part.isdigit()] or [""]
+        message = re.sub("^format inattendu ; attendu : .*", "n'a pas la forme attendue", wrong["message"])
+        message = re.sub(r"^1 caractère\(s\) au moins$", "à remplir", message)
+        message = re.sub(r"\b(most|share) \([^)]*\)", lambda found: f"« {FIELD_LABELS[found[1]]} »", message)
+        # a name that is no label and not one of the API's is one that the form made up
+        # of a list that is one field of a form, that field
+        last = next((part for part in parts if part in ("lends", "contacts", "steps")), parts[-1])
+        label = FIELD_LABELS.get(last, last if not re.fullmatch("[a-z_0-9]*", last) else "")
+        if stage := next((LEVELS[part] for part in parts if part in LEVELS), ""):
+            label = f"{stage}, {label}"
+        lines.append(f"{label[0].upper()}{label[1:]} : {message}" if label else f"{message[:1].upper()}{message[1:]}")
+    return " · ".join(dict.fromkeys(lines)) or error.detail
 
 
 def with_labels(sentence: str) -> str:

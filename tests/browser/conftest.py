@@ -18,12 +18,18 @@ CHROMIUM = next(
 
 
 @pytest.fixture(scope="module")
-async def browsing(servers: Servers) -> AsyncIterator[Browsing]:
+async def browsing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browsing]:
     """A service with its pages and a browser, shared by the tests of a file: each uses accounts of its own."""
     if not CHROMIUM:
         pytest.skip("=== ATTENTION : Chromium n'est pas installé ; les tests des pages sont SAUTÉS ===")
     database_url = servers.new_database()
-    settings = settings_for(database_url, servers.new_redis(), demo="SAS des tests", lrm_origins=("lrm-test",))
+    settings = settings_for(
+        database_url,
+        servers.new_redis(),
+        demo="SAS des tests",
+        lrm_origins=("lrm-test",),
+        history_dir=str(tmp_path_factory.mktemp("journees")),
+    )
     with warnings.catch_warnings():
         # the driver's own transports, when the browser is closed
         warnings.simplefilter("ignore", ResourceWarning)

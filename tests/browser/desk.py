@@ -36,12 +36,42 @@ async def violations(page: Page) -> list[str]:
     # evaluated, not added as a script: the pages' policy forbids that, and stays in force
     await page.evaluate(f"window.axe || (() => {{ {_axe()} }})()")
     found: list[dict[str, Any]] = await page.evaluate(
-        "async (tags) => (await axe.run({preload: false, runOnly: {type: 'tag', values: tags}})).violations",
+        "async (tags) => (await axe.run({preload: false, resultTypes: ['violations'],"
+        " runOnly: {type: 'tag', values: tags}})).violations",
         list(RULES),
     )
     return [
         f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for rule in found for node in rule["nodes"]
     ]
+
+
+_CONTROLS: Final = """() => [...document.querySelectorAll(
+    'a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')]
+    .filter((e) => e.checkVisibility({visibilityProperty: true}) && !e.disabled)
+    .filter((e) => !e.closest('details:not([open]) > :not(summary)'))
+    // of several radio buttons Tab reaches one, the arrows the others
+    .filter((e) => e.type !== 'radio' || e === document.querySelector(`[name="${e.name}"]`))"""
+_NOTE_FOCUS: Final = """() => { window.reached = new Set(); window.unseen = new Set();
+    document.activeElement.blur();
+    document.addEventListener('focusin', ({target}) => {
+        reached.add(target);
+        const s = getComputedStyle(target);
+        if (s.outlineStyle === 'none' || !parseFloat(s.outlineWidth)) unseen.add(target); }); }"""
+
+
+async def unreached(page: Page) -> list[str]:
+    """Return the controls of a page that Tab does not reach, and those that do not show that they have the focus."""
+    wanted: int = await page.evaluate(f"({_CONTROLS})().length")
+    await page.evaluate(_NOTE_FOCUS)
+    for _ in range(wanted + 8):  # hours and dates have several parts each
+        await page.keyboard.press("Tab")
+    missing = (
+        f"""[...({_CONTROLS})().filter((e) => !reached.has(e)), ...unseen].map((e) => e.outerHTML.slice(0, 200))"""
+    )
+    found: list[str] = await page.evaluate(missing)
+    for _ in range(2 * wanted if found else 0):
+        await page.keyboard.press("Tab")
+    return await page.evaluate(missing) if found else []
 
 
 @dataclass

@@ -7,24 +7,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
 from playwright.async_api import Page
 
 from adapters.geo.gazetteer import Commune
 from tests.api.running import Caller, next_spot, rpps, wish
-from tests.browser.desk import NARROW, Browsing, Person, violations
+from tests.browser.desk import Browsing, Person, violations
 
-PAGES = (
-    "/cabinet",
-    "/cabinet/agendas",
-    "/cabinet/agendas/cabinet",
-    "/cabinet/accords",
-    "/cabinet/accords/vu",
-    "/cabinet/notifications",
-    "/cabinet/releve",
-    "/cabinet/bilan",
-    "/cabinet/equipe",
-)
 PARIS = ZoneInfo("Europe/Paris")
 
 
@@ -304,23 +292,3 @@ async def test_whoever_runs_several_centres_works_for_one_at_a_time(browsing: Br
         await page.get_by_role("link", name="centre-1").wait_for()
         assert await page.get_by_role("link", name="centre-0").count() == 0
         assert await page.locator("#pour").count() == 0
-
-
-@pytest.mark.parametrize("pages", [PAGES[:4], PAGES[4:]], ids=["places", "rules"])
-async def test_pages_are_accessible_by_night_on_a_phone_and_fit_when_enlarged(
-    browsing: Browsing, pages: tuple[str, ...]
-) -> None:
-    practice = await Practice.open(browsing, acceptance="tacit")
-    await practice.places(4, 30, 120)
-    await practice.places(1, 150, 210)
-    await practice.patient(age_band="senior")
-    async with browsing.person("professional", scheme="dark", viewport=NARROW, **practice.rights) as doctor:
-        page = await doctor.open(pages[0])
-        for path in pages:
-            await page.goto(browsing.service.url + path)
-            assert await violations(page) == [], path
-            # 683 px: what is left of a screen of 1366 px at a zoom of 200 %
-            for width in (NARROW["width"], 683):
-                await page.set_viewport_size({"width": width, "height": 640})
-                assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (path, width)
-            await page.set_viewport_size({"width": 320, "height": 640})

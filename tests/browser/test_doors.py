@@ -1,8 +1,6 @@
 """Signing in and out in a real browser; what every page keeps to."""
 
-import pytest
-
-from tests.browser.desk import NARROW, Browsing, violations
+from tests.browser.desk import Browsing, violations
 
 
 async def test_sign_in_out_and_in_again(browsing: Browsing) -> None:
@@ -28,15 +26,6 @@ async def test_sign_in_out_and_in_again(browsing: Browsing) -> None:
     await page.goto(browsing.service.url + "/comptes")
     assert "/connexion" in page.url
     await context.close()
-
-
-@pytest.mark.parametrize("path", ["/comptes", "/compte", "/demo"])
-async def test_pages_are_accessible_by_day_night_and_on_a_phone(browsing: Browsing, path: str) -> None:
-    for scheme, viewport in (("light", None), ("dark", NARROW)):
-        async with browsing.person("admin", scheme=scheme, viewport=viewport) as somebody:
-            page = await somebody.open(path)
-            assert await violations(page) == []
-            assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 async def test_an_ended_session_keeps_the_page_and_lets_one_in_again(browsing: Browsing) -> None:

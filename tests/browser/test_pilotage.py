@@ -5,13 +5,11 @@ import io
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Page
 
 from tests.api.running import Caller, Running, slot, wish
-from tests.browser.desk import NARROW, WIDE, Browsing, violations
+from tests.browser.desk import Browsing, violations
 
-PLACES = ("", "/crise", "/crise/plan", "/carte", "/besoins", "/offre", "/journees", "/aci", "/reglages")
 PLAN = {
     "tension": {"settings": {"radius_pct": 125, "urgent_reserve_pct": 20}, "text": "Appeler la CPTS"},
     "crise": {"settings": {"radius_pct": 150}},
@@ -34,21 +32,6 @@ async def some_day(service: Running, code: str) -> Caller:
 async def fits(page: Page) -> bool:
     found: bool = await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     return found
-
-
-@pytest.mark.parametrize(("scheme", "viewport", "code"), [("light", WIDE, "74"), ("dark", NARROW, "42")])
-async def test_pages_are_accessible_by_day_night_and_on_a_phone(
-    browsing: Browsing, scheme: str, viewport: dict[str, int], code: str
-) -> None:
-    await some_day(browsing.service, code)
-    async with browsing.person("ars", scheme=scheme, viewport=viewport, territories=(code,)) as somebody:
-        page = await somebody.open("/pilotage")
-        for path in PLACES:
-            await page.goto(f"{browsing.service.url}/pilotage{path}")
-            if path == "/carte":
-                await page.locator("#map[data-drawn=yes]").wait_for()
-            assert await violations(page) == [], path
-            assert await fits(page), path
 
 
 async def test_the_main_day_of_a_coordinator(browsing: Browsing, tmp_path: Path) -> None:

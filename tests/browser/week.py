@@ -1,5 +1,6 @@
 """An invented week of a département for the pictures of Pilotage: requests, answers, a plan, recorded days, a study."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -59,8 +60,10 @@ async def a_week(service: Running, territory: str) -> None:
     )
 
 
-async def recorded_days(service: Running, territory: str) -> None:
-    """Record three invented days and study two of them."""
+async def recorded_days(
+    service: Running, territory: str, ways: Sequence[str] = ("fcfs-nearest", "firm", "promise"), studied: int = 2
+) -> None:
+    """Record three invented days and study the last of them."""
     folder = Path(service.settings.history_dir)
     (folder / territory).mkdir(parents=True)
     today = service.clock.now().date()
@@ -73,5 +76,5 @@ async def recorded_days(service: Running, territory: str) -> None:
     book = PostgresStudies(service.stores.ledger)
     studies = Studies(book, shelf, service.clock, service.stores.ids)
     key = (await service.key("ars", territories=(territory,))).key_id
-    await studies.ask(territory, today, days[:2], ["fcfs-nearest", "firm", "promise"], key)
+    await studies.ask(territory, today, days[:studied], ways, key)
     await StudyRoom(book, shelf, service.clock).work_once()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from sas_matcher.console import words
 from sas_matcher.console.demo_pages import is_of_this_machine
 from sas_matcher.console.typography import set_in_french
+from sas_matcher.domain.errors import InvalidInputError, NotFoundError
 from sas_matcher.domain.vocabulary import AgeBand, Delay, Mode, Offer, Role, SourceKind
 from sas_matcher.ports.ledger import KeyRecord
 from sas_matcher.services.accounts import FREE_TRIES, Account, suggest_password, wait_before_try
@@ -101,6 +102,29 @@ def test_days_and_hours_of_a_rule_are_said_as_people_say_them() -> None:
         *("votre publication", "accord « visites »", "règle « soir »")
     ]
     assert words.with_labels("sans « tiers_payant », à « x » km") == "sans « Tiers payant », à « x » km"
+
+
+def test_what_is_refused_is_told_in_the_words_of_the_form() -> None:
+    told = [
+        InvalidInputError.of("radius_pct", "doit être un nombre"),
+        InvalidInputError.of("plan/tension/settings/radius_pct", "100 à 300"),
+        InvalidInputError.of("address", "format inattendu ; attendu : ^[x]+$"),
+        InvalidInputError.of("why", "1 caractère(s) au moins"),
+        InvalidInputError.of("most", "indiquez soit most (nombre), soit share (pour cent)"),
+        InvalidInputError.of("rayon, marche 2", "doit être un nombre"),
+        InvalidInputError.of("nom_du_patient", "champ inconnu"),
+        NotFoundError("Agenda introuvable."),
+    ]
+    assert [words.refusal(error) for error in told] == [
+        "Rayon accordé : doit être un nombre",
+        "Tension, rayon accordé : 100 à 300",
+        "Adresse : n'a pas la forme attendue",
+        "Motif : à remplir",
+        "Au plus : indiquez soit « au plus », soit « part des places »",
+        "Rayon, marche 2 : doit être un nombre",
+        "Champ inconnu",
+        "Agenda introuvable.",
+    ]
 
 
 def test_french_punctuation_stays_together_and_nothing_else_changes() -> None:

@@ -9,35 +9,13 @@ import orjson
 from sas_matcher.api.agenda_schemas import AgendaIn
 from sas_matcher.api.reading import parse
 from sas_matcher.console.visit import Form
-from sas_matcher.console.words import hour_text, weekdays
+from sas_matcher.console.words import FIELD_LABELS, hour_text, weekdays
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.ports.world import CommuneRecord
 from sas_matcher.recurrence import parse_rule
 
 DAY_CODES: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 FIELDS: Final = tuple(AgendaIn.model_fields)
-_LABELS: Final = {
-    "name": "nom",
-    "start": "début",
-    "end": "fin",
-    "first": "premier jour",
-    "repeat": "répétition",
-    "each_min": "durée de chaque rendez-vous",
-    "capacity": "nombre de patients",
-    "piece_min": "morceaux",
-    "from": "début",
-    "to": "fin",
-    "url": "adresse",
-    "accept_min": "minutes pour accepter",
-    "hand_back_min": "minutes avant le début",
-    "info": "information",
-    "label": "lieu",
-    "phone": "téléphone",
-    "rpps": "RPPS",
-    "finess": "FINESS",
-    "lat": "latitude",
-    "lon": "longitude",
-}
 
 
 def number_in(form: Form, name: str) -> int | None:
@@ -50,7 +28,7 @@ def number_in(form: Form, name: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
-        raise InvalidInputError.of(_LABELS.get(name, name), "indiquez un nombre entier")
+        raise InvalidInputError.of(FIELD_LABELS.get(name, name), "indiquez un nombre entier")
     return int(text)
 
 
@@ -60,7 +38,7 @@ def told(wrong: InvalidInputError) -> InvalidInputError:
     lines = []
     for error in errors[:5]:
         last = error["field"].rsplit(".", 1)[-1]
-        label = _LABELS.get(last)
+        label = FIELD_LABELS.get(last)
         lines.append(f"{label.capitalize()} : {error['message']}" if label else error["message"])
     return InvalidInputError(" · ".join(lines) or wrong.detail, **wrong.extra)
 
@@ -123,7 +101,7 @@ def _coordinate(form: Form, name: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise InvalidInputError.of(_LABELS[name], "indiquez des degrés, par exemple 45,757") from None
+        raise InvalidInputError.of(FIELD_LABELS[name], "indiquez des degrés, par exemple 45,757") from None
 
 
 def hours_in(form: Form, taken: Sequence[str], today: date) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def quick_hours(name: str, wish: Mapping[str, Any], here: datetime) -> dict[str,
     longest = LONGEST_INDIVIDUAL if wish["count"] == 1 else LONGEST_QUICK
     if end - start > longest:
         hours = int(longest.total_seconds()) // 3600
-        raise InvalidInputError.of("end", f"{hours} h au plus pour {wish['count']} place(s)")
+        raise InvalidInputError.of("end", f"{hours} h au plus entre le début et la fin")
     added = one_day(name, start, end, capacity=wish["count"], mode=wish["mode"], booking_kind=wish["booking_kind"])
     # whoever adds places for soon wants them filled
     return {**added, "hand_back_min": 0}
