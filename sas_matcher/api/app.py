@@ -8,7 +8,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from sas_matcher import __version__
-from sas_matcher.api import (
+from sas_matcher.api import openapi, problems
+from sas_matcher.api.drill import Exercise
+from sas_matcher.api.edge import Edge
+from sas_matcher.api.routes import (
     agenda,
     asking,
     bookings,
@@ -17,16 +20,12 @@ from sas_matcher.api import (
     figures,
     national,
     notices,
-    openapi,
     practice,
-    problems,
     regulator,
     service,
     statement,
     territory,
 )
-from sas_matcher.api.drill import Exercise
-from sas_matcher.api.edge import Edge
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
 from sas_matcher.domain.errors import SasError

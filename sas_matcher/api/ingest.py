@@ -15,8 +15,8 @@ import orjson
 import structlog
 
 from sas_matcher.api.auth import caller_of
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import ChangeIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import ChangeIn
 from sas_matcher.domain.errors import SasError, TooLargeError, UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
 from sas_matcher.metrics import INGESTED

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from sas_matcher.api.reading import M, refused
+from sas_matcher.api.inputs.reading import M, refused
 from sas_matcher.domain.errors import SasError
 
 PROBLEM: Final = "application/problem+json"

@@ -1,8 +1,8 @@
-"""What every route needs: the services of this worker, raw JSON answers, the caller, the Idempotency-Key."""
+"""What every route needs: the services of this worker, the caller and what he may see, the Idempotency-Key, answers."""
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.api.auth import Caller, Gate, OneTime, Rate, Tickets
 from sas_matcher.api.hub import Hub
-from sas_matcher.api.reading import parse
+from sas_matcher.api.inputs.reading import parse
 from sas_matcher.domain.agenda import Import
-from sas_matcher.domain.errors import InvalidInputError
+from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
 from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Idempotency, Ledger
@@ -117,6 +117,46 @@ async def keeper(request: Request) -> Caller:
     return who if who.role is Role.GESTIONNAIRE else who.need(Scope.PRACTICE)
 
 
+async def of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
+    """Authenticate a call about a territory that the key is bound to.
+
+    Raises:
+        NotFoundError: there is no such territory.
+        NotAllowedError: it is not the key's, or the scope is missing.
+    """
+    who = await caller(request, *scopes)
+    if code not in wire(request).geography.territories:
+        raise NotFoundError("Territoire inconnu.")
+    _check_bound(who, code)
+    return who
+
+
+def _check_bound(who: Caller, code: str) -> None:
+    if not who.sees_territory(code):
+        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
+
+
+def asked_territories(who: Caller, wanted: str | None, known: Container[str], every: Iterable[str]) -> list[str]:
+    """Return the territories that a question is about: the one that is named, or all that the key may see.
+
+    Args:
+        who: asks.
+        wanted: the one that is named.
+        known: all that exist.
+        every: those that a key sees which is bound to none in particular.
+
+    Raises:
+        InvalidInputError: there is no such territory.
+        NotAllowedError: it is not the key's.
+    """
+    if wanted is None:
+        return sorted(every if who.sees_all else who.territories)
+    if wanted not in known:
+        raise InvalidInputError.of("territory", "n'est pas un département")
+    _check_bound(who, wanted)
+    return [wanted]
+
+
 def once(request: Request, who: Caller, body: bytes) -> Idempotency:
     """Read the Idempotency-Key; the hash covers method, path and body.
 
@@ -189,3 +229,10 @@ def raw(document: str | bytes, status: int = 200) -> Response:
 def json(value: Any, status: int = 200) -> Response:
     """Answer a value as JSON."""
     return Response(orjson.dumps(value), status, media_type=JSON)
+
+
+def changes_page(code: str, found: Sequence[Mapping[str, Any]]) -> Response:
+    """Answer a page of versioned changes of a territory, newest first; ``next_before`` leads to the next one."""
+    # versions count from one without gaps: whoever has seen the first has seen all
+    last = found[-1]["version"] if found else 1
+    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})

@@ -15,8 +15,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from sas_matcher.api import metrics
 from sas_matcher.api.auth import Caller, Gate, Tickets
 from sas_matcher.api.hub import Hub, Subscriber
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import Hello, Resume
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import Hello, Resume
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, UnavailableError
 from sas_matcher.ports.bus import entry_order
 from sas_matcher.ports.world import Clock

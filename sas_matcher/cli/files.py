@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import SlotIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import SlotIn
 from sas_matcher.cli.french import InputError
 from sas_matcher.domain.errors import InvalidInputError
 

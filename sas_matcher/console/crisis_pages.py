@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.crisis_schemas import CallNowIn, DeclareIn, PlanIn, WhyIn
-from sas_matcher.api.reading import parse
+from sas_matcher.api.inputs.crisis import CallNowIn, DeclareIn, PlanIn, WhyIn
+from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.wire import uuid_of
 from sas_matcher.console.site import Pages
 from sas_matcher.console.steering import WHO, Steering, number_of

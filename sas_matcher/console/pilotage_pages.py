@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
-from sas_matcher.api.figures import csv_answer
+from sas_matcher.api.routes.figures import csv_answer
 from sas_matcher.api.wire import JSON, json
 from sas_matcher.console.charts import columns, course_parts, reach
 from sas_matcher.console.site import Entry, Pages

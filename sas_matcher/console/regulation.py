@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.schemas import RequestIn
+from sas_matcher.api.inputs.schemas import RequestIn
 from sas_matcher.api.waiting import act_and_wait, ask_and_wait
 from sas_matcher.api.wire import uuid_of
 from sas_matcher.console import words

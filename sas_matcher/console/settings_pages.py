@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.asking import read_ladder
-from sas_matcher.api.reading import parse
-from sas_matcher.api.setting_schemas import SettingIn
-from sas_matcher.api.territory import MAY_ALLOW_A_CRISIS
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.settings import SettingIn
+from sas_matcher.api.routes.asking import read_ladder
+from sas_matcher.api.routes.territory import MAY_ALLOW_A_CRISIS
 from sas_matcher.console.site import Pages
 from sas_matcher.console.steering import WHO, Steering, number_of
 from sas_matcher.console.visit import Form, Visit

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from sas_matcher.api.figures import steered, structures_of
+from sas_matcher.api.routes.figures import steered, structures_of
 from sas_matcher.console.visit import Visit
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope

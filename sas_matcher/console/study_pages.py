@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
-from sas_matcher.api.figures import csv_answer
+from sas_matcher.api.routes.figures import csv_answer
 from sas_matcher.api.wire import uuid_of
 from sas_matcher.console.site import Pages
 from sas_matcher.console.steering import WHO, Steering

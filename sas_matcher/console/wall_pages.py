@@ -9,7 +9,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from sas_matcher.api.auth import Caller
-from sas_matcher.api.figures import PUBLIC, steered, structures_of
+from sas_matcher.api.routes.figures import PUBLIC, steered, structures_of
 from sas_matcher.api.wire import Wire
 from sas_matcher.api.ws import Sockets
 from sas_matcher.console.doors import is_secure

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import RequestIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import RequestIn
 from sas_matcher.console.phrase import find_place, read_phrase
 from sas_matcher.console.visit import Form
 from sas_matcher.domain.errors import InvalidInputError

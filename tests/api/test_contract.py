@@ -25,9 +25,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from sas_matcher.api import openapi, schemas
-from sas_matcher.api.practice import read_slots
-from sas_matcher.api.reading import parse
+from sas_matcher.api import openapi
+from sas_matcher.api.inputs import schemas
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.routes.practice import read_slots
 from sas_matcher.bootstrap.api import api
 from sas_matcher.config import Settings
 from sas_matcher.domain.errors import SasError

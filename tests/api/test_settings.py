@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from sas_matcher.api.setting_schemas import LivePolicy
+from sas_matcher.api.inputs.settings import LivePolicy
 from sas_matcher.client import Event, SasClient
 from sas_matcher.domain.policy import LIVE_POLICIES
 from tests.api.conftest import settings_for

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from sas_matcher.api.agenda_schemas import AgendaIn
-from sas_matcher.api.reading import parse
+from sas_matcher.api.inputs.agenda import AgendaIn
+from sas_matcher.api.inputs.reading import parse
 from sas_matcher.console.visit import Form
 from sas_matcher.console.words import FIELD_LABELS, hour_text, weekdays
 from sas_matcher.domain.errors import InvalidInputError

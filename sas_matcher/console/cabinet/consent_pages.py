@@ -6,10 +6,10 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.asking_schemas import OverflowIn
-from sas_matcher.api.consent import ShareRuleIn
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import LimitIn
+from sas_matcher.api.inputs.asking import OverflowIn
+from sas_matcher.api.inputs.consent import ShareRuleIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import LimitIn
 from sas_matcher.api.wire import name_of
 from sas_matcher.console.cabinet.agenda_forms import number_in, told
 from sas_matcher.console.cabinet.board import place_of

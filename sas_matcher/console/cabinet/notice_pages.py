@@ -5,8 +5,8 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import SubscriptionIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import SubscriptionIn
 from sas_matcher.api.wire import name_of
 from sas_matcher.console.cabinet.agenda_forms import number_in, told
 from sas_matcher.console.cabinet.here import Here, here_of, pages

@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from sas_matcher.api.agenda_schemas import PlacesIn, StopIn
-from sas_matcher.api.asking_schemas import AcceptIn, NoIn
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import ArrivedIn, OutcomeIn, RefuseIn
+from sas_matcher.api.inputs.agenda import PlacesIn, StopIn
+from sas_matcher.api.inputs.asking import AcceptIn, NoIn
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import ArrivedIn, OutcomeIn, RefuseIn
 from sas_matcher.api.wire import name_of, slot_of, uuid_of
 from sas_matcher.console.cabinet.board import Place, Visitor, days_of, patients_of, place_of, visitor_of, window_of
 from sas_matcher.console.cabinet.here import Here, here_of, pages

@@ -5,11 +5,11 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.agenda_schemas import AgendaIn, GoOnIn, PlacesIn, StopIn
+from sas_matcher.api.inputs.agenda import AgendaIn, GoOnIn, PlacesIn, StopIn
+from sas_matcher.api.inputs.queries import PreviewQuery
+from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import PreviewQuery
-from sas_matcher.api.reading import parse
 from sas_matcher.api.wire import KEEPERS, caller, json, name_of, once, wire
 
 router = APIRouter(prefix="/v1/agendas", tags=["cabinets et centres"])

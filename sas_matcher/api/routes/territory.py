@@ -1,18 +1,16 @@
 """Routes about what a territory sets: read by all its keys, changed by those who steer it, with a trace."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.auth import Caller
+from sas_matcher.api.inputs.queries import CountQuery, SettingChangesQuery
+from sas_matcher.api.inputs.settings import SettingIn
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import CountQuery, SettingChangesQuery
-from sas_matcher.api.setting_schemas import SettingIn
-from sas_matcher.api.wire import caller, json, read_action, wire
-from sas_matcher.domain.errors import InvalidInputError, NotAllowedError, NotFoundError
+from sas_matcher.api.wire import changes_page, json, of_territory, read_action, wire
+from sas_matcher.domain.errors import NotAllowedError
 from sas_matcher.domain.vocabulary import Role, Scope
 from sas_matcher.ports.ledger import SettingChange
 
@@ -20,53 +18,6 @@ router = APIRouter()
 
 MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.PREFECTURE, Role.ADMIN})
 """ARS and prefect activate crises (ACI, crisis mission of a CPTS); within their leave, whoever steers declares them."""
-
-
-async def of_territory(request: Request, code: str, *scopes: Scope) -> Caller:
-    """Authenticate a call about a territory that the key is bound to.
-
-    Raises:
-        NotFoundError: there is no such territory.
-        NotAllowedError: it is not the key's, or the scope is missing.
-    """
-    who = await caller(request, *scopes)
-    if code not in wire(request).geography.territories:
-        raise NotFoundError("Territoire inconnu.")
-    _check_bound(who, code)
-    return who
-
-
-def _check_bound(who: Caller, code: str) -> None:
-    if not who.sees_territory(code):
-        raise NotAllowedError("Cette clé n'est pas rattachée à ce territoire.")
-
-
-def asked_territories(who: Caller, wanted: str | None, known: Container[str], every: Iterable[str]) -> list[str]:
-    """Return the territories that a question is about: the one that is named, or all that the key may see.
-
-    Args:
-        who: asks.
-        wanted: the one that is named.
-        known: all that exist.
-        every: those that a key sees which is bound to none in particular.
-
-    Raises:
-        InvalidInputError: there is no such territory.
-        NotAllowedError: it is not the key's.
-    """
-    if wanted is None:
-        return sorted(every if who.sees_all else who.territories)
-    if wanted not in known:
-        raise InvalidInputError.of("territory", "n'est pas un département")
-    _check_bound(who, wanted)
-    return [wanted]
-
-
-def changes_page(code: str, found: Sequence[Mapping[str, Any]]) -> Response:
-    """Answer a page of versioned changes of a territory, newest first; ``next_before`` leads to the next one."""
-    # versions count from one without gaps: whoever has seen the first has seen all
-    last = found[-1]["version"] if found else 1
-    return json({"territory": code, "changes": found, "next_before": last if last > 1 else None})
 
 
 @router.get(

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from sas_matcher.api.inputs.queries import WindowQuery
+from sas_matcher.api.inputs.schemas import ArrivedIn, CallOffIn, MoveIn, Nothing, OutcomeIn, RefuseIn
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import WindowQuery
-from sas_matcher.api.schemas import ArrivedIn, CallOffIn, MoveIn, Nothing, OutcomeIn, RefuseIn
 from sas_matcher.api.wire import keeper, raw, read_action, slot_of, uuid_of, wire
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])

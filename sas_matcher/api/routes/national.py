@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from sas_matcher.api.inputs.queries import MessagesQuery
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import MessagesQuery
 from sas_matcher.api.wire import caller, json, wire
 from sas_matcher.domain.vocabulary import Scope
 

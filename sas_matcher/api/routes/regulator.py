@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from sas_matcher.api.inputs.queries import OffersQuery, RequestsQuery
+from sas_matcher.api.inputs.schemas import CancelIn, ConfirmIn, DeclineIn, HandIn, Nothing, RequestIn, TakeIn
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import OffersQuery, RequestsQuery
-from sas_matcher.api.schemas import CancelIn, ConfirmIn, DeclineIn, HandIn, Nothing, RequestIn, TakeIn
 from sas_matcher.api.waiting import ask_and_wait
 from sas_matcher.api.wire import caller, json, raw, read_action, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope, Visibility

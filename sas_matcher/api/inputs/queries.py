@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.fields import Insee, Instant, Latitude, Longitude, Specialty, Uuid, wrong
+from sas_matcher.api.inputs.fields import Insee, Instant, Latitude, Longitude, Specialty, Uuid, wrong
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import Mode, Offer, Profession
 

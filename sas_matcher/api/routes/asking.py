@@ -5,13 +5,24 @@ import re
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from sas_matcher.api.asking_schemas import AcceptIn, LadderIn, NoIn, OverflowIn
+from sas_matcher.api.inputs.asking import AcceptIn, LadderIn, NoIn, OverflowIn
+from sas_matcher.api.inputs.queries import QuestionsQuery, SettingChangesQuery
+from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import QuestionsQuery, SettingChangesQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.territory import changes_page, of_territory
-from sas_matcher.api.wire import caller, json, keeper, name_of, once, raw, read_action, uuid_of, wire
+from sas_matcher.api.wire import (
+    caller,
+    changes_page,
+    json,
+    keeper,
+    name_of,
+    of_territory,
+    once,
+    raw,
+    read_action,
+    uuid_of,
+    wire,
+)
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from sas_matcher.api.fields import (
+from sas_matcher.api.inputs.fields import (
     ACCEPTANCE,
     AcceptMinutes,
     ExternalId,
@@ -16,7 +16,7 @@ from sas_matcher.api.fields import (
     Text,
     wrong,
 )
-from sas_matcher.api.schemas import LocationIn, ProfessionalIn, StructureIn
+from sas_matcher.api.inputs.schemas import LocationIn, ProfessionalIn, StructureIn
 from sas_matcher.domain.agenda import LONGEST_RANGE, QUICK
 from sas_matcher.domain.vocabulary import Acceptance, BookingKind, Mode, Offer, Profession, SourceKind, Visibility
 from sas_matcher.recurrence import parse_rule

@@ -8,7 +8,7 @@ from pydantic import (
     model_validator,
 )
 
-from sas_matcher.api.fields import (
+from sas_matcher.api.inputs.fields import (
     Strict,
     Territory,
     Text,

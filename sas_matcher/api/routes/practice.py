@@ -11,11 +11,11 @@ from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.edge import SMALL
+from sas_matcher.api.inputs.queries import WindowQuery
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import MOST_SLOTS, LimitIn, SlotsIn, WithdrawIn
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import WindowQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import MOST_SLOTS, LimitIn, SlotsIn, WithdrawIn
 from sas_matcher.api.wire import json, keeper, name_of, raw, wire
 from sas_matcher.domain.errors import InvalidInputError, TooLargeError
 

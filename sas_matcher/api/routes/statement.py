@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sas_matcher.api.auth import Caller
-from sas_matcher.api.fields import Instant, wrong
+from sas_matcher.api.inputs.fields import Instant, wrong
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import caller, json, wire

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller
-from sas_matcher.api.crisis_schemas import (
+from sas_matcher.api.inputs.crisis import (
     AnswerIn,
     CallNowIn,
     CallsQuery,
@@ -18,11 +18,10 @@ from sas_matcher.api.crisis_schemas import (
     StandingQuery,
     WhyIn,
 )
+from sas_matcher.api.inputs.queries import SettingChangesQuery
 from sas_matcher.api.openapi import answers, problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import SettingChangesQuery
-from sas_matcher.api.territory import asked_territories, changes_page, of_territory
-from sas_matcher.api.wire import caller, json, read_action, uuid_of, wire
+from sas_matcher.api.wire import asked_territories, caller, changes_page, json, of_territory, read_action, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.services.crisis.crises import Steerer

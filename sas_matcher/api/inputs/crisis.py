@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from sas_matcher.api.asking_schemas import StepIn
-from sas_matcher.api.fields import Instant, Phone, Strict, Territory, Text
-from sas_matcher.api.setting_schemas import PolicyIn
+from sas_matcher.api.inputs.asking import StepIn
+from sas_matcher.api.inputs.fields import Instant, Phone, Strict, Territory, Text
+from sas_matcher.api.inputs.settings import PolicyIn
 from sas_matcher.domain.policy import (
     MOST_AGEING_PCT_PER_H,
     MOST_KM,

@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller
+from sas_matcher.api.inputs.queries import FiguresQuery, OverviewQuery, TerritoryQuery
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import FiguresQuery, OverviewQuery, TerritoryQuery
-from sas_matcher.api.territory import asked_territories
-from sas_matcher.api.wire import Wire, caller, json, uuid_of, wire
+from sas_matcher.api.wire import Wire, asked_territories, caller, json, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports.steering import Span
 from sas_matcher.services.study_tables import tiers_table, ways_table

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sas_matcher.api.fields import (
+from sas_matcher.api.inputs.fields import (
     ACCEPTANCE,
     AcceptMinutes,
     ExternalId,

@@ -4,11 +4,11 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from sas_matcher.api.inputs.queries import DeliveriesQuery
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import ConfirmAddressIn, SubscriptionIn
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import DeliveriesQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import ConfirmAddressIn, SubscriptionIn
 from sas_matcher.api.wire import KEEPERS, caller, json, name_of, wire
 
 router = APIRouter(prefix="/v1", tags=["notifications"])

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from sas_matcher.api.fields import Clock, Days, Finess, Insee, Instant, Reason, Specialty, Strict, Text, wrong
-from sas_matcher.api.schemas import LocationIn, ProfessionalIn, StructureIn
+from sas_matcher.api.inputs.fields import Clock, Days, Finess, Insee, Instant, Reason, Specialty, Strict, Text, wrong
+from sas_matcher.api.inputs.schemas import LocationIn, ProfessionalIn, StructureIn
 from sas_matcher.domain.vocabulary import Mode, Offer, Profession, SourceKind
 
 

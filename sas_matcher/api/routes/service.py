@@ -7,14 +7,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher import __version__
+from sas_matcher.api.inputs.queries import CommunesQuery, OverviewQuery
+from sas_matcher.api.inputs.reading import parse
+from sas_matcher.api.inputs.schemas import Nothing
 from sas_matcher.api.metrics import CONTENT_TYPE_LATEST, exposition
 from sas_matcher.api.openapi import problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.queries import CommunesQuery, OverviewQuery
-from sas_matcher.api.reading import parse
-from sas_matcher.api.schemas import Nothing
-from sas_matcher.api.territory import asked_territories
-from sas_matcher.api.wire import caller, json, wire
+from sas_matcher.api.wire import asked_territories, caller, json, wire
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.vocabulary import (
     DELAY_SPAN,
