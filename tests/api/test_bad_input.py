@@ -411,6 +411,9 @@ async def test_others_territories(service: Running, scene: Scene, nothing_writte
     coordinator = await service.key("cpts", territories=(mine,))
     assert (await coordinator.get("/v1/overview", territory=mine)).status_code == 200
     problem(await coordinator.get("/v1/overview", territory=other), 403, "not_allowed")
+    administrator = await service.key("admin")  # bound to none, and shut out of none
+    assert (await administrator.get("/v1/overview", territory=other)).json()["territories"] == [other]
+    assert other in (await administrator.get("/v1/overview")).json()["territories"]
 
 
 async def test_a_bound_territory_decides_for_a_patient_next_door(service: Running, scene: Scene) -> None:
