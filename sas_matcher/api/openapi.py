@@ -285,6 +285,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _STATUS_TEXT[status], "content": content} for status in sorted({400, *statuses})}
 
 
+OF_OWN: Final = problems(401, 403, 429, 503)
+"""Errors of a route that returns what is the caller's, whatever it is."""
+OF_LIST: Final = problems(401, 403, 422, 429, 503)
+"""Errors of a route that is asked by a query."""
+OF_ONE: Final = problems(401, 403, 404, 422, 429, 503)
+"""Errors of a route about one thing, named in its path."""
+OF_ACTION: Final = problems(401, 403, 404, 409, 413, 422, 429, 503)
+"""Errors of a route that changes one thing, as its body says."""
+
+
 def answers(schema: str, description: str) -> dict[str, Any]:
     """Document an answer by the name of its schema."""
     return {

@@ -54,8 +54,8 @@ from sas_matcher.services.overflow import EnSus
 from sas_matcher.services.publish import Publishing
 from sas_matcher.services.regulate import Regulating
 from sas_matcher.services.screens import Screens
+from sas_matcher.services.settings import Steering
 from sas_matcher.services.statement import Statements
-from sas_matcher.services.steer import Steering
 from sas_matcher.services.studies import Studies
 
 _OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address (or of the proxy before us) to what needs no account

@@ -8,14 +8,14 @@ from fastapi.responses import Response
 from sas_matcher.api.inputs.agenda import AgendaIn, GoOnIn, PlacesIn, StopIn
 from sas_matcher.api.inputs.queries import PreviewQuery
 from sas_matcher.api.inputs.reading import parse
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_ONE, OF_OWN, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import KEEPERS, caller, json, name_of, once, wire
 
 router = APIRouter(prefix="/v1/agendas", tags=["cabinets et centres"])
 
 
-@router.get("", summary="My agendas", responses=problems(401, 403, 429, 503))
+@router.get("", summary="My agendas", responses=OF_OWN)
 async def agendas(request: Request) -> Response:
     """Return the agendas that this key may change, by name, and what of each is published."""
     who = await caller(request, *KEEPERS)
@@ -25,7 +25,7 @@ async def agendas(request: Request) -> Response:
 @router.post(
     "/stop",
     summary="Stop everything now",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(StopIn),
 )
 async def stop(request: Request) -> Response:
@@ -42,7 +42,7 @@ async def stop(request: Request) -> Response:
 @router.post(
     "/go-on",
     summary="End a stop",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(GoOnIn),
 )
 async def go_on(request: Request) -> Response:
@@ -52,7 +52,7 @@ async def go_on(request: Request) -> Response:
     return json({"agendas": await wire(request).agendas.go_on(who.publisher, who.key_id, asked.names)})
 
 
-@router.get("/{name}", summary="One agenda", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/{name}", summary="One agenda", responses=OF_ONE)
 async def agenda(request: Request, name: str) -> Response:
     """Return an agenda, what the quick actions added, and what of it is published."""
     who = await caller(request, *KEEPERS)
@@ -62,7 +62,7 @@ async def agenda(request: Request, name: str) -> Response:
 @router.put(
     "/{name}",
     summary="Set or change an agenda",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(AgendaIn),
 )
 async def put(request: Request, name: str) -> Response:
@@ -100,7 +100,7 @@ async def preview(request: Request, name: str) -> Response:
 @router.post(
     "/{name}/csv",
     summary="Places from a table",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra={
         **takes(query=PreviewQuery),
         "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}},
@@ -124,7 +124,7 @@ async def take_csv(request: Request, name: str) -> Response:
 @router.post(
     "/{name}/places",
     summary="More places today",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(PlacesIn, once=True),
 )
 async def add_places(request: Request, name: str) -> Response:

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from sas_matcher.api.inputs.asking import AcceptIn, LadderIn, NoIn, OverflowIn
 from sas_matcher.api.inputs.queries import QuestionsQuery, SettingChangesQuery
 from sas_matcher.api.inputs.reading import parse
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, OF_OWN, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import (
     caller,
@@ -39,14 +39,14 @@ def read_ladder(body: bytes) -> LadderIn:
         raise InvalidInputError(f"{errors[0]['field']} : {errors[0]['message']}.", errors=errors) from wrong
 
 
-@router.get("/overflow", summary="My consents to be asked", responses=problems(401, 403, 429, 503))
+@router.get("/overflow", summary="My consents to be asked", responses=OF_OWN)
 async def consents(request: Request) -> Response:
     """Return the consents that this key may change."""
     who = await keeper(request)
     return json({"overflow": await wire(request).en_sus.all(who.publisher)})
 
 
-@router.get("/overflow/{name}", summary="One consent", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/overflow/{name}", summary="One consent", responses=OF_ONE)
 async def consent(request: Request, name: str) -> Response:
     """Return a consent."""
     who = await keeper(request)
@@ -56,7 +56,7 @@ async def consent(request: Request, name: str) -> Response:
 @router.put(
     "/overflow/{name}",
     summary="Consent to be asked for patients beyond one's slots",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(OverflowIn),
 )
 async def put_consent(request: Request, name: str) -> Response:
@@ -66,7 +66,7 @@ async def put_consent(request: Request, name: str) -> Response:
     return json(await wire(request).en_sus.put(who.publisher, name_of(name), wish))
 
 
-@router.delete("/overflow/{name}", summary="Take a consent back", responses=problems(401, 403, 404, 422, 429, 503))
+@router.delete("/overflow/{name}", summary="Take a consent back", responses=OF_ONE)
 async def remove_consent(request: Request, name: str) -> Response:
     """Take a consent back: no further question comes; one that was put may still be answered."""
     who = await keeper(request)
@@ -77,7 +77,7 @@ async def remove_consent(request: Request, name: str) -> Response:
 @router.get(
     "/questions",
     summary="Questions put to me",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=QuestionsQuery),
 )
 async def questions(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def questions(request: Request) -> Response:
     return raw('{"questions":[' + ",".join(found) + "]}")
 
 
-@router.get("/questions/{question_id}", summary="One question", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/questions/{question_id}", summary="One question", responses=OF_ONE)
 async def question(request: Request, question_id: str) -> Response:
     """Return a question put to the caller."""
     who = await keeper(request)
@@ -98,7 +98,7 @@ async def question(request: Request, question_id: str) -> Response:
 @router.post(
     "/questions/{question_id}/accept",
     summary="Yes: I receive this patient",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(AcceptIn, once=True),
 )
 async def accept(request: Request, question_id: str) -> Response:
@@ -112,7 +112,7 @@ async def accept(request: Request, question_id: str) -> Response:
 @router.post(
     "/questions/{question_id}/refuse",
     summary="No",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(NoIn, once=True),
 )
 async def refuse(request: Request, question_id: str) -> Response:
@@ -126,7 +126,7 @@ async def refuse(request: Request, question_id: str) -> Response:
 @router.get(
     "/requests/{request_id}/asking",
     summary="What was asked for a request",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
 )
 async def asking(request: Request, request_id: str) -> Response:
     """Return what was asked, of how many who could be, what was answered, and when the next step comes."""
@@ -134,9 +134,7 @@ async def asking(request: Request, request_id: str) -> Response:
     return raw(await wire(request).en_sus.asking(uuid_of(request_id, "request_id"), who.key_id))
 
 
-@router.get(
-    "/territories/{code}/ladder", summary="Ladder of a territory", responses=problems(401, 403, 404, 422, 429, 503)
-)
+@router.get("/territories/{code}/ladder", summary="Ladder of a territory", responses=OF_ONE)
 async def ladder(request: Request, code: str) -> Response:
     """Return what is done, step by step, for a request that finds no place; no step: nobody is asked."""
     await of_territory(request, code)
@@ -146,7 +144,7 @@ async def ladder(request: Request, code: str) -> Response:
 @router.put(
     "/territories/{code}/ladder",
     summary="Set the ladder of a territory",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(LadderIn, once=True),
 )
 async def put_ladder(request: Request, code: str) -> Response:
@@ -161,7 +159,7 @@ async def put_ladder(request: Request, code: str) -> Response:
 @router.get(
     "/territories/{code}/ladder/log",
     summary="Who changed the ladder of a territory, when and why",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
     openapi_extra=takes(query=SettingChangesQuery),
 )
 async def ladder_changes(request: Request, code: str) -> Response:

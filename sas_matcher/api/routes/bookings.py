@@ -5,7 +5,7 @@ from fastapi.responses import Response
 
 from sas_matcher.api.inputs.queries import WindowQuery
 from sas_matcher.api.inputs.schemas import ArrivedIn, CallOffIn, MoveIn, Nothing, OutcomeIn, RefuseIn
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import keeper, raw, read_action, slot_of, uuid_of, wire
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 @router.get(
     "/bookings",
     summary="Bookings on my slots",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=WindowQuery),
 )
 async def bookings(request: Request) -> Response:
@@ -26,7 +26,7 @@ async def bookings(request: Request) -> Response:
     return raw('{"bookings":[' + ",".join(found) + "]}")
 
 
-@router.get("/bookings/{booking_id}", summary="One booking", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/bookings/{booking_id}", summary="One booking", responses=OF_ONE)
 async def booking(request: Request, booking_id: str) -> Response:
     """Return a booking on one of the caller's slots."""
     who = await keeper(request)
@@ -36,7 +36,7 @@ async def booking(request: Request, booking_id: str) -> Response:
 @router.post(
     "/bookings/{booking_id}/accept",
     summary="Accept a booking",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(Nothing, once=True),
 )
 async def accept(request: Request, booking_id: str) -> Response:
@@ -50,7 +50,7 @@ async def accept(request: Request, booking_id: str) -> Response:
 @router.post(
     "/bookings/{booking_id}/refuse",
     summary="Refuse a booking",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(RefuseIn, once=True),
 )
 async def refuse(request: Request, booking_id: str) -> Response:
@@ -68,7 +68,7 @@ async def refuse(request: Request, booking_id: str) -> Response:
 @router.post(
     "/bookings/{booking_id}/cancel",
     summary="The patient does not come: call a booking off",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(CallOffIn, once=True),
 )
 async def cancel(request: Request, booking_id: str) -> Response:
@@ -85,7 +85,7 @@ async def cancel(request: Request, booking_id: str) -> Response:
 @router.post(
     "/bookings/{booking_id}/move",
     summary="Move a patient to another of my hours",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(MoveIn, once=True),
 )
 async def move(request: Request, booking_id: str) -> Response:
@@ -102,7 +102,7 @@ async def move(request: Request, booking_id: str) -> Response:
 @router.post(
     "/bookings/{booking_id}/outcome",
     summary="Say whether the patient came",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(OutcomeIn, once=True),
 )
 async def outcome(request: Request, booking_id: str) -> Response:
@@ -116,7 +116,7 @@ async def outcome(request: Request, booking_id: str) -> Response:
 @router.post(
     "/slots/{slot_id}/arrived",
     summary="Count the patients of a plage",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(ArrivedIn, once=True),
 )
 async def arrived(request: Request, slot_id: str) -> Response:

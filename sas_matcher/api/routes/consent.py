@@ -5,21 +5,21 @@ from fastapi.responses import Response
 
 from sas_matcher.api.inputs.consent import ExposuresQuery, ShareRuleIn
 from sas_matcher.api.inputs.reading import parse
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, OF_OWN, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import json, keeper, name_of, wire
 
 router = APIRouter(prefix="/v1", tags=["cabinets et centres"])
 
 
-@router.get("/share-rules", summary="My rules of consent", responses=problems(401, 403, 429, 503))
+@router.get("/share-rules", summary="My rules of consent", responses=OF_OWN)
 async def rules(request: Request) -> Response:
     """Return the rules that this key may change."""
     who = await keeper(request)
     return json({"rules": await wire(request).consenting.all(who.publisher)})
 
 
-@router.get("/share-rules/{name}", summary="One rule of consent", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/share-rules/{name}", summary="One rule of consent", responses=OF_ONE)
 async def rule(request: Request, name: str) -> Response:
     """Return a rule."""
     who = await keeper(request)
@@ -29,7 +29,7 @@ async def rule(request: Request, name: str) -> Response:
 @router.put(
     "/share-rules/{name}",
     summary="Set or change a rule of consent",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(ShareRuleIn),
 )
 async def put_rule(request: Request, name: str) -> Response:
@@ -42,9 +42,7 @@ async def put_rule(request: Request, name: str) -> Response:
     return json(await wire(request).consenting.put(who.publisher, name_of(name), wish))
 
 
-@router.delete(
-    "/share-rules/{name}", summary="Take a rule of consent back", responses=problems(401, 403, 404, 422, 429, 503)
-)
+@router.delete("/share-rules/{name}", summary="Take a rule of consent back", responses=OF_ONE)
 async def remove_rule(request: Request, name: str) -> Response:
     """Take a rule back."""
     who = await keeper(request)
@@ -55,7 +53,7 @@ async def remove_rule(request: Request, name: str) -> Response:
 @router.get(
     "/exposures",
     summary="Who was shown, given or asked what of mine",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=ExposuresQuery),
 )
 async def exposures(request: Request) -> Response:

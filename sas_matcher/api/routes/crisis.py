@@ -19,7 +19,7 @@ from sas_matcher.api.inputs.crisis import (
     WhyIn,
 )
 from sas_matcher.api.inputs.queries import SettingChangesQuery
-from sas_matcher.api.openapi import answers, problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import asked_territories, caller, changes_page, json, of_territory, read_action, uuid_of, wire
 from sas_matcher.domain.errors import InvalidInputError
@@ -46,7 +46,7 @@ def _codes(request: Request, who: Caller, wanted: str | None) -> Sequence[str]:
 @router.get(
     "/crisis",
     summary="Levels of my territories",
-    responses={200: answers("CrisisLevels", "Where each stands"), **problems(401, 403, 422, 429, 503)},
+    responses={200: answers("CrisisLevels", "Where each stands"), **OF_LIST},
     openapi_extra=takes(query=StandingQuery),
 )
 async def levels(request: Request) -> Response:
@@ -80,7 +80,7 @@ async def declare(request: Request) -> Response:
 @router.get(
     "/crisis/log",
     summary="Who declared what, when and why",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=LogQuery),
 )
 async def log(request: Request) -> Response:
@@ -102,7 +102,7 @@ async def log(request: Request) -> Response:
 @router.get(
     "/crisis/proposals",
     summary="Levels that detection proposes",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=ProposalsQuery),
 )
 async def proposals(request: Request) -> Response:
@@ -118,7 +118,7 @@ async def proposals(request: Request) -> Response:
     summary="Accept a proposal: its level is declared",
     responses={
         200: answers("CrisisEntry", "As it is written down"),
-        **problems(401, 403, 404, 409, 413, 422, 429, 503),
+        **OF_ACTION,
     },
     openapi_extra=takes(WhyIn, once=True),
 )
@@ -133,7 +133,7 @@ async def accept(request: Request, proposal_id: str) -> Response:
 @router.post(
     "/crisis/proposals/{proposal_id}/refuse",
     summary="Refuse a proposal",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(WhyIn, once=True),
 )
 async def refuse(request: Request, proposal_id: str) -> Response:
@@ -147,7 +147,7 @@ async def refuse(request: Request, proposal_id: str) -> Response:
 @router.get(
     "/crisis/calls",
     summary="Calls for extra capacity",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=CallsQuery),
 )
 async def calls(request: Request) -> Response:
@@ -168,7 +168,7 @@ def _owner(who: Caller) -> tuple[str | None, Sequence[str], Sequence[str]]:
 @router.post(
     "/crisis/calls/{call_id}/answer",
     summary="Answer a call for extra capacity",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(AnswerIn, once=True),
 )
 async def answer(request: Request, call_id: str) -> Response:
@@ -182,7 +182,7 @@ async def answer(request: Request, call_id: str) -> Response:
 @router.get(
     "/crisis/review",
     summary="What happened in a crisis or a drill",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=ReviewQuery),
 )
 async def review(request: Request) -> Response:
@@ -202,7 +202,7 @@ async def review(request: Request) -> Response:
 @router.get(
     "/territories/{code}/crisis",
     summary="Where a territory stands",
-    responses={200: answers("Crisis", "Level, scopes, plan"), **problems(401, 403, 404, 422, 429, 503)},
+    responses={200: answers("Crisis", "Level, scopes, plan"), **OF_ONE},
 )
 async def standing(request: Request, code: str) -> Response:
     """Return the level of a territory, by which scopes, its plan, and what levels have set of its settings."""
@@ -214,7 +214,7 @@ async def standing(request: Request, code: str) -> Response:
 @router.get(
     "/territories/{code}/crisis/plan",
     summary="Prepared plan of a territory",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
 )
 async def plan(request: Request, code: str) -> Response:
     """Return the plan; without one, levels are told and written down, and change nothing."""
@@ -225,7 +225,7 @@ async def plan(request: Request, code: str) -> Response:
 @router.put(
     "/territories/{code}/crisis/plan",
     summary="Prepare the plan of a territory",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(PlanIn, once=True),
 )
 async def put_plan(request: Request, code: str) -> Response:
@@ -240,7 +240,7 @@ async def put_plan(request: Request, code: str) -> Response:
 @router.get(
     "/territories/{code}/crisis/plan/log",
     summary="Who changed the plan, when and why",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
     openapi_extra=takes(query=SettingChangesQuery),
 )
 async def plan_changes(request: Request, code: str) -> Response:
@@ -253,7 +253,7 @@ async def plan_changes(request: Request, code: str) -> Response:
 @router.post(
     "/territories/{code}/crisis/calls",
     summary="Call practices for extra capacity",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(CallNowIn, once=True),
 )
 async def call(request: Request, code: str) -> Response:

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.inputs.queries import FiguresQuery, OverviewQuery, TerritoryQuery
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_LIST, OF_ONE, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import Wire, asked_territories, caller, json, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope
@@ -41,7 +41,7 @@ def _span(services: Wire, who: Caller, query: FiguresQuery) -> Span:
     "/v1/figures/now",
     tags=["pilotage"],
     summary="What is open and free now",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=OverviewQuery),
 )
 async def now(request: Request) -> Response:
@@ -56,7 +56,7 @@ async def now(request: Request) -> Response:
     "/v1/figures/totals",
     tags=["pilotage"],
     summary="Sums of a window of days",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=FiguresQuery),
 )
 async def totals(request: Request) -> Response:
@@ -75,7 +75,7 @@ async def totals(request: Request) -> Response:
     summary="One table of figures",
     responses={
         200: {"description": "The table", "content": {"application/json": {}, "text/csv": {}}},
-        **problems(401, 403, 404, 422, 429, 503),
+        **OF_ONE,
     },
     openapi_extra=takes(query=FiguresQuery),
 )
@@ -104,7 +104,7 @@ def csv_answer(body: bytes, name: str) -> Response:
     "/v1/studies",
     tags=["pilotage"],
     summary="Studies of recorded days",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=TerritoryQuery),
 )
 async def studies(request: Request) -> Response:
@@ -120,7 +120,7 @@ async def studies(request: Request) -> Response:
     "/v1/studies/{study_id}",
     tags=["pilotage"],
     summary="What came of a study",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
     openapi_extra=takes(query=TerritoryQuery),
 )
 async def study(request: Request, study_id: str) -> Response:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from sas_matcher.api.inputs.queries import MessagesQuery
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_LIST, OF_OWN, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import caller, json, wire
 from sas_matcher.domain.vocabulary import Scope
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["administration"])
 @router.get(
     "/national/appointments",
     summary="What the national platform was told",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=MessagesQuery),
 )
 async def messages(request: Request) -> Response:
@@ -34,7 +34,7 @@ async def messages(request: Request) -> Response:
     )
 
 
-@router.get("/editors", summary="How the editors of agendas do", responses=problems(401, 403, 429, 503))
+@router.get("/editors", summary="How the editors of agendas do", responses=OF_OWN)
 async def editors(request: Request) -> Response:
     """Return each polled editor: ok, mute (since when, and why) or never asked; its places, its phantoms of 30 days.
 

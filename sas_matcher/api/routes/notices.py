@@ -7,21 +7,21 @@ from fastapi.responses import Response
 from sas_matcher.api.inputs.queries import DeliveriesQuery
 from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.inputs.schemas import ConfirmAddressIn, SubscriptionIn
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_ONE, OF_OWN, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import KEEPERS, caller, json, name_of, wire
 
 router = APIRouter(prefix="/v1", tags=["notifications"])
 
 
-@router.get("/subscriptions", summary="My subscriptions", responses=problems(401, 403, 429, 503))
+@router.get("/subscriptions", summary="My subscriptions", responses=OF_OWN)
 async def subscriptions(request: Request) -> Response:
     """Return the subscriptions that this key may change, by name, with how each does."""
     who = await caller(request, *KEEPERS)
     return json({"subscriptions": await wire(request).notices.all(who.publisher)})
 
 
-@router.get("/subscriptions/{name}", summary="One subscription", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/subscriptions/{name}", summary="One subscription", responses=OF_ONE)
 async def subscription(request: Request, name: str) -> Response:
     """Return a subscription: what it is told, whether that arrives, and if not since when and why."""
     who = await caller(request, *KEEPERS)
@@ -31,7 +31,7 @@ async def subscription(request: Request, name: str) -> Response:
 @router.put(
     "/subscriptions/{name}",
     summary="Set or change a subscription",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(SubscriptionIn),
 )
 async def put_subscription(request: Request, name: str) -> Response:
@@ -46,7 +46,7 @@ async def put_subscription(request: Request, name: str) -> Response:
     return json(await wire(request).notices.put(who.publisher, who.key_id, name_of(name), wish))
 
 
-@router.delete("/subscriptions/{name}", summary="Drop a subscription", responses=problems(401, 403, 404, 422, 429, 503))
+@router.delete("/subscriptions/{name}", summary="Drop a subscription", responses=OF_ONE)
 async def remove_subscription(request: Request, name: str) -> Response:
     """Drop a subscription; what waited for it is told no more."""
     who = await caller(request, *KEEPERS)
@@ -68,7 +68,7 @@ async def rotate(request: Request, name: str) -> Response:
 @router.post(
     "/subscriptions/{name}/confirm",
     summary="Confirm an address of mail",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(ConfirmAddressIn),
 )
 async def confirm(request: Request, name: str) -> Response:
@@ -92,7 +92,7 @@ async def test(request: Request, name: str) -> Response:
 @router.get(
     "/deliveries",
     summary="What was told to my subscriptions",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
     openapi_extra=takes(query=DeliveriesQuery),
 )
 async def deliveries(request: Request) -> Response:

@@ -14,7 +14,7 @@ from sas_matcher.api.edge import SMALL
 from sas_matcher.api.inputs.queries import WindowQuery
 from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.inputs.schemas import MOST_SLOTS, LimitIn, SlotsIn, WithdrawIn
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, OF_OWN, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import json, keeper, name_of, raw, wire
 from sas_matcher.domain.errors import InvalidInputError, TooLargeError
@@ -99,7 +99,7 @@ async def _published(request: Request, who: Caller) -> Response:
 @router.get(
     "/slots",
     summary="What I have published",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=WindowQuery),
 )
 async def slots(request: Request) -> Response:
@@ -133,14 +133,14 @@ async def withdraw(request: Request) -> Response:
     return json({"counts": _counts(results), "results": results})
 
 
-@router.get("/limits", summary="My limits", responses=problems(401, 403, 429, 503))
+@router.get("/limits", summary="My limits", responses=OF_OWN)
 async def limits(request: Request) -> Response:
     """Return the limits that this key may change, with what is taken of them in the next seven days."""
     who = await keeper(request)
     return json({"limits": await wire(request).limiting.all(who.publisher)})
 
 
-@router.get("/limits/{name}", summary="One limit", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/limits/{name}", summary="One limit", responses=OF_ONE)
 async def limit(request: Request, name: str) -> Response:
     """Return a limit, with what is taken of it in the next seven days."""
     who = await keeper(request)
@@ -150,7 +150,7 @@ async def limit(request: Request, name: str) -> Response:
 @router.put(
     "/limits/{name}",
     summary="Set or change a limit",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(LimitIn),
 )
 async def put_limit(request: Request, name: str) -> Response:
@@ -163,7 +163,7 @@ async def put_limit(request: Request, name: str) -> Response:
     return raw(await wire(request).limiting.put(who.publisher, name_of(name), wish))
 
 
-@router.delete("/limits/{name}", summary="Take a limit back", responses=problems(401, 403, 404, 422, 429, 503))
+@router.delete("/limits/{name}", summary="Take a limit back", responses=OF_ONE)
 async def remove_limit(request: Request, name: str) -> Response:
     """Take a limit back: the places that it closed are open again at once."""
     who = await keeper(request)

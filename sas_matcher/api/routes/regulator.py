@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from sas_matcher.api.inputs.queries import OffersQuery, RequestsQuery
 from sas_matcher.api.inputs.schemas import CancelIn, ConfirmIn, DeclineIn, HandIn, Nothing, RequestIn, TakeIn
-from sas_matcher.api.openapi import answers, problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_LIST, OF_ONE, OF_OWN, answers, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.waiting import ask_and_wait
 from sas_matcher.api.wire import caller, json, raw, read_action, uuid_of, wire
@@ -43,7 +43,7 @@ async def ask(request: Request) -> Response:
 @router.get(
     "/requests",
     summary="My requests, newest first",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=RequestsQuery),
 )
 async def requests(request: Request) -> Response:
@@ -54,7 +54,7 @@ async def requests(request: Request) -> Response:
     return raw('{"requests":[' + ",".join(found) + "]}")
 
 
-@router.get("/requests/{request_id}", summary="One request", responses=problems(401, 403, 404, 422, 429, 503))
+@router.get("/requests/{request_id}", summary="One request", responses=OF_ONE)
 async def one(request: Request, request_id: str) -> Response:
     """Return a request of the caller."""
     who = await caller(request, Scope.REGULATOR)
@@ -67,7 +67,7 @@ def _action(name: str, summary: str, description: str, model: type[Any], argumen
         name=name,
         summary=summary,
         description=description,
-        responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+        responses=OF_ACTION,
         openapi_extra=takes(model, once=True),
     )
     async def act(request: Request, request_id: str) -> Response:
@@ -107,7 +107,7 @@ _action(
 )
 
 
-@router.get("/colleagues", summary="To whom a request may be handed", responses=problems(401, 403, 429, 503))
+@router.get("/colleagues", summary="To whom a request may be handed", responses=OF_OWN)
 async def colleagues(request: Request) -> Response:
     """Return the other regulators of the caller's territories: key, name and role."""
     who = await caller(request, Scope.REGULATOR)
@@ -118,7 +118,7 @@ async def colleagues(request: Request) -> Response:
 @router.post(
     "/requests/{request_id}/hand",
     summary="Hand the request to a colleague",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(HandIn, once=True),
 )
 async def hand(request: Request, request_id: str) -> Response:
@@ -132,7 +132,7 @@ async def hand(request: Request, request_id: str) -> Response:
 @router.post(
     "/requests/{request_id}/take",
     summary="Hold a place of one's own choice",
-    responses=problems(401, 403, 404, 409, 413, 422, 429, 503),
+    responses=OF_ACTION,
     openapi_extra=takes(TakeIn, once=True),
 )
 async def take(request: Request, request_id: str) -> Response:
@@ -146,7 +146,7 @@ async def take(request: Request, request_id: str) -> Response:
 @router.get(
     "/offers",
     summary="Free places around a point, by card and by bucket of the next 72 hours",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=OffersQuery),
 )
 async def offers(request: Request) -> Response:

@@ -11,7 +11,7 @@ from sas_matcher.api.inputs.queries import CommunesQuery, OverviewQuery
 from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.inputs.schemas import Nothing
 from sas_matcher.api.metrics import CONTENT_TYPE_LATEST, exposition
-from sas_matcher.api.openapi import problems, takes
+from sas_matcher.api.openapi import OF_LIST, OF_OWN, problems, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import asked_territories, caller, json, wire
 from sas_matcher.domain.errors import UnavailableError
@@ -118,7 +118,7 @@ async def ticket(request: Request) -> Response:
     "/v1/overview",
     tags=["pilotage"],
     summary="Requests and places of a territory now",
-    responses=problems(401, 403, 422, 429, 503),
+    responses=OF_LIST,
     openapi_extra=takes(query=OverviewQuery),
 )
 async def overview(request: Request) -> Response:
@@ -140,7 +140,7 @@ async def overview(request: Request) -> Response:
     "/v1/ingest/poison",
     tags=["administration"],
     summary="Entries of the ingest streams that could not be read",
-    responses=problems(401, 403, 429, 503),
+    responses=OF_OWN,
 )
 async def poison(request: Request) -> Response:
     """Return the newest entries that were set aside, with the reason."""

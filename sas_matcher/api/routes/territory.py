@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from sas_matcher.api.inputs.queries import CountQuery, SettingChangesQuery
 from sas_matcher.api.inputs.settings import SettingIn
-from sas_matcher.api.openapi import answers, problems, takes
+from sas_matcher.api.openapi import OF_ACTION, OF_ONE, answers, takes
 from sas_matcher.api.problems import parse_query
 from sas_matcher.api.wire import changes_page, json, of_territory, read_action, wire
 from sas_matcher.domain.errors import NotAllowedError
@@ -24,7 +24,7 @@ MAY_ALLOW_A_CRISIS: Final = frozenset({Role.ARS, Role.PREFECTURE, Role.ADMIN})
     "/v1/territories/{code}/settings",
     tags=["pilotage"],
     summary="Settings of a territory",
-    responses={200: answers("Setting", "As they stand"), **problems(401, 403, 404, 422, 429, 503)},
+    responses={200: answers("Setting", "As they stand"), **OF_ONE},
 )
 async def settings(request: Request, code: str) -> Response:
     """Return the policy of each tier, whether a crisis is declared, holds, médecin traitant and ageing."""
@@ -36,7 +36,7 @@ async def settings(request: Request, code: str) -> Response:
     "/v1/territories/{code}/settings",
     tags=["pilotage"],
     summary="Change settings of a territory",
-    responses={200: answers("Setting", "As they stand now"), **problems(401, 403, 404, 409, 413, 422, 429, 503)},
+    responses={200: answers("Setting", "As they stand now"), **OF_ACTION},
     openapi_extra=takes(SettingIn, once=True),
 )
 async def change_settings(request: Request, code: str) -> Response:
@@ -58,7 +58,7 @@ async def change_settings(request: Request, code: str) -> Response:
     "/v1/territories/{code}/mt",
     tags=["pilotage"],
     summary="Patients with and without a médecin traitant",
-    responses=problems(401, 403, 404, 422, 429, 503),
+    responses=OF_ONE,
     openapi_extra=takes(query=CountQuery),
 )
 async def with_mt(request: Request, code: str) -> Response:
@@ -75,7 +75,7 @@ async def with_mt(request: Request, code: str) -> Response:
     "/v1/territories/{code}/settings/log",
     tags=["pilotage"],
     summary="Who changed settings of a territory, when and why",
-    responses={200: answers("SettingChanges", "A page, newest first"), **problems(401, 403, 404, 422, 429, 503)},
+    responses={200: answers("SettingChanges", "A page, newest first"), **OF_ONE},
     openapi_extra=takes(query=SettingChangesQuery),
 )
 async def setting_changes(request: Request, code: str) -> Response:

@@ -1,22 +1,20 @@
-"""What those who steer a territory do: read, change and review what it sets."""
+"""What a territory sets: read, changed and reviewed by those who steer it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
+from sas_matcher.domain.disclosure import LEAST
 from sas_matcher.domain.errors import ConflictError, CrisisNotAllowedError
 from sas_matcher.domain.policy import DEFAULT_SETTING, effective
 from sas_matcher.ports.ledger import Idempotency, Ledger, SettingChange
 from sas_matcher.ports.world import Clock
 
-FEWEST: Final = 5
-"""Requests below which a commune is not shown by itself (ours: least cells of health statistics are 5 to 11)."""
-
 
 class Steering:
-    """What CPTS, ARS, gestionnaires and administrators do."""
+    """What CPTS, ARS, gestionnaires and administrators do about the settings of a territory."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -56,11 +54,11 @@ class Steering:
     ) -> dict[str, Any]:
         """Count patients with, without, and perhaps with a médecin traitant, among the requests made in a window.
 
-        A commune with fewer than ``FEWEST`` requests is counted in ``others`` only: nobody is to be found by counting.
+        A commune with fewer than ``LEAST`` requests is counted in ``others`` only: nobody is to be found by counting.
         """
         counted = await self._ledger.mt_counts(territory, window, communes)
-        shown = [row for row in counted if row[1] + row[2] + row[3] >= FEWEST]
-        others = [row for row in counted if row[1] + row[2] + row[3] < FEWEST]
+        shown = [row for row in counted if row[1] + row[2] + row[3] >= LEAST]
+        others = [row for row in counted if row[1] + row[2] + row[3] < LEAST]
         return {
             "territory": territory,
             "from": window[0].isoformat(),
