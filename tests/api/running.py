@@ -234,9 +234,10 @@ class Running:
         structures: tuple[str, ...] = (),
         professionals: tuple[str, ...] = (),
         source: str = "",
+        name: str = "",
     ) -> Caller:
         """Issue a key and return its caller."""
-        wish = KeyWish(Role(role), f"clé de test {role}", territories, structures, professionals, source)
+        wish = KeyWish(Role(role), name or f"clé de test {role}", territories, structures, professionals, source)
         record, token = await issue_key(self.stores, wish)
         caller = Caller(self, record.id, token)
         self.callers.append(caller)

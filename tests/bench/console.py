@@ -1,9 +1,10 @@
-"""Measure the regulation page in a real Chromium: ``python -m tests.bench.console [--pages 500] [--changes 60]``.
+"""Measure the pages in a real Chromium: ``python -m tests.bench.console [--pages 500] [--changes 60]``.
 
 Real service processes on embedded servers, 69's invented places. What is measured, each from the person's side:
 
-- *change*: from the practice's call (a held place is withdrawn) to the change of the page, while ``--pages`` pages are
-  open; the others listen as pages do, by websockets with sessions of their own;
+- *change*: from the practice's call (a held place is withdrawn) to the change of the regulation page, and from the
+  regulator's (a place is confirmed) to the change of the practice's page, while ``--pages`` pages are open, regulators'
+  and practices' by halves; the others listen as pages do, by websockets with sessions of their own;
 - *server*: the whole call of asking as the page makes it, answer rendered;
 - *typing*: a person's speed (``DELAY_MS`` a key), from the first key to the place on the screen;
 - *interactive*: cold cache, CPU slowed down four times (CDP): the end of the scripts or of the last long task.
@@ -45,12 +46,29 @@ TERRITORY: Final = "69"
 LINE: Final = "69003 enfant <24h"
 DELAY_MS: Final = 120
 """Between two keys of somebody who types with all fingers (about 80 words a minute is 150)."""
+SOURCE: Final = "bench"
+DOCTOR: Final = "10999999999"
+_LASTS: Final = timedelta(minutes=15)
+_PLACE: Final[dict[str, Any]] = {
+    "professional": {"rpps": DOCTOR, "name": "Dr Fictif Mesure"},
+    "structure": None,
+    "source_kind": "liberal",
+    "location": {"lat": 45.99, "lon": 4.72, "insee": "69264", "label": "Cabinet fictif, Villefranche"},
+    "mode": "cabinet",
+    "profession": "MG",
+    "offers": ["pmr"],
+}
+_WISH: Final = {"insee": "69264", "profession": "MG", "delay": "24H", "radius_km": 10}
 HELD: Final = "#answer .shown.is-held"
 _WATCH: Final = """() => { window.changes = []; new MutationObserver(() => {
     const now = document.querySelector('#answer .shown');
     const said = now ? now.dataset.id + ' ' + now.dataset.version : '';
     if (said !== window.last) { window.last = said; window.changes.push(Date.now()); }
 }).observe(document.querySelector('#answer'), {childList: true, subtree: true}); }"""
+_WATCH_BOARD: Final = """() => { const rows = () => document.querySelectorAll('#board [data-mark^="b-"]').length;
+    window.changes = []; let last = rows(); new MutationObserver(() => {
+        if (rows() !== last) { last = rows(); window.changes.push(Date.now()); }
+    }).observe(document.querySelector('#board'), {childList: true, subtree: true}); }"""
 _SEEN: Final = """() => new Promise((done) => { const look = () =>
     window.changes.length ? done(window.changes[0]) : setTimeout(look, 10); look(); })"""
 _LONG: Final = """() => { window.long = []; new PerformanceObserver((list) => { for (const task of list.getEntries())
@@ -69,10 +87,12 @@ def told(name: str, values_ms: list[float], bar_ms: float) -> None:
     say(f"{name:<42} p50 {p50:7.0f} ms   p95 {p95:7.0f} ms   bar {bar_ms:.0f} ms   n {len(values_ms)}")
 
 
-async def session(stores: Stores, login: str) -> tuple[str, str]:
-    """Create a regulator's account; returns the token of its session and its key's id."""
+async def session(stores: Stores, login: str, doctor: str = "") -> tuple[str, str]:
+    """Create an account of a regulator, or of a doctor's practice; returns the token of its session, its key's id."""
     accounts = accounts_of(stores.ledger, stores.clock, stores.ids)
-    await accounts.add(login, None, KeyWish(Role.OSNP, f"Poste {login}", (TERRITORY,)))
+    regulator = KeyWish(Role.OSNP, f"Poste {login}", (TERRITORY,))
+    practice = KeyWish(Role.DELEGATE, f"Cabinet {login}", professionals=(doctor,), source=SOURCE)
+    await accounts.add(login, None, practice if doctor else regulator)
     token = await accounts.open(login)
     return token, (await accounts.account_of(token)).key.id
 
@@ -91,7 +111,7 @@ async def listening(url: str, stores: Stores, count: int) -> AsyncIterator[None]
 
     tasks = []
     for number in range(count):
-        token, _ = await session(stores, f"page-{number}")
+        token, _ = await session(stores, f"page-{number}", f"1099{number:07d}" if number % 2 else "")
         tasks.append(asyncio.create_task(listen(token)))
     await asyncio.sleep(1.0)
     assert not any(task.done() for task in tasks)
@@ -121,6 +141,35 @@ async def changes(page: Page, stores: Stores, practice: httpx.AsyncClient, key_i
         took.append(seen - 1000 * began)
         await page.locator(HELD).wait_for()
         await asyncio.sleep(0.1)
+    return took
+
+
+def _once() -> dict[str, str]:
+    return {"Idempotency-Key": str(uuid4())}
+
+
+async def bookings(page: Page, practice: httpx.AsyncClient, regulator: httpx.AsyncClient, count: int) -> list[float]:
+    """Confirm place after place of the doctor whose page is open; returns how long each took to be seen, in ms."""
+    first = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(hours=1)
+    slots = [
+        {**_PLACE, "external_id": f"vu-{number}", "start": start.isoformat(), "end": (start + _LASTS).isoformat()}
+        for number, start in enumerate(first + number * _LASTS for number in range(count))
+    ]
+    answer = await practice.post("/v1/slots", json={"slots": slots})
+    answer.raise_for_status()
+    await page.evaluate(_WATCH_BOARD)
+    took = []
+    for slot_id in (result["slot_id"] for result in answer.json()["results"]):
+        asked = (await regulator.post("/v1/requests", json=_WISH, headers=_once())).raise_for_status().json()
+        path = f"/v1/requests/{asked['request_id']}"
+        # the place that is offered first may be another; this one is taken, then confirmed
+        if (asked["booking"] or {}).get("slot_id") != slot_id:
+            (await regulator.post(f"{path}/take", json={"slot_id": slot_id}, headers=_once())).raise_for_status()
+        await asyncio.sleep(0.1)
+        await page.evaluate("window.changes = []")
+        began = time.time()
+        (await regulator.post(f"{path}/confirm", json={}, headers=_once())).raise_for_status()
+        took.append(await page.evaluate(_SEEN) - 1000 * began)
     return took
 
 
@@ -166,12 +215,27 @@ async def interactive(browser: Any, url: str, token: str) -> float:
     return float(max(ends))
 
 
+async def cabinet(browser: Any, url: str, stores: Stores, practice: httpx.AsyncClient, count: int) -> None:
+    """Open a practice's page and measure how soon it shows what a regulator confirms."""
+    context = await browser.new_context()
+    token, _ = await session(stores, "doctor", DOCTOR)
+    await context.add_cookies([{"name": COOKIE, "value": token, "url": url}])
+    page = await context.new_page()
+    await page.goto(url + "/cabinet")
+    await page.locator("#live[data-state=on]").wait_for()
+    _, key = await issue_key(stores, KeyWish(Role.OSNP, "Régulation fictive", (TERRITORY,)))
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as regulator:
+        told("a booking appears at the practice", await bookings(page, practice, regulator, count), 200)
+    await context.close()
+
+
 async def measure(settings: Settings, pages: int, count: int) -> None:
     """Publish, open the pages, measure and print."""
     url = f"http://127.0.0.1:{settings.port}"
     async with open_stores(settings, 30) as stores, async_playwright() as driver:
         geography = Gazetteer.load()
-        _, key = await issue_key(stores, KeyWish(Role.MANAGER, "Agenda fictif", professionals=("*",), source="bench"))
+        _, key = await issue_key(stores, KeyWish(Role.MANAGER, "Agenda fictif", professionals=("*",), source=SOURCE))
         async with httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
         ) as practice:
@@ -201,6 +265,7 @@ async def measure(settings: Settings, pages: int, count: int) -> None:
             told("server part of asking", await asking(url, (await session(stores, "asks"))[0], count), 150)
             async with listening(url, stores, pages - 1):
                 told("a change by the practice appears", await changes(page, stores, practice, key_id, count), 200)
+                await cabinet(browser, url, stores, practice, count)
             await context.close()
             told("interactive, CPU slowed 4×", [await interactive(browser, url, token) for _ in range(5)], 1_500)
             await browser.close()

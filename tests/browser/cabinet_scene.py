@@ -79,7 +79,7 @@ async def a_practice(browsing: Browsing) -> dict[str, Any]:
     consent["offers"] = ["shimaore"]  # what nobody else here has a place for
     await _put(doctor, "/v1/overflow/visites", consent)
     steps = [{"kind": "ask", "name": "Cabinets proches", "waves": 1, "at_once": 3, "wait_min": 8}]
-    ars = await service.key("ars", territories=(spot.territory,))
+    ars = await service.key("ars", territories=(spot.territory,), name="Veille fictive")
     await _put(ars, f"/v1/territories/{spot.territory}/ladder", {"steps": steps, "why": "essai"}, "echelle-images")
     await regulator.ask(wish(spot, modes=["visite"], delay="8H", age_band="senior", needs=["shimaore"]))
     return {"professionals": (NUMBER,), "source": SOURCE, "name": "Dr Marguerite Fictif"}

@@ -49,7 +49,7 @@ async def a_week(service: Running, territory: str) -> None:
     for back in range(1, DAYS + 1):
         sql = _EARLIER.replace(":back", str(back))
         await service.stores.ledger._retry(lambda connection, sql=sql: connection.execute(sql))  # type: ignore[misc]
-    ars = await service.key("ars", territories=(territory,))
+    ars = await service.key("ars", territories=(territory,), name="Veille fictive")
     await ars.http.put(
         f"/v1/territories/{territory}/crisis/plan",
         json={"plan": PLAN, "why": "Plan fictif, revu avec l'ARS"},
