@@ -7,7 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sas_matcher.domain.errors import SasError
-from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SPECIALTIES, Role
+from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SOURCE_LABELS, SPECIALTIES, Role
 
 ROLES: Final[dict[str, str]] = {
     Role.REGULATOR: "Médecin régulateur",
@@ -35,13 +35,7 @@ STATUSES: Final[dict[str, str]] = {
     "noshow": "Pas venu",
 }
 MODES: Final[dict[str, str]] = {"cabinet": "Au cabinet", "tele": "Téléconsultation", "visite": "À domicile"}
-SOURCES: Final[dict[str, str]] = {
-    "liberal": "Libéral",
-    "cds": "Centre de santé",
-    "msp": "Maison de santé",
-    "cpts": "CPTS",
-    "sos": "SOS Médecins",
-}
+SOURCES: Final = SOURCE_LABELS
 DELAYS: Final[dict[str, str]] = {
     "ASAP": "Dès que possible (1 h au plus)",
     "30M": "30 minutes",

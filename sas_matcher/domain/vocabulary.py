@@ -28,6 +28,15 @@ class SourceKind(StrEnum):
     SOS = "sos"
 
 
+SOURCE_LABELS: Final[dict[str, str]] = {
+    SourceKind.LIBERAL: "Libéral",
+    SourceKind.CDS: "Centre de santé",
+    SourceKind.MSP: "Maison de santé",
+    SourceKind.CPTS: "CPTS",
+    SourceKind.SOS: "SOS Médecins",
+}
+
+
 class BookingKind(StrEnum):
     """With or without rendez-vous (v2-0276)."""
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sas_matcher.domain.disclosure import LEAST, tell
-from sas_matcher.domain.vocabulary import PROFESSION_LABELS, Profession, Tier
+from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SOURCE_LABELS, Profession, Tier
 from sas_matcher.services.figures.tables import Column, Table, percent, total
 
 Rows = Sequence[Mapping[str, Any]]
@@ -28,13 +28,6 @@ UNMET_LABELS: Final[dict[str, str]] = {
     "LIMIT_REACHED": "limite d'un cabinet atteinte",
     "KEPT_FOR_URGENT": "places gardées pour plus urgent",
     "UNKNOWN": "non décidée avant l'échéance",
-}
-KIND_LABELS: Final[dict[str, str]] = {
-    "liberal": "Libéral",
-    "cds": "Centre de santé",
-    "msp": "Maison de santé",
-    "cpts": "CPTS",
-    "sos": "SOS Médecins",
 }
 
 
@@ -163,7 +156,7 @@ def supply_table(found: Rows) -> Table:
         {
             "profession": row["profession"],
             "label": profession_label(row["profession"]),
-            "kind": KIND_LABELS.get(row["source_kind"], row["source_kind"]),
+            "kind": SOURCE_LABELS.get(row["source_kind"], row["source_kind"]),
             "offered": row["offered"] or 0,
             "filled": row["filled"] or 0,
             "fill_pct": percent(row["filled"] or 0, row["offered"] or 0),
@@ -194,7 +187,7 @@ def practices_table(found: Rows, name_of: NameOf) -> Table:
         {
             "practice": row["practice"],
             "label": row["name"] or row["practice"],
-            "kind": KIND_LABELS.get(row["source_kind"], row["source_kind"]),
+            "kind": SOURCE_LABELS.get(row["source_kind"], row["source_kind"]),
             "commune": name_of(row["insee"]),
             "professionals": row["professionals"],
             "offered": row["offered"],
