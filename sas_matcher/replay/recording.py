@@ -169,7 +169,7 @@ class Recording:
     # -- what practices do ---------------------------------------------------------------------------------------
 
     def places(self, kind: str, items: Iterable[Any], t: float) -> None:
-        """Take in a change of places (``ports.PLACES_STREAM``), in the order in which the matcher heard it."""
+        """Take in a change of places (``ports.bus.PLACES_STREAM``), in the order in which the matcher heard it."""
         for item in items:
             if kind == "published":
                 self.published(item[0], item[1], t)

@@ -10,7 +10,7 @@ from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.figures.figures import FiguresBook, Kept
 
 DAYS: Final = 7  # a whole week: each weekday once
-KEPT_S: Final = 600.0  # as long as whoever stands between may keep them (`api.figures.PUBLIC`)
+KEPT_S: Final = 600.0  # as long as whoever stands between may keep them (`api.routes.figures.PUBLIC`)
 PARIS: Final = ZoneInfo("Europe/Paris")  # of what is told of all of France together
 _MINUTES_TO: Final = 5  # to the nearest five: no median of a few can be told from it
 
