@@ -44,6 +44,8 @@ create table exposure (
 -- without its list of pending entries: whoever writes must not wait for the list of others to be sorted in
 create index exposure_of_slot on exposure using gin (slots) with (fastupdate = off);
 create index exposure_at on exposure using brin (at);
+alter table exposure set (autovacuum_vacuum_insert_threshold = 10000, autovacuum_analyze_threshold = 300,
+    autovacuum_analyze_scale_factor = 0.5);
 
 create function share_allows(r share_rule, s slot) returns boolean language sql immutable as $$
     select extract(isodow from s.starts at time zone r.zone)::int = any(r.days)
