@@ -29,6 +29,9 @@ def _error(text: str) -> Exception:
     return kind(text)
 
 
+MOST_KEPT: Final = 8  # free lines: after a rush (every socket asks for its history) the others are closed
+
+
 class _Line(asyncio.Protocol):
     """One connection, which carries one exchange at a time."""
 
@@ -118,7 +121,7 @@ class Lines:
             # what comes late on it would pass for the answer to another question
             line.close()
             raise
-        if self._closed:
+        if self._closed or len(self._free) >= MOST_KEPT:
             line.close()
         else:
             self._free.append(line)

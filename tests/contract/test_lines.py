@@ -11,7 +11,7 @@ from redis import exceptions
 
 from adapters.embedded import ValkeyServer, start_valkey
 from adapters.redis import RedisBus
-from adapters.redis.lines import Lines
+from adapters.redis.lines import MOST_KEPT, Lines
 from sas_matcher.domain.errors import UnavailableError
 
 PATIENCE_S = 5.0
@@ -35,6 +35,12 @@ def lines_to(url: str) -> Lines:
 async def ask(lines: Lines, *command: str | int, patience: float = PATIENCE_S) -> object:
     (reply,) = await lines.ask([command], patience)
     return reply
+
+
+async def count_of_clients(lines: Lines) -> int:
+    listed = await ask(lines, "CLIENT", "LIST")
+    assert isinstance(listed, bytes)
+    return len(listed.splitlines())
 
 
 async def test_who_is_cancelled_while_he_waits_leaves_no_reply_to_the_next(server: ValkeyServer) -> None:
@@ -66,6 +72,17 @@ async def test_a_line_that_the_server_ended_is_not_noticed(server: ValkeyServer)
     other = lines_to(server.url)
     assert await ask(other, "CLIENT", "KILL", "ID", number) == 1
     assert await ask(lines, "PING") == b"PONG"
+    lines.close()
+    other.close()
+
+
+async def test_a_rush_leaves_few_lines_open(server: ValkeyServer) -> None:
+    lines, other = lines_to(server.url), lines_to(server.url)
+    before = await count_of_clients(other)
+    assert await asyncio.gather(*(ask(lines, "PING") for _ in range(5 * MOST_KEPT))) == [b"PONG"] * 5 * MOST_KEPT
+    async with asyncio.timeout(10):
+        while await count_of_clients(other) > before + MOST_KEPT:  # noqa: ASYNC110 - the server tells
+            await asyncio.sleep(0.01)
     lines.close()
     other.close()
 
