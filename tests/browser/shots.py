@@ -35,12 +35,18 @@ SOURCE: Final = "demo-images"
 
 WIDEST: Final = {"width": 1920, "height": 1080}
 """A screen on a wall."""
-_STEERING: Final = ("pilotage", "mural", "chiffres")
+_STEERING: Final = ("pilotage", "imprime-aci", "mural", "chiffres")
 _STUDIED: Final = ("pilotage-journees", "pilotage-etude")
 
 
 async def nothing(_page: Page) -> None:
     """Leave the page as it opens."""
+
+
+async def printed(page: Page) -> None:
+    """Show the page as a printer gets it (A4, 96 dots an inch)."""
+    await page.set_viewport_size({"width": 794, "height": 1123})
+    await page.emulate_media(media="print")
 
 
 async def drawn(page: Page) -> None:
@@ -168,6 +174,9 @@ SHOTS: Final = (
     Shot("pilotage-etude", "ars", "/pilotage/journees", studied),
     Shot("pilotage-aci", "ars", "/pilotage/aci"),
     Shot("pilotage-reglages", "ars", "/pilotage/reglages"),
+    Shot("imprime-aci", "ars", "/pilotage/aci", printed),
+    Shot("imprime-releve", "doctor", "/cabinet/releve", printed),
+    Shot("imprime-jour", "doctor", "/cabinet", printed),
     Shot("mural", "ars", "/mural", viewport=WIDEST),
     Shot("chiffres", "", "/chiffres"),
 )
@@ -242,6 +251,8 @@ async def take(out: Path, only: str) -> None:
                     if not shot.role:
                         await somebody.context.clear_cookies()
                     page = await somebody.open(shot.path)
+                    # what has just come flashes for a second: not in pictures
+                    await page.emulate_media(reduced_motion="reduce")
                     await shot.prepare(page)
                     await page.screenshot(path=out / f"{shot.name}.png", full_page=True, animations="disabled")
                     print(out / f"{shot.name}.png")  # noqa: T201

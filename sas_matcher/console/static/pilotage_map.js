@@ -15,8 +15,10 @@
   function steps(values, key) {
     if (key === "met_pct") return [50, 75, 90, 97];
     const most = Math.max(1, ...values);
+    // fewer patients than five are hidden, places are not
+    const least = key === "offered" ? 1 : 5;
     // a few communes have most of everything: steps double
-    return [most / 16, most / 8, most / 4, most / 2].map((v) => Math.max(1, Math.round(v))).filter((v, n, all) => all.indexOf(v) === n);
+    return [most / 16, most / 8, most / 4, most / 2].map((v) => Math.max(least, Math.round(v))).filter((v, n, all) => all.indexOf(v) === n);
   }
   function draw() {
     const key = measure.value;
@@ -54,8 +56,8 @@
     };
     entry("map-none", "aucune");
     entry("map-hidden", "moins de 5");
-    // counts of one and more have no class below one
-    const below = key === "met_pct" || edges[0] > 1 ? [`moins de ${edges[0]}`] : [""];
+    // counts have no class below the least that is shown
+    const below = key === "met_pct" || edges[0] > (key === "offered" ? 1 : 5) ? [`moins de ${edges[0]}`] : [""];
     const parts = [...below, ...edges.map((edge, n) => (n + 1 < edges.length ? (edges[n + 1] - 1 > edge && key !== "met_pct" ? `${edge} à ${edges[n + 1] - 1}` : key === "met_pct" ? `${edge} à ${edges[n + 1]}` : `${edge}`) : `${edge} et plus`))];
     parts.forEach((text, n) => text && entry(`map-${key === "met_pct" ? edges.length - n : n}`, text));
   }
