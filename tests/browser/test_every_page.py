@@ -26,6 +26,8 @@ Screen = tuple[Any, Any]
 TERRITORY: Final = "38"
 ENLARGED: Final[Any] = {"width": 683, "height": 384}
 """What is left of a screen of 1366 px at a zoom of 200 %."""
+A4: Final = {"width": 703, "height": 1030}
+"""A sheet without its margins of 12 mm, at 96 dots an inch."""
 DAY: Final[Screen] = ("light", WIDE)
 NIGHT_ON_A_PHONE: Final[Screen] = ("dark", NARROW)
 ALL_SCREENS: Final[Sequence[Screen]] = tuple(
@@ -226,6 +228,23 @@ async def overflowing(page: Page) -> list[str]:
         ".map((e) => e.outerHTML.slice(0, 160))"
     )
     return found
+
+
+async def test_what_is_printed_fits_its_sheet(scene: Scene) -> None:
+    for who, paths in (
+        ("doctor", ("/cabinet", "/cabinet/releve", "/cabinet/bilan")),
+        ("ars", ("/pilotage/aci", "/pilotage/crise/bilan", "/pilotage/offre")),
+    ):
+        async with scene.person(who, viewport=A4) as somebody:
+            page = await somebody.open("/chiffres")
+            await page.emulate_media(media="print")
+            for path in paths:
+                await page.goto(scene.browsing.service.url + path)
+                wide = await page.evaluate(
+                    "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.unseen')"
+                    " && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 120))"
+                )
+                assert wide == [], path
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
