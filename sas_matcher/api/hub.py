@@ -254,8 +254,6 @@ class Hub:
         self._versions.move_to_end(aggregate)
         if len(self._versions) > _KNOWN:
             self._versions.popitem(last=False)
-        if fields[b"type"].startswith(b"request."):
-            self._resolve(aggregate.decode(), fields[b"data"], version)
         full = set(self._by_key.get(fields[b"owner"].decode(), ()))
         for name in fields[b"audience"].decode().split():
             full |= self._by_audience.get(name, set())
@@ -268,3 +266,6 @@ class Hub:
             message = self._message(entry, summary=True)
             for subscriber in brief - full:
                 subscriber.offer(message)
+        # after the sockets: who wakes first is served first, and an answer takes longer than a push
+        if fields[b"type"].startswith(b"request."):
+            self._resolve(aggregate.decode(), fields[b"data"], version)
