@@ -54,6 +54,7 @@ def console_routes(
         home.pages,
         door_pages(clock, doors),
         *([demo_pages()] if demo else []),
+        home.nowhere,
     ]
     return [
         *Site(workplaces, public_url, uuid, demo, lrm_origins).routes(),

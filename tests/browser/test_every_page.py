@@ -97,8 +97,12 @@ PARTS: Final[dict[str, At]] = {
     "/pilotage/crise/etat": At("ars", "/pilotage/crise/etat"),
     "/pilotage/journees/etudes": At("ars", "/pilotage/journees/etudes"),
     "/mural/chiffres": At("ars", "/mural/chiffres"),
+    **{
+        f"{place}/{{rest:path}}": At("", f"{place}/nulle/part")
+        for place in ("/regulation", "/cabinet", "/pilotage", "/comptes")
+    },
 }
-"""What is no page: parts, files and figures that pages ask for."""
+"""What is no page: parts, files and figures that pages ask for; addresses at which there is nothing."""
 
 
 class Scene:
@@ -359,6 +363,8 @@ async def test_pages_that_say_no(scene: Scene) -> None:
             await looked_at(page, path)
     async with scene.person("doctor") as doctor:
         page = await doctor.open("/chiffres")
+        await page.goto(url + "/cabinet/nulle/part")
+        await page.get_by_text("Il n'y a pas de page à cette adresse").wait_for()
         answer = await page.goto(url + "/cabinet/agendas/inconnu")
         assert answer is not None and answer.status == 404
         await looked_at(page, "404")
