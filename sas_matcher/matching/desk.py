@@ -310,7 +310,12 @@ class Desk:
         self._now = now
         asked, self._fresh = self.asked(), []
         self._limiter.begin_round()
-        return [verdict for row in asked for verdict in self._answer(row, now)]
+        verdicts: list[Verdict] = []
+        for row in asked:
+            verdicts += self._answer(row, now)
+            if self._displace.any() and self._waits_urgently(row):
+                self._field_of(row).edge = now  # the plan may displace somebody for him: not only at the next look
+        return verdicts
 
     def price(self, slot: int) -> float | None:
         """The price of a seat in the mean of the futures; None before there is a plan."""
@@ -409,14 +414,18 @@ class Desk:
         self._accepted.append(row)
         self._limiter.count(row, slot)
         # what would have to be told within a step anyway is told now: little is lost, and nothing can happen to it
-        told_at = self.slots.start[slot] - max(pairs.travel_s[arc], self._notice) - TELL_S
-        if not self.policy.promise[tier] or told_at <= now + self.policy.step_s:
+        if not self._may_promise(row, slot, float(pairs.travel_s[arc])):
             self._firm(row, slot)
             return (*moves, Verdict("firm", row, slot, price))
         self.status[row] = PROMISED
         self.once_promised(row)
         self._take(row, slot)
         return (*moves, Verdict("promise", row, slot, price))
+
+    def _may_promise(self, row: int, slot: int, travel_s: float) -> bool:
+        """Whether his tier is promised places, and this one need not be told within a step."""
+        told_at = float(self.slots.start[slot]) - max(travel_s, self._notice) - TELL_S
+        return self.policy.promise[int(self.requests.tier[row])] and told_at > self._now + self.policy.step_s
 
     def _exchange(self, row: int, ranked: Pairs, slots: Ints, now: float) -> tuple[int | None, Sequence[Verdict]]:
         """Make room for a caller among those who were promised a place.
@@ -515,7 +524,6 @@ class Desk:
         for rows, pairs in self._published:
             self._price(rows, pairs)
         looked = {item.profession for item in task.fields if item.price is None}
-        self._ask_again(r for r in self._open if int(self.requests.profession[r]) in looked)
         for row in self._accepted:
             if int(self.requests.profession[row]) in looked and (pairs := self.arcs(row, now)).slot.size:
                 self._field_of(row).spend(pairs)
@@ -561,7 +569,15 @@ class Desk:
                     verdicts.append(Verdict("firm", row, slot, price, planned=True, gap=plan.gap))
                     continue
                 place.edge = min(place.edge, float(last[arc]))
-                if kept:
+                if (
+                    not kept
+                    and self._waits_urgently(row)
+                    and self._may_promise(row, slot, float(item.live.travel_s[arc]))
+                ):
+                    self.status[row] = PROMISED
+                    self.once_promised(row)
+                    verdicts.append(Verdict("promise", row, slot, price, planned=True, gap=plan.gap))
+                if self.status[row] == PROMISED:
                     self._take(row, slot)
             elif kept and old is not None and self._room(old):
                 self._take(row, old)

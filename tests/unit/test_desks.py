@@ -208,6 +208,19 @@ async def test_urgent_people_who_wait_are_promised_what_comes_and_the_others_wai
     assert "patient" not in of(scene.said, "promise")
 
 
+async def test_in_a_crisis_an_urgent_caller_does_not_wait_for_the_next_look() -> None:
+    """All is promised to others: the plan that takes a place back for him is made at once."""
+    scene = Scene(PRESETS["crisis"])
+    scene.publish(place(1, 300), place(2, 310))
+    assert of(scene.call(request("a", Tier.T3), request("b", Tier.T3)), "promise") == ["a", "b"]
+    scene.decide(NOW + 1)
+    decided = scene.call(request("urgent", Tier.T0), now=NOW + 2)
+    assert scene.desks.has_work(NOW + 2)
+    decided += scene.decide(NOW + 2)
+    assert len(of(decided, "displace")) == 1
+    assert of(decided, "promise") == ["urgent"]
+
+
 async def test_a_shut_desk_hears_no_more_of_its_plan() -> None:
     slow = Slow()
     scene = Scene(PRESETS["promise"], slow, learned=True)
