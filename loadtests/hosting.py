@@ -134,7 +134,7 @@ class Hosted:
         return found
 
     def optimum(self, out: Path) -> dict[str, Any] | None:
-        """Stop recording, return the hindsight of the recorded days; None when nobody recorded."""
+        """Stop recording, return the hindsight of the recorded days as one; None when nobody recorded."""
         if self.recorder is None or self.days is None:
             return None
         time.sleep(RECORDED_S)
@@ -142,7 +142,7 @@ class Hosted:
         files = [str(file) for file in sorted(self.days.glob("*/*.jsonl")) if not file.name.endswith(".batches.jsonl")]
         if not files:
             return None
-        done = self.run("optimum", *files, "--out", str(out))
+        done = self.run("optimum", *files, "--together", "--out", str(out))
         if done.returncode != 0:
             print(f"Pas d'optimum : {done.stderr.strip()}", file=sys.stderr)  # noqa: T201
             return None

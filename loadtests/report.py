@@ -73,7 +73,7 @@ def kinds(run: Mapping[str, Any]) -> list[Kind]:
 
 
 def urgent(run: Mapping[str, Any], optimum: Mapping[str, Any] | None) -> Urgent | None:
-    """Compare with hindsight on the recorded days; None when nothing was recorded."""
+    """Compare with hindsight on what was recorded; None when nothing was."""
     if optimum is None:
         return None
     requests = run["requests"]

@@ -113,11 +113,14 @@ def replay(
 def optimum(
     files: DayFiles,
     out: Annotated[Path, typer.Option(metavar="FICHIER", help="JSON à écrire : par journal, créneau par demande.")],
+    together: Annotated[
+        bool, typer.Option("--together", help="Un seul optimum pour tous : leurs territoires partagent des créneaux.")
+    ] = False,
 ) -> None:
     """Dit qui aurait eu une place, et laquelle, si tout avait été su d'avance : l'optimum exact de journées."""
     from sas_matcher.cli import laboratory  # noqa: PLC0415 - see the package
 
-    laboratory.optimum(files, out, typer.echo)
+    laboratory.optimum(files, out, typer.echo, together=together)
 
 
 @days.command(cls=FrenchCommand)

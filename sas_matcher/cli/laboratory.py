@@ -19,6 +19,7 @@ from sas_matcher.replay.compare import Outcome, grouped, judge
 from sas_matcher.replay.daylog import DayLog
 from sas_matcher.replay.daylog_file import DayLogError, read_day, write_day
 from sas_matcher.replay.hindsight import Hindsight, hindsight
+from sas_matcher.replay.joining import joined
 from sas_matcher.replay.lawful import POLICIES as KNOWN
 from sas_matcher.replay.run import POLICIES as REPLAYED
 from sas_matcher.replay.run import replay_day
@@ -252,20 +253,31 @@ def replay_recorded(
 # --- hindsight
 
 
-def optimum(paths: Sequence[Path], out: Path, say: Say) -> None:
+def optimum(paths: Sequence[Path], out: Path, say: Say, *, together: bool = False) -> None:
     """Write the hindsight optimum of days as JSON: per file, the welfare, served per tier, slot per request.
+
+    ``together``: of all of them as one day (under ``ensemble``), in which a slot that several know is there once.
 
     Raises:
         InputError: A day log cannot be read.
     """
     found = {}
     with progress(len(paths), "optimum") as advance, whole_file(out) as draft:
+        days: list[DayLog] = []
         for path in paths:
-            best = hindsight(read(path))
-            found[str(path)] = {"welfare": best.welfare, "served": best.served, "slot_of": best.slot_of}
+            days.append(read(path))
+            if not together:
+                found[str(path)] = _best(days.pop())
             advance(f"{path.name} : optimum")
+        if together:
+            found["ensemble"] = _best(joined(days))
         draft.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     say(f"{out} : {len(paths)} journaux.")
+
+
+def _best(day: DayLog) -> dict[str, object]:
+    best = hindsight(day)
+    return {"welfare": best.welfare, "served": best.served, "slot_of": best.slot_of}
 
 
 # --- compare

@@ -35,6 +35,10 @@ KEPT: Final = 1e6
 TELL_S: Final = 20.0
 """Seconds before the last instant at which who waits is told: the plan of that instant takes its time."""
 
+BEYOND_S: Final = 5.0
+"""Seats that come free beyond the territory wait for a plan this long: a hundred desks share those by video, and were
+they to plan at each of them, they would all plan many times a second and take the seat from one another."""
+
 SAME_S: Final = 1.0
 """A decision made within this many seconds of its request counts as made in its instant (day log, *Feasibility*)."""
 
@@ -244,9 +248,12 @@ class Desk:
     def free(self, slot: int, seats: int) -> None:
         """Seats of a slot come or go (negative: fewer)."""
         self.left[slot] += seats
-        # where more are promised than there are somebody must move
-        if seats > 0 or self.left[slot] < self.reserved[slot]:
-            self._stir(int(self.slots.profession[slot]))
+        profession = int(self.slots.profession[slot])
+        if self.left[slot] < self.reserved[slot] or (seats > 0 and profession >= 0):
+            self._stir(profession)  # where more are promised than there are somebody must move
+        elif seats > 0:
+            for place in self._fields.values():
+                place.edge = min(place.edge, self._now + BEYOND_S)
         if seats > 0:
             self._offer(slot)
 

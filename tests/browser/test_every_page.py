@@ -402,8 +402,9 @@ async def test_a_cut_network_and_an_ended_session_on_every_screen(scene: Scene) 
         await page.get_by_role("button", name="Publier").click()
         await page.get_by_text("Le service ne répond pas").wait_for()
         await looked_at(page, "cut")
-        await doctor.context.set_offline(False)
+        # while the feed is away: one that is there looks again only every half minute
         await scene.browsing.accounts.sign_out(doctor.token)
+        await doctor.context.set_offline(False)
         await page.get_by_role("dialog", name="Votre session est terminée").wait_for()
         await looked_at(page, "ended")
         scene.browsing.complaints.clear()  # of the connections that were refused

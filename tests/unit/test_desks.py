@@ -12,6 +12,7 @@ from adapters.solving import ProcessSolver
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS, Commitment
+from sas_matcher.matching.desk import BEYOND_S
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import Market, PlaceRow, site_json
 from sas_matcher.matching.pairs import Codes, Requests, Slots
@@ -206,6 +207,24 @@ async def test_urgent_people_who_wait_are_promised_what_comes_and_the_others_wai
     scene.publish(place(3, 320), now=NOW + 15)
     scene.decide(NOW + 15)
     assert "patient" not in of(scene.said, "promise")
+
+
+async def test_seats_that_come_free_beyond_the_territory_are_planned_for_together() -> None:
+    """A hundred territories share what is given by video: each seat of it must not make all of them plan at once."""
+    scene = Scene(PRESETS["promise"])
+    scene.market.put([place(1, 300)])
+    assert of(scene.call(request("a", Tier.T3)), "promise") == ["a"]
+    scene.call(request("b", Tier.T3), now=NOW + 1)
+    scene.decide(NOW + 2)
+    assert not scene.desks.has_work(NOW + 3)
+    scene.desks.left(1, 2)
+    assert not scene.desks.has_work(NOW + 2)
+    assert scene.desks.has_work(NOW + 2 + BEYOND_S)
+    # two who were promised it, one seat left: somebody must move now
+    scene.decide(NOW + 2 + BEYOND_S)
+    scene.desks.left(1, 0)
+    scene.desks.left(1, -1)
+    assert scene.desks.has_work(NOW + 3 + BEYOND_S)
 
 
 async def test_in_a_crisis_an_urgent_caller_does_not_wait_for_the_next_look() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sas_matcher.replay.daylog import DayLog, Instant, Request, RequestCreated, Slot, SlotPublished
 from sas_matcher.replay.hindsight import Hindsight, hindsight
+from sas_matcher.replay.joining import joined
 from sas_matcher.replay.score import score
 from tests.daylog_cases import (
     SCORES,
@@ -194,3 +195,30 @@ def test_pruned_lists_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sas_matcher.replay.hindsight.SPREAD", 0)
     monkeypatch.setattr("sas_matcher.replay.hindsight._widen", lambda *_: False)
     assert hindsight(day).welfare < whole.welfare - 1000  # so the rounds are what does it
+
+
+def test_a_place_that_two_territories_share_is_given_once() -> None:
+    """By video it is in the logs of both, with as many seats as each could have."""
+    video = {"mode": "tele"}
+    one = day_of(
+        published(at("08:00"), "shared", at("12:00"), **video),
+        created(at("08:30"), "a", at("18:00"), modes=["tele"]),
+        capacity(at("08:31"), "shared", 0),
+    )
+    other = day_of(
+        published(at("08:00"), "shared", at("12:00"), **video),
+        created(at("08:20"), "b", at("18:00"), modes=["tele"]),
+    )
+    assert len(hindsight(one).slot_of) + len(hindsight(other).slot_of) == 1 + 1
+    day = joined([one, other])
+    assert [event.slot.id for event in day.slots] == ["shared"]
+    assert [made.request.id for made in day.requests] == ["b", "a"]
+    assert len(hindsight(day).slot_of) == 1
+
+
+def test_joined_days_have_a_slot_with_all_its_seats_until_the_first_takes_it_back() -> None:
+    one = day_of(published(at("08:00"), "s", at("12:00"), capacity=1), withdrawn(at("09:00"), "s"))
+    other = day_of(published(at("08:05"), "s", at("12:00"), capacity=3), withdrawn(at("09:01"), "s"))
+    day = joined([one, other])
+    assert [(float(t), n) for t, n in day.capacities["s"]] == [(float(one.slots[0].t), 3)]
+    assert day.withdrawn_at == one.withdrawn_at
