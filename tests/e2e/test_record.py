@@ -299,7 +299,7 @@ async def test_what_a_crowd_does_at_once_is_decided_the_same(service: Running, t
         await asyncio.gather(*(caller() for _ in range(5)), practice(), practice())
     day, marks = recorded(tmp_path)
     assert len(day.requests) == 60 and len(batches(marks)) > 20
-    assert max(len(batch.requests) for batch in batches(marks)) > 2
+    assert max(len(batch.requests) for batch in batches(marks)) > 1
     # also who cancelled so soon that the recorder read of both at once
     assert {name for batch in batches(marks) for name in batch.requests} == {e.request.id for e in day.requests}
     assert len(day.cancelled_at) > 3
