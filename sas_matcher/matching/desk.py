@@ -211,9 +211,12 @@ class Desk:
 
     def promised(self, request: int, slot: int) -> None:
         """A request was promised before this desk began."""
+        self._open[request] = None
+        self._promise(request, slot)
+
+    def _promise(self, request: int, slot: int) -> None:
         self.status[request] = PROMISED
         self.once_promised(request)
-        self._open[request] = None
         self._take(request, slot)
 
     def once_promised(self, request: int) -> None:
@@ -424,9 +427,7 @@ class Desk:
         if not self._may_promise(row, slot, float(pairs.travel_s[arc])):
             self._firm(row, slot)
             return (*moves, Verdict("firm", row, slot, price))
-        self.status[row] = PROMISED
-        self.once_promised(row)
-        self._take(row, slot)
+        self._promise(row, slot)
         return (*moves, Verdict("promise", row, slot, price))
 
     def _may_promise(self, row: int, slot: int, travel_s: float) -> bool:
@@ -576,16 +577,11 @@ class Desk:
                     verdicts.append(Verdict("firm", row, slot, price, planned=True, gap=plan.gap))
                     continue
                 place.edge = min(place.edge, float(last[arc]))
-                if (
-                    not kept
-                    and self._waits_urgently(row)
-                    and self._may_promise(row, slot, float(item.live.travel_s[arc]))
-                ):
-                    self.status[row] = PROMISED
-                    self.once_promised(row)
-                    verdicts.append(Verdict("promise", row, slot, price, planned=True, gap=plan.gap))
-                if self.status[row] == PROMISED:
+                if kept:
                     self._take(row, slot)
+                elif self._waits_urgently(row) and self._may_promise(row, slot, float(item.live.travel_s[arc])):
+                    self._promise(row, slot)
+                    verdicts.append(Verdict("promise", row, slot, price, planned=True, gap=plan.gap))
             elif kept and old is not None and self._room(old):
                 self._take(row, old)
                 if plan_made < now < self.slots.start[old]:
