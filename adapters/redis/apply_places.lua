@@ -3,6 +3,7 @@
 -- KEYS: places, left, by-start, traces. ARGV: kind, then per slot
 --   published: id, version, seats left, start (epoch s), record   state: id, version, seats left   gone: id, version
 -- The seats left and the record have a version each: a new record may come after the state that followed it.
+-- Seats are below zero where more were given than the practice now offers.
 local TRACE_SECONDS = 3600  -- far above the seconds after which left-behind changes are published
 local kind = ARGV[1]
 local step = ({published = 5, state = 3, gone = 2})[kind]
@@ -16,7 +17,7 @@ end
 
 for i = 2, #ARGV, step do
     local id, version = ARGV[i], tonumber(ARGV[i + 1])
-    local seats, seats_version, record_version = string.match(redis.call('HGET', KEYS[2], id) or '0 0 0', '(%d+) (%d+) (%d+)')
+    local seats, seats_version, record_version = string.match(redis.call('HGET', KEYS[2], id) or '0 0 0', '(%-?%d+) (%d+) (%d+)')
     seats_version, record_version = tonumber(seats_version), tonumber(record_version)
     local fresh = false
     if kind == 'published' and version >= record_version then

@@ -255,6 +255,8 @@ HISTORIES: list[tuple[list[Announcement], dict[int, tuple[str, int, int]]]] = [
     ([published(1, 1, 2), state(1, 2, 1), state(1, 3, 0)], {1: ("", 1, 0)}),
     ([published(1, 1, 2, "old"), state(1, 2, 1), published(1, 3, 4, "new")], {1: ("new", 3, 4)}),
     ([published(1, 1, 2, "old"), published(1, 2, 4, "new"), state(1, 3, 3)], {1: ("new", 2, 3)}),
+    # below zero: the practice offers fewer than are given
+    ([published(1, 1, 2, "old"), published(1, 2, -1, "new"), state(1, 3, -2)], {1: ("new", 2, -2)}),
     ([published(1, 1, 2), state(1, 2, 1), gone(1, 3)], {}),
     ([published(1, 1, 2), gone(1, 3), state(1, 4, 1)], {}),
     ([published(1, 1, 2, "old"), gone(1, 2), published(1, 3, 1, "again"), state(1, 4, 0)], {1: ("again", 3, 0)}),

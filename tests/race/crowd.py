@@ -368,7 +368,7 @@ class Crowd:
                 wrong.append(f"{stray} bookings of a matcher without lease")
             await self._settle()
             truth = {
-                row["id"]: 0 if row["blocked"] or row["closed"] else row["free"]
+                row["id"]: 0 if row["blocked"] else min(row["free"], 0) if row["closed"] else row["free"]
                 for row in await connection.fetch(SQL["seats"])
             }
             left = await connection.fetchval("select count(*) from outbox")

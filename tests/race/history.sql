@@ -80,8 +80,8 @@ where l.counts = 'patients' and l.period = 'day' group by l.id, l.name, l.most, 
 select id::text, request_id::text, ended_at is not null as ended from booking where firm_at is not null
 
 -- name: seats
--- The truth that the mirror must come to.
-select id, greatest(0, capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null)) as free,
+-- The truth that the mirror must come to: below zero where a practice offers fewer than are given.
+select id, capacity - (select count(*)::int from booking b where b.slot_id = s.id and b.ended_at is null) as free,
     exists (select from booking b where b.ended_at is null and s.capacity = 1 and b.professional = s.professional
             and b.during && tstzrange(s.starts, s.ends)) as blocked,
     exists (select from practice_limit l join limit_member m on m.limit_id = l.id
