@@ -7,6 +7,8 @@ distance.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,7 @@ HIGH_FACTOR = (1.4 / 30.0) / (1.3 / 40.0)
 """≈ 1.44: detour 1.4 at 30 km/h; see ``LOW_FACTOR``."""
 
 Number = npt.ArrayLike
+Km = TypeVar("Km", float, npt.NDArray[np.float64])
 
 
 def haversine_km(lat1: Number, lon1: Number, lat2: Number, lon2: Number) -> npt.NDArray[np.float64]:
@@ -50,14 +53,9 @@ def travel_min(km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_P
     return np.asarray(base_min + min_per_km * np.asarray(km, dtype=np.float64))
 
 
-def travel_range_min(
-    km: Number, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def travel_range_min(km: Km, base_min: float = BASE_MIN, min_per_km: float = MIN_PER_KM) -> tuple[Km, Km]:
     """Honest range around ``travel_min``: (low, high) minutes, the part on the road scaled, the base kept.
 
     Not a confidence interval: it spans the detours and speeds named at ``LOW_FACTOR`` and ``HIGH_FACTOR``.
     """
-    return (
-        travel_min(km, base_min, min_per_km * LOW_FACTOR),
-        travel_min(km, base_min, min_per_km * HIGH_FACTOR),
-    )
+    return base_min + min_per_km * LOW_FACTOR * km, base_min + min_per_km * HIGH_FACTOR * km

@@ -4,6 +4,7 @@ Pure but for reading the market. Times in epoch seconds, costs in tenths of a mi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.limits import Under
-from sas_matcher.matching.market import KM_PER_DEGREE, SLACK, Floats, Ints, Market, Partition
+from sas_matcher.matching.market import ROW, Box, Floats, Ints, Market, Partition, box_around
 from sas_matcher.matching.sharing import URGENT, kept, lent
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import haversine_km, travel_min
@@ -99,38 +100,89 @@ class Candidates:
         return free if self.under is None else free & ~self.under.reached()
 
 
+class _Rows:
+    """Rows of several partitions, read as one table; only the columns that are asked for are gathered."""
+
+    def __init__(self, parts: Sequence[tuple[Partition, Ints]]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(rows.size for _, rows in self.parts)
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column of all rows."""
+        columns = [part.column(name)[rows] for part, rows in self.parts]
+        if len(columns) == 1:
+            return columns[0]
+        return np.concatenate(columns) if columns else np.empty(0, ROW[name])
+
+    def taken(self, kept: Ints) -> "_Rows":
+        """Return some of the rows, by their numbers, ascending."""
+        if len(self.parts) == 1:
+            part, rows = self.parts[0]
+            return _Rows([(part, rows[kept])])
+        parts, first, low = [], 0, 0
+        for part, rows in self.parts:
+            end = first + rows.size
+            high = int(kept.searchsorted(end))
+            if high > low:
+                parts.append((part, rows[kept[low:high] - first]))
+            first, low = end, high
+        return _Rows(parts)
+
+
+def _in_reach(
+    market: Market, rows: _Rows, request: OpenRequest, now: float, terms: Terms
+) -> tuple[_Rows, Floats, Floats]:
+    """Return the rows that the patient can be at in time, with their distance (km) and travel (min)."""
+    if not rows.parts:
+        return rows, np.empty(0), np.empty(0)
+    km = haversine_km(request.lat, request.lon, rows.column("lat"), rows.column("lon"))
+    travel = travel_min(km, terms.base_min, terms.min_per_km)
+    near = km <= request.radius_km
+    if terms.borrow:
+        near |= (km <= terms.borrow_km) & lent(market, rows.column("slot_id"), rows.column("site"), terms.borrow)
+    fit = (near & (rows.column("start") - now >= 60 * travel)).nonzero()[0]
+    return rows.taken(fit), km[fit], travel[fit]
+
+
 def _rows(
     market: Market,
     part: Partition,
     request: OpenRequest,
     meeting: npt.NDArray[np.bool_] | None,
     now: float,
-    reach_km: float,
+    box: Box | None,
     mt: int,
     *,
-    tele: bool,
     full: bool,
 ) -> Ints:
-    """Rows of a partition that pass every filter but distance and lead; the cheap box test comes first."""
+    """Rows of a partition that pass every filter but distance and lead; without a box, distance does not matter."""
     # the ledger gives no seat that begins in this very instant
     first = max(math.floor(now) + 1, math.ceil(request.created_at))
     window = part.window(first, math.floor(request.deadline))
     if window.start >= window.stop:
         return np.empty(0, np.intp)
     keep = np.ones(window.stop - window.start, np.bool_) if full else part.column("left")[window] > 0
-    if meeting is not None:
-        keep &= meeting[part.column("offers")[window]]
+    if box is not None:
+        # the box cuts most, and compares faster than anything is gathered
+        lat, lon = part.column("lat")[window], part.column("lon")[window]
+        keep &= lat >= box.south
+        keep &= lat <= box.north
+        keep &= lon >= box.west
+        keep &= lon <= box.east
+        keep &= part.column("landmass")[window] == request.landmass
     if request.specialty is not None:
         keep &= part.column("specialty")[window] == market.specialties.known(request.specialty)
-    if not tele:
-        keep &= np.abs(part.column("lat")[window] - request.lat) <= SLACK * reach_km / KM_PER_DEGREE
-        keep &= part.column("landmass")[window] == request.landmass
+    rows: Ints = keep.nonzero()[0] + window.start
+    if meeting is not None:
+        rows = rows[meeting[part.column("offers")[rows]]]
     own = part.column("own")[window]
     if own.any():
         # its practice lets only its own patients have it for now; a seat that was promised stays promised
-        keep &= ~own | (part.column("professional")[window] == mt)
-        keep |= own & (part.column("slot_id")[window] == (request.promised or 0))
-    rows: Ints = keep.nonzero()[0] + window.start
+        keep = own & (part.column("slot_id")[window] == (request.promised or 0))
+        keep[rows[~part.column("own")[rows] | (part.column("professional")[rows] == mt)] - window.start] = True
+        rows = keep.nonzero()[0] + window.start
     if request.not_slots and rows.size:
         rows = rows[~np.isin(part.column("slot_id")[rows], list(request.not_slots))]
     if request.not_professionals and rows.size:
@@ -153,74 +205,72 @@ def find_candidates(
     téléconsultation, ``now < start ≤ deadline``, and ``start − now ≥ travel`` so that the patient can be there; plus
     specialty, landmass (no place across the sea) and what the request has declined.
     """
-    tier = terms.tiers[request.tier]
     mt = market.professionals.known(request.mt) if request.mt is not None else -2
     meeting = market.offers.meeting(request.needs) if request.needs else None
-    parts: list[tuple[Partition, Ints]] = []
-    away = 0  # rows with a distance; those without come last
+    away: list[tuple[Partition, Ints]] = []
+    online: list[tuple[Partition, Ints]] = []
+    visited: list[Partition] = []
     reach = max(request.radius_km, terms.borrow_km) if terms.borrow else request.radius_km
-    for mode in sorted(set(request.modes), key=Mode.TELE.__eq__):
-        tele = mode == Mode.TELE
+    box = box_around(request.lat, request.lon, reach)
+    # sorted, so that equal costs go the same way everywhere
+    for mode in sorted(set(request.modes)):
+        video = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, reach):
-            rows = _rows(market, part, request, meeting, now, reach, mt, tele=tele, full=full)
+            visited.append(part)
+            rows = _rows(market, part, request, meeting, now, None if video else box, mt, full=full)
             if rows.size:
-                parts.append((part, rows))
-                away += 0 if tele else rows.size
-
-    def column(name: str) -> npt.NDArray[Any]:
-        columns = [part.column(name)[rows] for part, rows in parts]
-        if len(columns) == 1:
-            return columns[0]
-        return np.concatenate(columns) if columns else np.empty(0, np.int64)
-
-    start = column("start")
-    km, travel = np.zeros(start.size), np.zeros(start.size)
-    km[:away] = haversine_km(request.lat, request.lon, column("lat")[:away], column("lon")[:away])
-    travel[:away] = travel_min(km[:away], terms.base_min, terms.min_per_km)
-    # télé has no distance, which is within any radius
-    near = km <= request.radius_km
-    if terms.borrow:
-        near |= (km <= terms.borrow_km) & lent(market, column("slot_id"), column("site"), terms.borrow)
-    fit = (near & (start - now >= 60 * travel)).nonzero()[0]
+                (online if video else away).append((part, rows))
+    places, km, travel = _in_reach(market, _Rows(away), request, now, terms)
+    tele = np.zeros(km.size, np.bool_)
+    if online:
+        # no distance, which is within any radius, and nowhere to go in time
+        places = _Rows([*places.parts, *online])
+        nowhere = np.zeros(len(places) - km.size)
+        km, travel = np.concatenate((km, nowhere)), np.concatenate((travel, nowhere))
+        tele = np.concatenate((tele, nowhere == 0))
     under = None
     if market.limits:
-        under = Under(market.limits, column("limits")[fit], request.child)
+        under = Under(market.limits, places.column("limits"), request.child)
         if not full:
             open_ones = (~under.reached()).nonzero()[0]
-            fit, under = fit[open_ones], under.taken(open_ones)
-    start, km, travel = start[fit], km[fit], travel[fit]
-    professional = column("professional")[fit]
-    is_mt = professional == mt
-    # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
-    allowed = is_mt if terms.mt_first and is_mt.any() else np.ones(is_mt.size, np.bool_)
+            places, under = places.taken(open_ones), under.taken(open_ones)
+            km, travel, tele = km[open_ones], travel[open_ones], tele[open_ones]
+    start, professional = places.column("start"), places.column("professional")
     wait_min = (start - request.created_at) / 60
-    minutes = travel + tier.wait_weight * wait_min - terms.mt_bonus_min * is_mt
+    minutes = travel + terms.tiers[request.tier].wait_weight * wait_min
+    is_mt, allowed = np.zeros(start.size, np.bool_), np.ones(start.size, np.bool_)
+    if mt >= 0:
+        is_mt = professional == mt
+        minutes = minutes - terms.mt_bonus_min * is_mt
+        if terms.mt_first and is_mt.any():
+            # where the territory wants it, nobody else is proposed while the médecin traitant has a place in time
+            allowed = is_mt
     if terms.tele_bonus_min:
-        minutes = minutes - terms.tele_bonus_min * (fit >= away)
+        minutes = minutes - terms.tele_bonus_min * tele
     load = None
     if terms.fair_load_min and not full:
-        load = market.loads([part for part, _ in parts], now)[professional]
+        load = market.loads(visited, now)[professional]
         minutes = minutes + terms.fair_load_min * load
     by_source = market.doubts()
-    doubt = None if by_source is None else by_source[column("source")[fit]]
+    doubt = None if by_source is None else by_source[places.column("source")]
     if doubt is not None:
         minutes = minutes + doubt
     cost = np.rint(UNITS_PER_MIN * minutes).astype(np.int64)
     return Candidates(
-        slot_id=column("slot_id")[fit],
-        key=column("key")[fit].astype(np.uint64),
+        slot_id=places.column("slot_id"),
+        key=places.column("key"),
         start=start,
         km=km,
         travel_min=travel,
         is_mt=is_mt,
         cost=cost,
-        left=column("left")[fit].astype(np.int64),
+        left=places.column("left").astype(np.int64),
         allowed=allowed,
         picked=short_list(cost, allowed),
         worth=terms.worth(request.tier, now - request.created_at),
         professional=professional,
-        until=column("until")[fit],
-        tele=fit >= away,
+        until=places.column("until"),
+        tele=tele,
         under=under,
         load=load,
         doubt_min=doubt,
@@ -229,5 +279,7 @@ def find_candidates(
 
 def short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     """Return the rows to list first: the CHEAPEST of those ``among``, in order, then some of the others."""
+    if among.all():
+        return spread_selection(cost, cheapest=CHEAPEST, spread=SPREAD)
     rows = among.nonzero()[0]
     return rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]

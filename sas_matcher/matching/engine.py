@@ -359,7 +359,7 @@ def _reasons(pick: Pick) -> list[str]:
         codes.append("MEDECIN_TRAITANT")
     if len(found) == 1:
         codes.append("ONLY_PLACE")
-    if found.travel_min[row] > 0 and not (found.km < found.km[row])[found.travel_min > 0].any():
+    if found.travel_min[row] > 0 and not ((found.km < found.km[row]) & (found.travel_min > 0)).any():
         codes.append("NEAREST")
     if found.start[row] == found.start.min():
         codes.append("EARLIEST")

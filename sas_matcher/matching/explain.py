@@ -5,6 +5,7 @@ The codes for "none" are those of the day log, in its order: the first that is t
 
 import math
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -65,6 +66,7 @@ PEERS_TEXT: Final = {
 DECLINED_TEXT: Final = "les places encore libres ont déjà été déclinées"
 MODE_TEXT: Final = {Mode.TELE: "en téléconsultation", Mode.CABINET: "au cabinet", Mode.VISITE: "en visite à domicile"}
 REACH_KM: Final = 50.0  # how far "exists at all" looks: the widest default radius of the national platform
+INSTANTS_KEPT: Final = 4_096  # written in local time: two days of places that begin and end on the minute have 2 880
 
 
 class PlaceGoneError(LookupError):
@@ -94,19 +96,18 @@ def at_text(instant: datetime, now: datetime) -> str:
 
 def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo) -> dict[str, Any] | None:
     """One offered place in plain units, ready to show; None when it is no longer what the batch saw."""
-    slot_id = int(found.slot_id[row])
-    located = market.find(slot_id)
-    if located is None or located[0].column("start")[located[1]] != found.start[row]:
+    slot_id, start = int(found.slot_id[row]), int(found.start[row])
+    located = market.find_at(slot_id, start)
+    if located is None:
         return None
     part, at = located
-    start = int(found.start[row])
     travel = float(found.travel_min[row])
     mode = market.mode_of(slot_id)
     tele = mode == Mode.TELE
     return {
         "slot_id": slot_id,
-        "start": datetime.fromtimestamp(start, zone).isoformat(),
-        "end": datetime.fromtimestamp(int(part.column("end")[at]), zone).isoformat(),
+        "start": _local(start, zone),
+        "end": _local(int(part.column("end")[at]), zone),
         "mode": mode,
         "booking_kind": "walkin" if part.column("walkin")[at] else "routine",
         "profession": market.profession_of(slot_id),
@@ -115,7 +116,7 @@ def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo
         "offers": market.offers.names(int(part.column("offers")[at])),
         "distance_km": None if tele else round(float(found.km[row]), 2),
         "travel_min": round(travel, 1),
-        "travel_range_min": [0.0, 0.0] if tele else _range(float(found.km[row])),
+        "travel_range_min": [0.0, 0.0] if tele else [round(end, 1) for end in travel_range_min(float(found.km[row]))],
         "travel_source": TRAVEL_SOURCE,
         "wait_min": round((start - now) / 60, 1),
         "is_mt": bool(found.is_mt[row]),
@@ -123,9 +124,10 @@ def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo
     }
 
 
-def _range(km: float) -> list[float]:
-    low, high = travel_range_min(km)
-    return [round(float(low), 1), round(float(high), 1)]
+@lru_cache(INSTANTS_KEPT)
+def _local(instant: int, zone: tzinfo) -> str:
+    """An instant in local time, ISO 8601; the places of a decision begin and end at a few of them."""
+    return datetime.fromtimestamp(instant, zone).isoformat()
 
 
 def _cost(found: Candidates, row: int, terms: Terms) -> dict[str, Any]:

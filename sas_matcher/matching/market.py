@@ -114,6 +114,7 @@ class OfferSets:
     def __init__(self) -> None:
         self._numbers: dict[frozenset[str], int] = {}
         self._sets: list[frozenset[str]] = []
+        self._sorted: list[tuple[str, ...]] = []
         self._meeting: dict[frozenset[str], npt.NDArray[np.bool_]] = {}
 
     def number(self, offers: Iterable[str]) -> int:
@@ -122,12 +123,13 @@ class OfferSets:
         number = self._numbers.setdefault(wanted, len(self._sets))
         if number == len(self._sets):
             self._sets.append(wanted)
+            self._sorted.append(tuple(sorted(wanted)))
             self._meeting.clear()
         return number
 
     def names(self, number: int) -> list[str]:
         """Return the offers of a set, sorted."""
-        return sorted(self._sets[number])
+        return list(self._sorted[number])
 
     def meeting(self, needs: Iterable[str]) -> npt.NDArray[np.bool_]:
         """Tell of each set, by its number, whether it holds all of the needs."""
@@ -150,6 +152,23 @@ class Spot(NamedTuple):
     lat: float
     lon: float
     start: int
+
+
+class Box(NamedTuple):
+    """What holds a circle, in degrees."""
+
+    south: float
+    north: float
+    west: float
+    east: float
+
+
+def box_around(lat: float, lon: float, radius_km: float) -> Box:
+    """Return the box around a circle; none of it is lost to rounding."""
+    d_lat = SLACK * radius_km / KM_PER_DEGREE
+    # meridians converge: a kilometre is more degrees of longitude, most at the circle's far side
+    d_lon = d_lat / math.cos(math.radians(min(89.0, abs(lat) + d_lat)))
+    return Box(lat - d_lat, lat + d_lat, lon - d_lon, lon + d_lon)
 
 
 class PlaceRow(NamedTuple):
@@ -566,6 +585,16 @@ class Market:
         partition = self._partitions[key]
         return partition, partition.find(slot_id)
 
+    def find_at(self, slot_id: int, start: int) -> tuple[Partition, int] | None:
+        """Return the partition and row of a slot that starts at an instant; None if it is not here, or not then."""
+        key = self._where.get(slot_id)
+        if key is None:
+            return None
+        partition = self._partitions[key]
+        same = partition.window(start, start)
+        row = same.start + int(partition.column("slot_id")[same].searchsorted(slot_id))
+        return (partition, row) if row < same.stop and partition.column("slot_id")[row] == slot_id else None
+
     def spot(self, slot_id: int) -> Spot | None:
         """Return where a slot is; None for one that is not here."""
         located = self.find(slot_id)
@@ -600,11 +629,7 @@ class Market:
     ) -> Collection[tuple[str, str, int, int]]:
         if mode == Mode.TELE:
             return ((profession, mode, 0, 0),)
-        d_lat = SLACK * radius_km / KM_PER_DEGREE
-        # meridians converge: a kilometre is more degrees of longitude, most at the circle's far side
-        d_lon = d_lat / math.cos(math.radians(min(89.0, abs(lat) + d_lat)))
-        south, north = math.floor((lat - d_lat) / CELL_DEGREES), math.floor((lat + d_lat) / CELL_DEGREES)
-        west, east = math.floor((lon - d_lon) / CELL_DEGREES), math.floor((lon + d_lon) / CELL_DEGREES)
+        south, north, west, east = (math.floor(edge / CELL_DEGREES) for edge in box_around(lat, lon, radius_km))
         if (north - south + 1) * (east - west + 1) <= len(self._partitions):
             return [
                 (profession, mode, row, column) for row in range(south, north + 1) for column in range(west, east + 1)

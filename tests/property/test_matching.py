@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick, build_problem
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market, PlaceRow, box_around
 from sas_matcher.matching.terms import Terms
 from sas_matcher.travel import EARTH_RADIUS_KM
 from solver import check, solve, solve_flow
@@ -135,6 +135,8 @@ def test_near_covers_the_circle(
     seen = {int(n) for part in market.near("MG", "cabinet", *centre, radius_km) for n in part.column("slot_id")}
     within = {p.slot_id for p in places if p.profession == "MG" and km_between(centre, (p.lat, p.lon)) <= radius_km}
     assert within <= seen
+    box = box_around(*centre, radius_km)
+    assert all(box.south <= p.lat <= box.north and box.west <= p.lon <= box.east for p in places if p.slot_id in within)
 
 
 # -- eligibility and cost --------------------------------------------------------------------------------------

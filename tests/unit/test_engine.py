@@ -63,6 +63,14 @@ def test_lead_must_be_travel_and_deadline_includes_its_instant() -> None:
     assert slots(find_candidates(market, request("r", modes=("cabinet", "tele")), NOW, Terms())) == {2, 3, 5}
 
 
+def test_the_order_of_the_modes_asked_for_does_not_matter() -> None:
+    """A visit and a consultation that cost the same: the same one comes first whatever the order, in every process."""
+    market = market_of([place(1, mode="visite"), place(2), place(3, mode="visite"), place(4)])
+    for modes in ("visite", "cabinet"), ("cabinet", "visite"):
+        found = find_candidates(market, request("r", modes=modes), NOW, Terms())
+        assert found.slot_id[found.picked].tolist() == [2, 4, 1, 3]
+
+
 def test_a_place_that_starts_within_this_second_has_started() -> None:
     """Instants have fractions, starts have not; nor does the ledger give one that begins in this very instant."""
     market = market_of([place(1, 0, mode="tele")])

@@ -72,6 +72,19 @@ def test_a_record_that_comes_after_the_state_that_followed_it_keeps_the_state() 
     assert located is not None and located[0].column("start")[0] == place(1, start_min=90).start
 
 
+def test_a_place_is_found_where_and_when_it_was_seen() -> None:
+    """Among others of the same instant; not once it has moved, nor what is not here."""
+    market = market_of([place(n, start_min=30 * (n % 3)) for n in range(1, 10)])
+    for n in range(1, 10):
+        located = market.find_at(n, place(n, start_min=30 * (n % 3)).start)
+        assert located is not None and located[0].column("slot_id")[located[1]] == n
+    assert market.find_at(9, place(1, start_min=30).start) is None
+    assert market.find_at(10, place(1, start_min=30).start) is None
+    market.put([place(4, start_min=31, version=2)])
+    assert market.find_at(4, place(4, start_min=30).start) is None
+    assert market.find_at(4, place(4, start_min=31).start) is not None
+
+
 def test_what_is_gone_does_not_come_back_by_old_news() -> None:
     market = market_of([place(1, version=5)])
     market.discard(1, 8)
