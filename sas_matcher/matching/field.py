@@ -23,16 +23,18 @@ class Field:
     """One profession of a desk.
 
     Attributes:
+        profession: its number.
         edge: when somebody must be told, or the plan no longer holds; ``looked``: when futures were last looked at.
         floor: float[S], price of each slot for who is here, from the last look.
         outlooks: the futures as last looked at.
     """
 
     def __init__(self, profession: int, history: Sequence[HistoryDay]) -> None:
+        self.profession = profession
         self.edge, self.looked = np.inf, -np.inf
         self.floor: Floats = np.zeros(0)
         self.outlooks: list[Outlook] = []
-        self._profession, self._history = profession, history
+        self._history = history
         self._asked: dict[int, Requests] = {}
         self._parts: list[Pairs] = []
 
@@ -82,6 +84,11 @@ class Field:
             if outlook.spare[slot] < 0:
                 outlook.price[slot] = FAR
 
+    def unforeseen(self, slot: int) -> None:
+        """A slot of which no future counted on a seat has one: it is taken from nobody here."""
+        for outlook in self.outlooks:
+            outlook.price[slot], outlook.spare[slot] = 0.0, max(0, outlook.spare[slot])
+
     def price_new(self, slots: Slots, rows: Ints, pairs: Pairs, now: float, meets: Bools, terms: Terms) -> None:
         """Price slots published since the last look: what the best of those who could use them would gain.
 
@@ -93,7 +100,7 @@ class Field:
             meets: as for ``feasible``.
             terms: as for ``feasible``.
         """
-        mine = rows[slots.profession[rows] == self._profession]
+        mine = rows[slots.profession[rows] == self.profession]
         floors = []
         for outlook in self.outlooks:
             first = outlook.price.size
@@ -101,7 +108,7 @@ class Field:
             if new <= 0:
                 continue
             here, coming = np.zeros(new), np.zeros(new)
-            known = (pairs.request < outlook.utility.size) & (slots.profession[pairs.slot] == self._profession)
+            known = (pairs.request < outlook.utility.size) & (slots.profession[pairs.slot] == self.profession)
             known &= pairs.slot >= first
             np.maximum.at(here, pairs.slot[known] - first, outlook.utility[pairs.request[known]] - pairs.cost[known])
             wanted = self._wanted_by_coming(outlook, slots, mine[mine >= first], now, meets, terms)
@@ -119,7 +126,7 @@ class Field:
         if outlook.day < 0 or not rows.size:
             return Pairs.join([])
         if outlook.day not in self._asked:
-            self._asked[outlook.day] = asked_of(self._history[outlook.day], self._profession)
+            self._asked[outlook.day] = asked_of(self._history[outlook.day], self.profession)
         asked = self._asked[outlook.day]
         coming = np.arange(int(asked.created.searchsorted(now, "right")), len(asked))
         return feasible(asked, np.repeat(coming, rows.size), slots, np.tile(rows, coming.size), meets, terms)

@@ -24,6 +24,9 @@ from sas_matcher.matching.terms import TIER_RANK, Terms
 MOST_PAIRS: Final = 1_000
 """Pairs of one request that are kept, the cheapest; what the others may add counts into the gap."""
 
+MOST_WANTED: Final = 30
+"""Slots that other desks are asked for on behalf of one who finds nothing; more would be looked through in vain."""
+
 
 class Decision(NamedTuple):
     """A verdict in ids: ``what`` is firm, promise, move, displace or none; prices and gaps in tenths of a minute."""
@@ -274,6 +277,57 @@ class TerritoryDesk:
         moved = [self._said(verdict) for row, verdict in verdicts.items() if row not in callers]
         answers = [self._said(verdicts[r]) if r in verdicts else Decision("none", self._ids[r], None) for r in asked]
         return moved + answers
+
+    # -- between territories ------------------------------------------------------------------------------------
+
+    def in_vain(self, now: float) -> list[tuple[str, list[int]]]:
+        """Urgent people to whom the last answer gave nothing, and the slots that another desk might leave them.
+
+        These are full, for this desk, with what is not firm behind them only elsewhere; the best first.
+        """
+        wanted = []
+        for row in self._desk.in_vain():
+            slots = self._desk.out_of_reach(row, now - self.midnight)[:MOST_WANTED]
+            live = [self._slot_ids[s] for s in slots if self._row_of_slot.get(self._slot_ids[s]) == s]
+            wanted.append((self._ids[row], live))
+        return wanted
+
+    def holds(self, slot_id: int) -> bool:
+        """Whether a promise of this desk leans on a slot."""
+        row = self._row_of_slot.get(slot_id)
+        return row is not None and self._desk.reserved[row] > 0
+
+    def make_way(self, slot_ids: Sequence[int], now: float) -> tuple[int, list[Decision]] | None:
+        """Give away a seat of one of these slots whose holder can be seen elsewhere; the slot, and who moves."""
+        self._catch_up()
+        rows = [self._row_of_slot[slot_id] for slot_id in slot_ids]
+        found = self._desk.make_way(rows, now - self.midnight)
+        return found and (self._slot_ids[found[0]], [self._said(verdict) for verdict in found[1]])
+
+    def yields(self, slot_id: int, tier: int) -> tuple[int, str] | None:
+        """Who would be displaced from a slot by somebody of a tier (its rank): the rank of his, and his request."""
+        self._catch_up()
+        row = self._desk.yields(self._row_of_slot[slot_id], tier, {self._row[name] for name in self._kept})
+        return None if row is None else (int(self._desk.requests.tier[row]), self._ids[row])
+
+    def displaced(self, request_id: str) -> Decision:
+        """Let a promised request lose its seat to another desk."""
+        return self._said(self._desk.displaced(self._row[request_id]))
+
+    def may_displace(self, request_id: str) -> bool:
+        """Whether promises may be broken for a request: where its own might be."""
+        return self.policy.displace[self.rank(request_id)]
+
+    def rank(self, request_id: str) -> int:
+        """The rank of a request's tier."""
+        return int(self._desk.requests.tier[self._row[request_id]])
+
+    def given(self, request_id: str, slot_id: int, now: float) -> list[Decision]:
+        """Answer a request again that another desk has just left a seat."""
+        return [
+            self._said(verdict)
+            for verdict in self._desk.given(self._row[request_id], self._row_of_slot[slot_id], now - self.midnight)
+        ]
 
     def _said(self, verdict: Verdict) -> Decision:
         slot_id = None if verdict.slot < 0 else self._slot_ids[verdict.slot]

@@ -23,6 +23,8 @@ from sas_matcher.replay.daylog import DayLog, Event, RequestCreated, SlotCapacit
 from sas_matcher.replay.history import LEARNED
 from sas_matcher.replay.recording import DISPLACED, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
+from sas_matcher.services.matcher.desks import Recorded
+from sas_matcher.services.matcher.neighbours import Left
 
 
 class LosingLedger(MemoryLedger):
@@ -112,12 +114,14 @@ class Again(Replay):
             await self._matcher.open_desks_anew()
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
-        if not open_now and batch.step is None:
+        if not open_now and batch.step is None and not batch.left:
             return
         began = self._stopwatch()
         self._losing.lost = batch.lost
-        steps = {} if batch.step is None else {self._day.meta.territory: batch.step}
-        await self._matcher.decide_batch(open_now, steps)
+        territory = self._day.meta.territory
+        steps = {} if batch.step is None else {territory: batch.step}
+        left = [Left(territory, self._slot_ids[slot], loser) for slot, loser in batch.left]
+        await self._matcher.decide_batch(open_now, Recorded(steps, left))
         self._losing.lost = frozenset()
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
@@ -167,7 +171,8 @@ def _renamed(event: Event) -> Event:
 def _mark_renamed(mark: Mark) -> Mark:
     if isinstance(mark, Seats):
         return replace(mark, slot_id=base_name(mark.slot_id))
-    return replace(mark, slots=tuple(None if name is None else base_name(name) for name in mark.slots))
+    slots = tuple(None if name is None else base_name(name) for name in mark.slots)
+    return replace(mark, slots=slots, left=tuple((base_name(slot), loser) for slot, loser in mark.left))
 
 
 def decide_again(
@@ -199,7 +204,8 @@ def decide_again(
     Raises:
         InvalidInputError: The batches were decided under another policy, or the service does not have it.
     """
-    others = sorted({mark.policy for mark in marks if isinstance(mark, Batch)} - {policy})
+    # of a batch that only opened a desk no policy is said
+    others = sorted({mark.policy for mark in marks if isinstance(mark, Batch)} - {policy, ""})
     if others:
         raise InvalidInputError(f"ces lots ont été décidés sous « {others[0]} », pas sous « {policy} »")
     began = stopwatch()

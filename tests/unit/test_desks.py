@@ -10,9 +10,9 @@ import pytest
 
 from adapters.solving import ProcessSolver
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.book import BEYOND_S
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS, Commitment
-from sas_matcher.matching.desk import BEYOND_S
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.market import Market, PlaceRow, site_json
 from sas_matcher.matching.pairs import Codes, Requests, Slots

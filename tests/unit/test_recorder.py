@@ -466,6 +466,32 @@ async def test_a_place_across_the_border_is_in_the_log_of_who_got_it(tmp_path: P
     assert [event.slot.capacity for event in recorded(tmp_path, territory="01")[0].slots] == [5]
 
 
+@pytest.mark.parametrize(("policy", "more", "word"), [("promise", 1, "moved"), ("crisis", 0, "displaced")])
+async def test_a_seat_that_a_desk_left_to_another_territory_is_left_again(
+    tmp_path: Path, policy: str, more: int, word: str
+) -> None:
+    """Who had it moves, or is displaced: the day of his territory says so, that of the other has the seat."""
+    live = await Live(policy).open()
+    recorder = live.recorder(tmp_path, TERRITORY, "01")
+    await recorder.start()
+    await live.publish(slot("near", 60), *(slot(f"later{n}", 200) for n in range(more)))
+    (first,) = await live.ask(request_row(tier="T3", deadline=NOW + timedelta(hours=8)), confirm=False)
+    await read_all(live, recorder)
+    urgent = request_row(tier="T0", territory="01", deadline=NOW + timedelta(minutes=75), created_at=live.clock.now())
+    (second,) = await live.ask(urgent, confirm=False)
+    assert orjson.loads(await live.ledger.request_document(second, None) or "{}")["status"] == "promised"
+    await read_all(live, recorder)
+    for territory, request in ((TERRITORY, first), ("01", second)):
+        day, marks = recorded(tmp_path, territory=territory)
+        batch = next(mark for mark in reversed(marks) if isinstance(mark, Batch) and request in mark.requests)
+        near = min(day.slots, key=lambda event: event.slot.start).slot.id
+        loser = first if word == "displaced" else None
+        assert batch.left == (((near, loser),) if territory == TERRITORY else ())
+        assert batch.said == ((word,) if territory == TERRITORY else ("promised",))
+        _, summary, different = await asyncio.to_thread(decide_again, day, policy, marks)
+        assert different == [] and summary["batches"]["decided"] >= 1
+
+
 async def test_files_that_were_shortened_or_are_not_known_are_not_written_over(tmp_path: Path) -> None:
     live = await Live().open()
     recorder = live.recorder(tmp_path)
@@ -521,6 +547,9 @@ def test_the_first_line_says_the_terms_of_the_service() -> None:
         (2, {"requests": ["nobody"], "slots": [None]}, "« nobody »"),
         (2, {"slots": []}, "même longueur"),
         (2, {"slots": ["nowhere"]}, "« nowhere »"),
+        (2, {"left": [["nowhere", None]]}, "« nowhere »"),
+        (2, {"left": [["s0000000001", "nobody"]]}, "« nobody »"),
+        (2, {"left": ["s0000000001"]}, "valeur incorrecte"),
         (2, {"policy": ...}, "clé « policy » manquante"),
         (2, {"measures": {"hold_seconds": 60}}, "hold_seconds"),
     ],

@@ -6,7 +6,7 @@ deciding takes no time) it is made at once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
+from sas_matcher.services.matcher.neighbours import Left, leave_again, leave_seats
 
 INLINE_PAIRS: Final = 4_000
 """Pairs up to which a plan without a forecast is made at once: about 4 ms (as ``deciding.INLINE_ARCS``)."""
@@ -59,13 +60,21 @@ class Step(StrEnum):
 class Round(NamedTuple):
     """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory.
 
-    ``opened``: the territories whose desk was new in this round.
+    ``opened``: the territories whose desk was new in this round. ``left``: seats that desks left to one another.
     """
 
     decisions: list[tuple[str, Decision]]
     plans: list[tuple[int, int, int]]  # requests, pairs, gap
     steps: dict[str, Step]
     opened: frozenset[str]
+    left: list[Left]
+
+
+class Recorded(NamedTuple):
+    """What is known of a round that is decided again: the steps of the plans, and the seats left to other desks."""
+
+    steps: Mapping[str, Step]
+    left: Sequence[Left] = ()
 
 
 class Desks:
@@ -174,16 +183,16 @@ class Desks:
         """Whether a plan has come or is due, or somebody wants an answer."""
         return bool(self._ready) or self.due() <= now or any(desk.is_asked() for desk in self._desks.values())
 
-    def decide(self, now: float, recorded: Mapping[str, Step] | None = None) -> Round:
-        """Take over plans that have come, begin those that are due, answer the calls.
+    def decide(self, now: float, recorded: Recorded | None = None) -> Round:
+        """Take over plans that have come, begin those that are due, answer the calls, leave seats to one another.
 
         Args:
             now: of the round.
-            recorded: the steps of a round that is decided again; nothing else is planned then, whatever is due.
+            recorded: a round that is decided again; nothing else is planned or left then, whatever is due.
         """
         decisions: list[tuple[str, Decision]] = []
         plans: list[tuple[int, int, int]] = []
-        steps = self._steps(now) if recorded is None else dict(recorded)
+        steps = self._steps(now) if recorded is None else dict(recorded.steps)
         for name, step in list(steps.items()):
             desk = self._desks[name]
             if step is Step.TAKEN:
@@ -201,13 +210,15 @@ class Desks:
             decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
             plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
         for name, desk in self._desks.items():
-            answers = desk.answer(now)
-            # one claim for a request: who moves again to make room for a caller moves once
-            again = {decision.request_id for decision in answers}
-            decisions = [(t, d) for t, d in decisions if t != name or d.request_id not in again or d.what == "displace"]
-            decisions += [(name, decision) for decision in answers]
+            decisions = _with(decisions, [(name, decision) for decision in desk.answer(now)])
+        left: list[Left] = []
+        if recorded is not None:
+            more = leave_again(self._desks, recorded.left, now)
+        else:
+            left, more = leave_seats(self._desks, now)
+        decisions = _with(decisions, more)
         opened, self._new = frozenset(self._new & self._desks.keys()), set()
-        return Round(decisions, plans, steps, opened)
+        return Round(decisions, plans, steps, opened, left)
 
     def _steps(self, now: float) -> dict[str, Step]:
         """Which plans have come, and which are to be made."""
@@ -232,6 +243,12 @@ class Desks:
             if self._desks.get(name) is desk:
                 self._running.pop(name, None)
             self._wake()
+
+
+def _with(decisions: list[tuple[str, Decision]], more: list[tuple[str, Decision]]) -> list[tuple[str, Decision]]:
+    """Add decisions: one claim for a request, so who moves again to make room for a caller moves once."""
+    again = {decision.request_id for _, decision in more}
+    return [(t, d) for t, d in decisions if d.request_id not in again or d.what == "displace"] + more
 
 
 def _takes_long(desk: TerritoryDesk, task: Task) -> bool:

@@ -7,7 +7,7 @@ deciding goes on with what is known.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from typing import Final, Protocol
@@ -23,7 +23,7 @@ from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
 from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.matcher.claiming import Scribe
 from sas_matcher.services.matcher.deciding import Decider, SolverProcess, Watch
-from sas_matcher.services.matcher.desks import PlannerProcess, Step
+from sas_matcher.services.matcher.desks import PlannerProcess, Recorded
 from sas_matcher.services.matcher.following import Follower
 from sas_matcher.services.matcher.holding import AGAIN_S, History, Holding, until_there
 from sas_matcher.services.matcher.known import Known
@@ -162,9 +162,9 @@ class Matcher:
         """Whether a request may still be decided."""
         return any(request.id == request_id for request in self.known.open)
 
-    async def decide_batch(self, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None = None) -> None:
+    async def decide_batch(self, batch: Sequence[OpenRequest], recorded: Recorded | None = None) -> None:
         """Decide a batch and commit it, whatever else is open; errors as ``Rounds.decide``."""
-        await self._rounds.decide(batch, steps)
+        await self._rounds.decide(batch, recorded)
 
     async def _renew_forever(self) -> None:
         while True:

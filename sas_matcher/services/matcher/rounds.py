@@ -1,7 +1,7 @@
 """Deciding: a batch with what is known, claims in one transaction, and memory in line with what the ledger said."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.matcher.claiming import Line, Scribe
 from sas_matcher.services.matcher.deciding import Decider, Watch
-from sas_matcher.services.matcher.desks import Round, Step
+from sas_matcher.services.matcher.desks import Recorded, Round
 from sas_matcher.services.matcher.journal import batch_news
 from sas_matcher.services.matcher.known import Known
 
@@ -54,12 +54,12 @@ class Rounds:
         self._watch, self._journal, self._heard = watch, journal, heard
         self._open, self._desks, self._rules = known.open, known.desks, known.rules
 
-    async def decide(self, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None = None) -> None:
+    async def decide(self, batch: Sequence[OpenRequest], recorded: Recorded | None = None) -> None:
         """Decide a batch and commit it: picks, claims in one transaction, losers go round again.
 
         Args:
             batch: who wants to be decided.
-            steps: of the desks' plans, in a recorded batch that is decided again (``Desks.decide``).
+            recorded: what the desks did, in a recorded batch that is decided again (``Desks.decide``).
 
         Raises:
             UnavailableError: the ledger is away; the batch goes round again.
@@ -68,19 +68,19 @@ class Rounds:
         async with self._known.deciding:
             self._open.begin(batch)
             try:
-                await self._decide_and_commit(batch, steps)
+                await self._decide_and_commit(batch, recorded)
             except UnavailableError:
                 self._open.again([request for request in batch if request.id not in self._open.at_desk])
                 raise
             finally:
                 self._open.end()
 
-    async def _decide_and_commit(self, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None) -> None:
+    async def _decide_and_commit(self, batch: Sequence[OpenRequest], recorded: Recorded | None) -> None:
         began, heard = self._clock.now(), self._heard()
         batch = [self._rules.reaching(request) for request in batch]
         lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
         at_desk = [request for request in batch if request.territory in self._desks]
-        more, done = await self._desk_lines(began, at_desk, steps)
+        more, done = await self._desk_lines(began, at_desk, recorded)
         lines += more
         verdicts, announced = await self._commit(began, lines) if lines else ([], [])
         if self._journal is not None and (lines or at_desk or done.steps or done.opened):
@@ -127,7 +127,7 @@ class Rounds:
         return lines
 
     async def _desk_lines(
-        self, began: datetime, batch: Sequence[OpenRequest], steps: Mapping[str, Step] | None
+        self, began: datetime, batch: Sequence[OpenRequest], recorded: Recorded | None
     ) -> tuple[list[Line], Round]:
         """Let the desks decide, and write down the claims; also returns the round."""
         now = began.timestamp()
@@ -139,7 +139,7 @@ class Rounds:
                 self._desks.take_in(now, request, found[request.id])
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        done = self._desks.decide(now, steps)
+        done = self._desks.decide(now, recorded)
         if self._watch:
             for requests, pairs, gap in done.plans:
                 self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
