@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from sas_matcher.matching.candidates import CHEAPEST, Candidates, OpenRequest, short_list
 from sas_matcher.matching.market import Ints
@@ -220,11 +221,11 @@ class Bids:
         return replace(candidates, picked=np.concatenate((candidates.picked, rows[best]))), missed
 
 
-def _in_order(candidates: Candidates, *, mt_first: bool) -> Iterator[int]:
-    """Rows from the cheapest on; with ``mt_first`` those that may be picked unasked come before all others."""
+def _in_order(candidates: Candidates, *, mt_first: bool) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows from the cheapest on, some at a time; with ``mt_first`` those that may be picked unasked come first."""
     # the short list begins with the cheapest: most callers need no more
     head = candidates.picked[:CHEAPEST] if mt_first or candidates.allowed.all() else candidates.picked[:0]
-    yield from head.tolist()
+    yield head
     others = np.ones(len(candidates), np.bool_)
     others[head] = False
     groups = (candidates.allowed, ~candidates.allowed) if mt_first else (others,)
@@ -235,7 +236,18 @@ def _in_order(candidates: Candidates, *, mt_first: bool) -> Iterator[int]:
         dear = cost > np.partition(cost, SOON)[SOON] if rows.size > SOON else np.zeros(rows.size, np.bool_)
         for part in (~dear, dear):
             some = rows[part]
-            yield from some[np.lexsort((candidates.slot_id[some], candidates.cost[some]))].tolist()
+            yield some[np.lexsort((candidates.slot_id[some], candidates.cost[some]))]
+
+
+def _free_in_order(candidates: Candidates, taken: Mapping[int, int], *, mt_first: bool) -> Iterator[int]:
+    """Rows in order that are still free when they are asked for."""
+    for rows in _in_order(candidates, mt_first=mt_first):
+        # as lists: one number of an array takes longer than all the rest of the loop
+        for row, slot_id, left in zip(
+            rows.tolist(), candidates.slot_id[rows].tolist(), candidates.left[rows].tolist(), strict=True
+        ):
+            if left > taken.get(slot_id, 0):
+                yield row
 
 
 def _fill(
@@ -274,10 +286,8 @@ def _fill(
 
 def _free_rows(candidates: Candidates, taken: Mapping[int, int]) -> Iterator[int]:
     """Rows in order that are worth it and still free when they are asked for."""
-    for row in _in_order(candidates, mt_first=True):
-        if candidates.cost[row] < candidates.worth and candidates.left[row] > taken.get(
-            int(candidates.slot_id[row]), 0
-        ):
+    for row in _free_in_order(candidates, taken, mt_first=True):
+        if candidates.cost[row] < candidates.worth:
             yield row
 
 
@@ -341,10 +351,8 @@ def _alternatives(pick: Pick, taken: Mapping[int, int], room: Room) -> list[int]
     found = pick.candidates
     free = (
         row
-        for row in _in_order(found, mt_first=False)
-        if row != pick.row
-        and found.left[row] > taken.get(int(found.slot_id[row]), 0)
-        and room.fits(found, row, instead_of=pick.row)
+        for row in _free_in_order(found, taken, mt_first=False)
+        if row != pick.row and room.fits(found, row, instead_of=pick.row)
     )
     return list(islice(free, ALTERNATIVES))
 

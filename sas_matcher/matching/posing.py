@@ -47,8 +47,10 @@ class Room:
             if any(under.book.left(turn) <= self._used[turn] - (turn in own) for turn in under.at(row)):
                 return False
         busy = self._busy.get(int(places.professional[row])) if self._busy else None
+        if busy is None:
+            return True
         start, until = int(places.start[row]), int(places.until[row])
-        if busy is None or until == start:
+        if until == start:
             return True
         given_back = None
         if instead_of >= 0 and places.professional[instead_of] == places.professional[row]:
@@ -59,8 +61,7 @@ class Room:
         """Give somebody a place."""
         if places.under is not None:
             self._used.update(places.under.at(row))
-        start, until = int(places.start[row]), int(places.until[row])
-        if self._exclusive and until > start:
+        if self._exclusive and (until := int(places.until[row])) > (start := int(places.start[row])):
             self._busy.setdefault(int(places.professional[row]), []).append((start, until))
 
 
