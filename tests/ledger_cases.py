@@ -15,7 +15,7 @@ from adapters.memory.questions import AskingTables
 from adapters.memory.tables import Tables
 from adapters.postgres.ledger import PostgresLedger
 from sas_matcher.domain.lifecycle import ClaimKind
-from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, KeyRecord, Outcome
+from sas_matcher.ports.ledger import PLACE_NUMBERS, Announcement, Claim, Idempotency, KeyRecord, Outcome
 
 NOW: Final = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 KEY: Final = "regul69"
@@ -263,6 +263,12 @@ class Desk:
         return request_id, booking_id
 
     # -- looking
+
+    async def live_left(self, now: datetime = NOW, territories: Sequence[str] | None = None) -> dict[int, int]:
+        """Return the seats left of the live places, as the matcher loads them."""
+        slot_id, left = PLACE_NUMBERS.index("slot_id"), PLACE_NUMBERS.index("left")
+        pages = [page.places async for page in self.ledger.live_places(now, territories)]
+        return {row[slot_id]: row[left] for places in pages for row in places.tolist()}
 
     async def left(self, slot_id: int) -> int:
         """Return the seats left of a slot."""

@@ -28,13 +28,13 @@ from sas_matcher.ports.ledger import (
     Idempotency,
     KeyRecord,
     Outcome,
+    PlacesPage,
     PracticeLimit,
     Publisher,
     SettingChange,
 )
 from sas_matcher.ports.world import Clock
 
-_LOAD_PAGE: Final = 5_000
 _SHOWN: Final = timedelta(days=7)  # of the coming periods of a limit
 
 _REQUEST_ACTIONS: Final[dict[str, Callable[..., Answer]]] = {
@@ -313,20 +313,23 @@ class MemoryLedger:
             if s.status == "open" and s.starts > now and (territories is None or s.territory in territories)
         ]
 
-    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
-        """Yield pages of live places (columns as in the query ``live_places``) from one snapshot."""
-        rows = [
+    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
+        """Yield the live places as one page."""
+        yield PlacesPage.of(
             (
-                *(s.id, int(s.starts.timestamp()), int(s.ends.timestamp()), s.lat, s.lon, s.offers),
-                *(self.tables.left(s), s.capacity, s.professional, s.specialty, s.profession, s.mode),
-                *(s.booking_kind, s.landmass, s.version, s.territory, s.professional_name, s.structure),
-                *(s.structure_name, s.source_kind, s.insee, s.label, s.phone, s.source, s.own_until is not None),
+                (
+                    *(s.id, int(s.starts.timestamp()), int(s.ends.timestamp()), self.tables.left(s), s.capacity),
+                    *(s.landmass, s.version, s.own_until is not None),
+                ),
+                (
+                    *(s.territory, s.professional, s.professional_name, s.structure, s.structure_name, s.source_kind),
+                    *(s.lat, s.lon, s.insee, s.label, s.phone),
+                ),
+                (tuple(s.offers), s.specialty, s.profession, s.mode, s.booking_kind, s.source),
             )
             for s in self._live(now, territories)
             if s.for_request is None
-        ]
-        for first in range(0, len(rows), _LOAD_PAGE):
-            yield rows[first : first + _LOAD_PAGE]
+        )
 
     # -- the practice --------------------------------------------------------------------------------------------
 

@@ -1,8 +1,11 @@
 """The ledger: the truth of requests, bookings and places, and what is written into it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from sas_matcher.domain.lifecycle import ClaimKind
 
@@ -25,6 +28,40 @@ class Announcement(NamedTuple):
     owner: str
     audience: tuple[str, ...]
     data: str
+
+
+PLACE_NUMBERS: Final = ("slot_id", "start", "end", "left", "capacity", "landmass", "version", "own", "site", "kind")
+"""Columns of ``PlacesPage.places``: instants in epoch seconds, ``own`` 0 or 1, last the numbers of site and kind."""
+
+
+class PlacesPage(NamedTuple):
+    """Some of the live places. What many of them share is said once, under a number of its own.
+
+    Attributes:
+        sites: (number, territory, professional, its name, structure, its name, source_kind, lat, lon, insee, label,
+            phone).
+        kinds: (number, offers, specialty, profession, mode, booking_kind, source).
+        places: int64[n, 10], columns ``PLACE_NUMBERS``.
+    """
+
+    sites: Sequence[Sequence[Any]]
+    kinds: Sequence[Sequence[Any]]
+    places: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Sequence[int], tuple[Any, ...], tuple[Any, ...]]]) -> "PlacesPage":
+        """Return all live places as one page, of each its numbers but the last two, its site and its kind."""
+        sites: dict[tuple[Any, ...], int] = {}
+        kinds: dict[tuple[Any, ...], int] = {}
+        places = [
+            (*numbers, sites.setdefault(site, len(sites)), kinds.setdefault(kind, len(kinds)))
+            for numbers, site, kind in rows
+        ]
+        return cls(
+            [(number, *site) for site, number in sites.items()],
+            [(number, *kind) for kind, number in kinds.items()],
+            np.array(places, np.int64).reshape(len(places), len(PLACE_NUMBERS)),
+        )
 
 
 class Outcome(NamedTuple):
@@ -273,8 +310,8 @@ class Ledger(Protocol):
         """Return when each request of a territory was made from an instant on, in order; whatever became of it."""
         ...
 
-    def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
-        """Yield pages of live places."""
+    def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
+        """Yield the live places in pages, as of one instant."""
         ...
 
     async def live_records(self, now: datetime, territory: str) -> list[Any]:

@@ -16,9 +16,8 @@ import orjson
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market
-from sas_matcher.services.matcher.following import LOADED
 from tests.bench.figures import percentile
-from tests.bench.matching import MAINLAND, NINE, PARIS, TERMS, even_rows, steps_of
+from tests.bench.matching import LOADED, MAINLAND, NINE, PARIS, TERMS, even_rows, steps_of
 from tests.matching_cases import request
 
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)

@@ -24,7 +24,6 @@ from sas_matcher.matching.explain import explain
 from sas_matcher.matching.market import Market, PlaceRow
 from sas_matcher.matching.relax import relaxations
 from sas_matcher.matching.terms import Terms
-from sas_matcher.services.matcher.following import LOADED
 from solver import solve
 from tests.bench.figures import percentile
 from tests.matching_cases import DAY, place, world_requests, world_rows
@@ -34,6 +33,7 @@ NINE: Final = datetime(DAY.year, DAY.month, DAY.day, 9, tzinfo=PARIS).astimezone
 OPEN_MARKET: Final = 285_000
 TERRITORY: Final = 10_000
 BATCH: Final = 1_000
+LOADED: Final = 1_000  # places put in at once
 MAINLAND: Final = 0  # the gazetteer's number of continental France
 TERMS: Final = Terms()
 Step = tuple[str, float]

@@ -12,7 +12,10 @@ import orjson
 import pytest
 
 from adapters.postgres.ledger import PostgresLedger
+from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
+from sas_matcher.matching.loading import Loader
+from sas_matcher.matching.market import ROW, Market, place_row
 from sas_matcher.ports.ledger import Idempotency
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
@@ -224,15 +227,56 @@ async def test_a_matcher_loads_what_waits_and_what_is_live(desk: Desk) -> None:
     waiting = await desk.ask()
     await desk.ask(deadline=NOW)
     await desk.ask(territory="01")
-    loaded = [row async for page in desk.ledger.live_places(NOW, None) for row in page]
-    assert {row[0]: row[6] for row in loaded} == {one: 0, two: 0, three: 2}
-    assert past not in {row[0] for row in loaded} and gone not in {row[0] for row in loaded}
-    assert [row async for page in desk.ledger.live_places(NOW, ["01"]) for row in page] == []
+    loaded = await desk.live_left()
+    assert loaded == {one: 0, two: 0, three: 2}
+    assert past not in loaded and gone not in loaded
+    assert await desk.live_left(territories=["01"]) == {}
     documents = await desk.ledger.waiting_requests(NOW, [TERRITORY])
     assert [orjson.loads(text)["request_id"] for text in documents] == [waiting]
     records = await desk.ledger.live_records(NOW, TERRITORY)
     assert [(row["id"], row["left"]) for row in records] == [(one, 0), (two, 0), (three, 2)]
     assert await desk.ledger.live_territories(NOW) == [TERRITORY]
+
+
+async def _as_news_and_loaded(desk: Desk) -> None:
+    """Places of two sites, loaded as a whole, are what the news of each says."""
+    slots = await desk.publish(
+        slot_row("a", professional="81", offers=["pmr", "ecg"], label="Cabinet"),
+        slot_row("b", at=70, professional="81", offers=["pmr", "ecg"], label="Cabinet"),
+        slot_row("c", capacity=3, professional=None, booking_kind="walkin", lat=45.8, landmass=2),
+        slot_row("d", mode="tele", profession="DENT", specialty="SM40"),
+    )
+    loader, told = Loader(), Market()
+    async for page in desk.ledger.live_places(NOW, None):
+        loader.add(page)
+    loaded = loader.market()
+    for slot in slots:
+        row = await desk.ledger.slot_record(slot)
+        assert row is not None
+        told.put([place_row(orjson.loads(row["record"]), row["left"], row["start"], row["end"])])
+        ours, theirs = loaded.find(slot), told.find(slot)
+        assert ours is not None and theirs is not None
+        for name in set(ROW.names or ()) - {"site", "professional", "specialty", "source", "offers"}:
+            assert ours[0].column(name)[ours[1]] == theirs[0].column(name)[theirs[1]], name
+        (here, at), (there, where) = ours, theirs
+        assert loaded.site(here.column("site")[at]) == told.site(there.column("site")[where])
+        assert loaded.offers.names(here.column("offers")[at]) == told.offers.names(there.column("offers")[where])
+        assert loaded.sources.name(here.column("source")[at]) == told.sources.name(there.column("source")[where])
+        assert (loaded.mode_of(slot), loaded.profession_of(slot)) == (told.mode_of(slot), told.profession_of(slot))
+
+
+async def test_places_loaded_are_the_places_told(desk: Desk) -> None:
+    await _as_news_and_loaded(desk)
+
+
+@postgres_only
+async def test_sites_that_share_a_number_are_told_apart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are hashes: here those of the first seed are all the same."""
+    for name, what in ("live_sites", "site"), ("live_kinds", "kind"):
+        hashed = f"hash_record_extended(row({what}.*), $3)"
+        assert hashed in QUERIES[name]
+        monkeypatch.setitem(QUERIES, name, QUERIES[name].replace(hashed, f"case when $3 > 0 then {hashed} else 0 end"))
+    await _as_news_and_loaded(desk)
 
 
 # -- idempotency --------------------------------------------------------------------------------------------------

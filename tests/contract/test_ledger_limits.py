@@ -184,8 +184,7 @@ async def test_a_slot_published_under_a_full_limit_is_closed_from_the_start(desk
     (late,) = await desk.publish(slot_row("z", at=90, professional=DOCTOR))
     (published,) = [items for kind, items in told(recorder) if kind == "published"]
     assert [left for _, left in published] == [0]
-    pages = [page async for page in desk.ledger.live_places(NOW, None)]
-    assert {row[0]: row[6] for page in pages for row in page} == {first: 0, late: 0}
+    assert await desk.live_left() == {first: 0, late: 0}
 
 
 async def test_a_hold_that_ran_out_does_not_count(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Loading all places at once gives the same market as taking them in one by one."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from sas_matcher.matching.candidates import find_candidates
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import Market, PlaceRow, exactly, site_json
+from sas_matcher.matching.market import SITE_FIELDS, Market, PlaceRow, exactly, site_json
 from sas_matcher.matching.terms import Terms
+from sas_matcher.ports.ledger import PlacesPage
 from tests.matching_cases import NOW, place, request
 
 OFFERS = [("enfant", "pmr"), ("pmr",), (), ("enfant",)]
@@ -37,14 +39,16 @@ def places(count: int) -> list[PlaceRow]:
     return drawn
 
 
-def columns(row: PlaceRow) -> tuple[Any, ...]:
-    """The columns of the ledger's ``live_places``."""
-    site = orjson.loads(row.site)
-    names = ("territory", "professional_name", "structure", "structure_name", "source_kind", "insee", "label", "phone")
-    kind = "walkin" if row.walkin else "routine"
-    start = (row.slot_id, row.start, row.end, row.lat, row.lon, list(row.offers), row.left, row.capacity)
-    middle = (row.professional, row.specialty, row.profession, row.mode, kind, row.landmass, row.version)
-    return start + middle + tuple(site[name] for name in names) + (row.source, row.own)
+def page_of(rows: Iterable[PlaceRow]) -> PlacesPage:
+    """What the ledger's ``live_places`` says of places."""
+    return PlacesPage.of(
+        (
+            (row.slot_id, row.start, row.end, row.left, row.capacity, row.landmass, row.version, row.own),
+            tuple(orjson.loads(row.site)[name] for name in SITE_FIELDS),
+            (row.offers, row.specialty, row.profession, row.mode, "walkin" if row.walkin else "routine", row.source),
+        )
+        for row in rows
+    )
 
 
 @pytest.mark.parametrize("page", [1, 37, 1_000])
@@ -52,8 +56,10 @@ def test_a_loaded_market_is_the_market_of_the_same_places_put_in(page: int) -> N
     """Candidates, sites, seats and versions agree, whatever the size of the pages; news then counts as usual."""
     drawn = places(400)
     loader, put = Loader(), Market()
+    whole = page_of(drawn)
     for first in range(0, len(drawn), page):
-        loader.add([columns(row) for row in drawn[first : first + page]])
+        some = slice(first, first + page)
+        loader.add(PlacesPage(whole.sites[some], whole.kinds[some], whole.places[some]))
     loaded = loader.market()
     put.put(drawn)
     assert len(loaded) == len(put) == 400
@@ -80,6 +86,14 @@ def test_a_loaded_market_is_the_market_of_the_same_places_put_in(page: int) -> N
     assert loaded.set_left(11, 0, 10_000) and loaded.left_of(11) == 0
 
 
+def test_a_place_whose_site_was_never_told_is_refused() -> None:
+    """Rather than shown at another's address."""
+    whole, loader = page_of(places(20)), Loader()
+    loader.add(PlacesPage(whole.sites[1:], whole.kinds, whole.places))
+    with pytest.raises(KeyError):
+        loader.market()
+
+
 def test_nothing_loaded_is_an_empty_market() -> None:
     """A country without a place."""
     assert len(Loader().market()) == 0
@@ -99,7 +113,7 @@ def test_limits_are_over_the_same_places_however_these_came(when: str) -> None:
     definition = {"id": 1, "version": 1, "counts": "children", "period": "day", "zone": "Europe/Paris", "source": "s1"}
     limits = [(orjson.dumps({**definition, "members": [f"p:99{n:09d}" for n in (3, 4)]}).decode(), "[]")]
     loader, put = Loader(), Market()
-    loader.add([columns(row) for row in drawn])
+    loader.add(page_of(drawn))
     loaded = loader.market()
     loaded.load_limits(limits)
     if when == "before":

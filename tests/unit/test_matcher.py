@@ -18,10 +18,11 @@ from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import MT_TEXT
+from sas_matcher.matching.market import SITE_FIELDS
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
 from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
-from sas_matcher.ports.ledger import Announcement, Claim, Ledger
+from sas_matcher.ports.ledger import Announcement, Claim, Ledger, PlacesPage
 from sas_matcher.services.matcher import deciding, following, match, open_requests
 from sas_matcher.services.matcher.deciding import SolveTimeoutError
 from sas_matcher.services.matcher.desks import PlanLateError
@@ -248,19 +249,26 @@ class FakeLedger:
             self.decisions[claim.request_id] = orjson.loads(claim.decision)
         return verdicts, self.announce(*rows)
 
-    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[list[Any]]:
-        rows = [
+    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
+        page = PlacesPage.of(
             (
-                slot["slot_id"], *(int(datetime.fromisoformat(slot[n]).timestamp()) for n in ("start", "end")),
-                slot["lat"], slot["lon"], slot["offers"], self.left(slot["slot_id"]), slot["capacity"],
-                *(slot[n] for n in ("professional", "specialty", "profession", "mode", "booking_kind", "landmass")),
-                slot["version"], slot["territory"], slot["professional_name"], slot["structure"],
-                *(slot[n] for n in ("structure_name", "source_kind", "insee", "label", "phone", "source")), False,
+                (
+                    slot["slot_id"],
+                    *(int(datetime.fromisoformat(slot[n]).timestamp()) for n in ("start", "end")),
+                    *(self.left(slot["slot_id"]), slot["capacity"], slot["landmass"], slot["version"], 0),
+                ),
+                tuple(slot[name] for name in SITE_FIELDS),
+                (
+                    tuple(slot["offers"]),
+                    *(slot[n] for n in ("specialty", "profession", "mode", "booking_kind", "source")),
+                ),
             )
             for slot in self.slots.values()
-        ]  # fmt: skip
+        )
         await self.loading.wait()
-        yield rows
+        yield PlacesPage(page.sites, page.kinds, page.places[:0])
+        for first in range(0, len(page.places), 3):
+            yield PlacesPage((), (), page.places[first : first + 3])
 
     async def waiting_requests(self, now: datetime, territories: Sequence[str]) -> list[str]:
         self.asked += 1
@@ -916,8 +924,7 @@ async def test_after_a_pause_that_outran_the_log_memory_is_rebuilt(
         await until(lambda: ledger.held("s") == 1 or ledger.held("r") == 1)
 
 
-async def test_all_places_are_loaded_however_they_are_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LOADED", 3)
+async def test_all_pages_of_places_are_loaded(stage: Stage) -> None:
     for slot_id in range(1, 9):
         stage.ledger.publish_place(slot_id, quiet=True)
     async with stage.running():

@@ -17,7 +17,6 @@ from sas_matcher.services.matcher.holding import AGAIN_S, Holding, until_there
 from sas_matcher.services.matcher.known import Known
 
 BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bulk comes in entries of 200 places, 5 ms
-LOADED: Final = 1_000  # places loaded between two breaths: about 10 ms
 EPOCH_S: Final = 0.2  # how often a wipe of Redis is looked for
 PAUSE_S: Final = 2.0  # longer between two looks means that this process or Redis stood still
 _log = structlog.get_logger(__name__)
@@ -111,9 +110,8 @@ class Follower:
         """Return the live places as the ledger has them, letting others go on meanwhile."""
         loader = Loader()
         async for page in self._ledger.live_places(self._clock.now(), None):
-            for first in range(0, len(page), LOADED):
-                loader.add(page[first : first + LOADED])
-                await asyncio.sleep(0)
+            loader.add(page)
+            await asyncio.sleep(0)
         market = loader.market()
         market.load_limits(await self._ledger.limits(self._clock.now()))
         return market
