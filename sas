@@ -252,6 +252,9 @@ case $command in
         cd "$root"
         # four at a time: tests mostly wait for servers; a file stays together, with the service that it shares
         # (the order of files is ours: see tests/conftest.py)
+        # each module is compiled once for all: for the workers, and for each service that a test starts
+        unset PYTHONDONTWRITEBYTECODE
+        export PYTHONPYCACHEPREFIX="$venv/compiled"
         exec "$py" -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"
         ;;
     race | bench)

@@ -47,9 +47,19 @@ class MovableClock:
 
     def __init__(self) -> None:
         self.ahead = timedelta()
+        self._stands: datetime | None = None
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self._stands or datetime.now(UTC)) + self.ahead
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Let only the test move time, for the length of a block: what lapses in seconds waits for a busy machine."""
+        self._stands = datetime.now(UTC)
+        try:
+            yield
+        finally:
+            self._stands = None
 
 
 async def eventually(check: Callable[..., Any], seconds: float = WAIT_S) -> Any:

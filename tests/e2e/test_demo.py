@@ -37,7 +37,7 @@ def environment(folder: Path) -> dict[str, str]:
     """Return our environment without settings; compiled modules are kept, or each start would compile them again."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SAS_")}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"PYTHONPYCACHEPREFIX": str(folder.parent / "compiled")}
+    return {"PYTHONPYCACHEPREFIX": str(folder.parent / "compiled")} | kept
 
 
 def left_behind(folder: Path) -> list[str]:

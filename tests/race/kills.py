@@ -96,11 +96,8 @@ class ServiceProcess:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
-        environment |= {
-            "PYTHONPATH": str(ROOT),
-            "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
-            "TMPDIR": str(self.temporary),
-        }
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(folder / "pycache"))
+        environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary)}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment)
         assert self.process.stdout is not None
