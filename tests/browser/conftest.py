@@ -34,7 +34,7 @@ async def browsing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
         # the driver's own transports, when the browser is closed
         warnings.simplefilter("ignore", ResourceWarning)
         async with run_service(settings) as service, async_playwright() as driver:
-            browser = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            browser = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             yield Browsing(service, browser)
             await browser.close()
     servers.drop_database(database_url)

@@ -34,7 +34,8 @@ async def violations(page: Page) -> list[str]:
     """Return what axe-core finds wrong (WCAG 2.1 AA and best practice), one line each; empty is what we want."""
     # without preload, which writes styles into the page (only for a rule about turned screens that is not among ours);
     # evaluated, not added as a script: the pages' policy forbids that, and stays in force
-    await page.evaluate(f"window.axe || (() => {{ {_axe()} }})()")
+    if not await page.evaluate("'axe' in window"):  # half a megabyte that needs to be sent once
+        await page.evaluate(f"(() => {{ {_axe()} }})()")
     found: list[dict[str, Any]] = await page.evaluate(
         "async (tags) => (await axe.run({preload: false, resultTypes: ['violations'],"
         " runOnly: {type: 'tag', values: tags}})).violations",

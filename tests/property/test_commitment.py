@@ -87,7 +87,13 @@ def test_nothing_is_decided_on_what_is_still_to_come(name: str, share: float) ->
     cut = replace(sample(), events=tuple(e for e in sample().events if e.t < until))
     before = [batch for batch in batches(cut, name) if batch[0] < float(until)]
     assert len(before) > 10
-    assert before == [batch for batch in batches(sample(), name) if batch[0] < float(until)]
+    assert before == [batch for batch in whole(name) if batch[0] < float(until)]
+
+
+@cache
+def whole(name: str) -> list[tuple[float, str]]:
+    """The batches of the whole day."""
+    return batches(sample(), name)
 
 
 def batches(day: DayLog, name: str) -> list[tuple[float, str]]:
