@@ -195,7 +195,8 @@ def servers() -> Iterator[Servers]:
         folder.chmod(0o755)  # PostgreSQL may have to run as another user
         database_url, superuser = os.environ.get("SAS_TEST_DATABASE_URL"), None
         if database_url is None:
-            postgres = start_postgres(folder / "postgres", durable=False)
+            # a vacuum that comes or does not come within a test's seconds must not change its plans
+            postgres = start_postgres(folder / "postgres", durable=False, settings={"autovacuum": "off"})
             stack.callback(postgres.stop)
             database_url = postgres.url
             superuser = database_url.replace(f"//{ROLE}@", f"//{SUPERUSER}@")
