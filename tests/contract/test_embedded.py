@@ -178,10 +178,14 @@ async def test_both_serve_the_real_clients_and_find_their_data_again(folder: Pat
 
 
 def test_a_second_start_is_quick(second_start: Path) -> None:
-    """Measured 0.1 s; the bound leaves room for a busy machine and still catches a polling or waiting bug."""
-    begin = time.monotonic()
-    with EmbeddedServers(second_start):
-        assert time.monotonic() - begin < 1.5
+    """Measured 0.1 s; the bound catches a polling or waiting bug, and a machine is not that busy three times."""
+
+    def started() -> float:
+        begin = time.monotonic()
+        with EmbeddedServers(second_start):
+            return time.monotonic() - begin
+
+    assert any(started() < 1.5 for _ in range(3))
 
 
 def test_the_service_owns_its_database_and_is_no_superuser(second_start: Path) -> None:

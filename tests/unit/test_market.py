@@ -134,10 +134,10 @@ def test_near_looks_at_few_squares() -> None:
 def test_a_circle_around_the_world_looks_at_what_exists() -> None:
     """The regulator's free choice prices a place at any distance."""
     market = market_of([place(1, lat=-21.1, lon=55.5), place(2, lat=16.2, lon=-61.5), place(3, mode="tele")])
-    began = time.perf_counter()
+    began = time.thread_time()
     found = market.near("MG", "cabinet", *LYON, math.pi * 6371)
     assert sorted(int(part.column("slot_id")[0]) for part in found) == [1, 2]
-    assert time.perf_counter() - began < 2  # square by square it would take half a minute
+    assert time.thread_time() - began < 2  # square by square it would take half a minute
 
 
 @pytest.mark.parametrize("radius_km", [50.0, 150.0, 2_000.0, 3_000.0])
