@@ -5,6 +5,7 @@ must be allowed to create databases; of Redis only the numbers 1 to 15 are used,
 """
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
@@ -36,6 +37,16 @@ _LAST_REDIS_NUMBER = 15  # a server has 16 numbered databases unless told otherw
 
 # What takes longest begins first, so that nobody waits at the end for one long file (see ``./sas test``).
 _FIRST = ("tests/unit/test_run.py", "tests/browser/", "tests/e2e/", "tests/race/", "tests/property/", "tests/api/")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for tests without looking for garbage: what is made now stays (a sixth of the time that it takes)."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
