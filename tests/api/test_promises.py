@@ -36,6 +36,11 @@ class Promising:
     async def ask(self, **changes: Any) -> dict[str, Any]:
         return await self.regulator.ask(wish(self.spot, **changes))
 
+    async def promised(self, **changes: Any) -> dict[str, Any]:
+        """Ask, and wait for the promise: on a busy machine a matcher that has just begun may hear of a place later."""
+        asked = await self.ask(**changes)
+        return await self.regulator.until(asked["request_id"], lambda d: d["status"] == "promised")
+
     async def take_any(self, request_id: str, slots: Sequence[int]) -> dict[str, Any]:
         """Take whichever of these places is open; all are tried again while promises move among them."""
         for slot_id in itertools.islice(itertools.cycle(slots), 10 * len(slots)):
@@ -73,7 +78,7 @@ async def here(alone: Running) -> Promising:
 async def test_a_promise_says_by_when_and_is_told_in_time(here: Promising) -> None:
     (slot_id,) = await here.practice.publish(here.slot(120))
     async with await here.regulator.listen() as heard, await here.practice.listen() as shown:
-        asked = await here.ask(delay="4H")
+        asked = await here.promised(delay="4H")
         assert (asked["status"], asked["decision"]["policy"]) == ("promised", "promise")
         promise = asked["promise"]
         deadline = datetime.fromisoformat(asked["deadline"])
@@ -98,7 +103,7 @@ async def test_a_promise_says_by_when_and_is_told_in_time(here: Promising) -> No
 async def test_a_promise_that_could_not_be_told_in_time_is_told_late_rather_than_broken(here: Promising) -> None:
     """The matcher was away when it should have told: what is left of the notice is the patient's."""
     (slot_id,) = await here.practice.publish(here.slot(120))
-    asked = await here.ask(delay="4H")
+    asked = await here.promised(delay="4H")
     assert asked["status"] == "promised"
     await here.service.stop_core()
     here.service.clock.ahead += timedelta(minutes=100)
@@ -109,7 +114,7 @@ async def test_a_promise_that_could_not_be_told_in_time_is_told_late_rather_than
 
 async def test_a_promise_outlives_its_place_and_its_matcher(here: Promising) -> None:
     (first,) = await here.practice.publish(named := here.slot(120))
-    asked = await here.ask(delay="4H")
+    asked = await here.promised(delay="4H")
     assert asked["booking"]["slot_id"] == first
     (second,) = await here.practice.publish(here.slot(150))
     await here.service.stop_core()
@@ -123,7 +128,7 @@ async def test_a_promise_outlives_its_place_and_its_matcher(here: Promising) -> 
 
 async def test_fewer_places_than_promised_move_a_promise(here: Promising) -> None:
     (plage,) = await here.practice.publish(named := here.slot(120, capacity=3, lasting=60))
-    asked = [await here.ask(delay="4H") for _ in range(3)]
+    asked = [await here.promised(delay="4H") for _ in range(3)]
     assert [a["booking"]["slot_id"] for a in asked] == [plage] * 3
     (other,) = await here.practice.publish(here.slot(180))
     (same,) = await here.practice.publish({**named, "capacity": 2})
@@ -138,7 +143,7 @@ async def test_fewer_places_than_promised_move_a_promise(here: Promising) -> Non
 
 async def test_only_a_crisis_that_is_allowed_breaks_a_promise_and_says_so(here: Promising) -> None:
     await here.practice.publish(here.slot(60))
-    minor = await here.ask(delay="48H")
+    minor = await here.promised(delay="48H")
     assert minor["status"] == "promised"
     # calm: the place is promised, and stays so
     waits = await here.ask(delay="4H")
@@ -166,7 +171,7 @@ async def test_a_promise_takes_its_turn_of_a_practices_limit(here: Promising, co
     )
     limit = {"professionals": [doctor], "counts": counts, "most": 1}
     assert (await practice.http.put("/v1/limits/un", json=limit)).status_code == 200
-    one = await here.ask(delay="4H", age_band="enfant")
+    one = await here.promised(delay="4H", age_band="enfant")
     assert one["status"] == "promised"
     two = await here.ask(delay="4H", age_band="enfant")
     two = await here.regulator.until(two["request_id"], lambda d: d["decision"] is not None)
