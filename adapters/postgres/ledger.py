@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from itertools import count
 from typing import Any, Final
@@ -115,9 +115,9 @@ def _all_differ(pages: Sequence[Sequence[Any]]) -> bool:
     return len({row[0] for page in pages for row in page}) == sum(map(len, pages))
 
 
-def _place_numbers(packs: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    """Read the packs of the query ``live_places``: int64[n, 10]."""
-    return np.frombuffer(b"".join(packs), _PACK)["values"]["value"].astype(np.int64)
+def _place_numbers(rows: Sequence[Sequence[bytes]]) -> npt.NDArray[np.int64]:
+    """Read rows of the query ``live_places``: int64[n, 10]."""
+    return np.frombuffer(b"".join([row[0] for row in rows]), _PACK)["values"]["value"].astype(np.int64)
 
 
 async def _keep_session(_connection: Any) -> None:
@@ -498,32 +498,57 @@ class PostgresLedger:
         await self._retry(lambda c: c.execute(QUERIES["drop_leases"], holder))
 
     async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
-        """Yield the live places in pages, from one snapshot: what they share first, then numbers only."""
-        with _answering():
-            async with (
-                self._connections.one() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                await connection.execute(_WHOLE_TABLES)
+        """Yield the live places in pages, from one snapshot: what they share first, then numbers only.
 
-                async def pages(name: str, seed: int, rows: int) -> AsyncIterator[list[Any]]:
+        Two connections read at once, since it takes the server as long to find them as it takes us to take them in.
+        """
+        with _answering():
+            async with self._snapshot() as (one, other):
+
+                async def pages(connection: Any, name: str, seed: int, rows: int) -> AsyncIterator[list[Any]]:
                     cursor = await connection.cursor(QUERIES[name], now, territories, seed)
                     while page := await cursor.fetch(rows, timeout=60):
                         yield page
 
+                async def numbers(seed: int) -> list[npt.NDArray[np.int64]]:
+                    return [_place_numbers(page) async for page in pages(other, "live_places", seed, _LOAD_PLACES)]
+
                 for seed in count():
-                    sites = [page async for page in pages("live_sites", seed, _LOAD_PAGE)]
-                    kinds = [page async for page in pages("live_kinds", seed, _LOAD_PAGE)]
-                    # numbers are hashes: should two of 58 000 be equal (once in 10¹⁰ times) another seed parts them
-                    if all(_all_differ(table) for table in (sites, kinds)):
-                        break
-                nothing = _place_numbers([])
-                for page in sites:
-                    yield PlacesPage(page, (), nothing)
-                for page in kinds:
-                    yield PlacesPage((), page, nothing)
-                async for page in pages("live_places", seed, _LOAD_PLACES):
-                    yield PlacesPage((), (), _place_numbers([row[0] for row in page]))
+                    reading = asyncio.create_task(numbers(seed))
+                    try:
+                        sites = [page async for page in pages(one, "live_sites", seed, _LOAD_PAGE)]
+                        kinds = [page async for page in pages(one, "live_kinds", seed, _LOAD_PAGE)]
+                        # numbers are hashes: should two of 58 000 be equal (once in 10¹⁰ times) another seed parts them
+                        if not (_all_differ(sites) and _all_differ(kinds)):
+                            continue
+                        nothing = _place_numbers([])
+                        for page in sites:
+                            yield PlacesPage(page, (), nothing)
+                        for page in kinds:
+                            yield PlacesPage((), page, nothing)
+                        for places in await reading:
+                            yield PlacesPage((), (), places)
+                        return
+                    finally:
+                        reading.cancel()
+                        await asyncio.wait([reading])
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Two connections that see the same instant of whole tables."""
+        same: Any = {"isolation": "repeatable_read", "readonly": True}
+        async with (
+            self._connections.one() as one,
+            self._connections.one() as other,
+            one.transaction(**same),
+            other.transaction(**same),
+        ):
+            # an id of hexadecimal digits and hyphens, quoted by the server: a parameter is not allowed there
+            seen = await one.fetchval("select quote_literal(pg_export_snapshot())")
+            await other.execute(f"set transaction snapshot {seen}")
+            for connection in (one, other):
+                await connection.execute(_WHOLE_TABLES)
+            yield one, other
 
     # -- the practice --------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -17,10 +18,9 @@ from adapters.redis import RedisBus
 from adapters.redis.ingest import RedisIngest
 from adapters.solving import ProcessSolver
 from sas_matcher import metrics
-from sas_matcher.api.ingest import Ingest
 from sas_matcher.bootstrap.national import national_sender
 from sas_matcher.bootstrap.notices import notifying
-from sas_matcher.bootstrap.stores import PATIENCE_S, open_stores, territories_of
+from sas_matcher.bootstrap.stores import PATIENCE_S, Stores, open_stores, territories_of
 from sas_matcher.config import Settings
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
@@ -107,7 +107,6 @@ async def core(settings: Settings, holder: str) -> None:
         showing = AgendaShow(kept, publishing, stores.clock, geography)
         agendas, reading = Agendas(kept, showing, stores.clock), FeedReader(Fetcher(settings.feed_hosts))
         feeds = AgendaFeeds(kept, agendas, showing, stores.clock, reading.read)
-        ingest = Ingest(RedisIngest(intake), stores.ledger, publishing, stores.clock)
         telling = notifying(settings, stores.ledger, stores.bus, stores.clock, geography)
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
         alerting = Alerting(PostgresCrisis(stores.ledger), stores.clock, stores.ids, here)
@@ -117,8 +116,9 @@ async def core(settings: Settings, holder: str) -> None:
                 group.create_task(matcher.run())
                 group.create_task(_once_loaded(matcher.ready, solver))
                 if settings.share == 0:  # what is done once, whoever else matches
-                    for work in (keeper.run(), ingest.run(), showing.roll_for_ever(), feeds.look_for_ever()):
+                    for work in (keeper.run(), showing.roll_for_ever(), feeds.look_for_ever()):
                         group.create_task(work)
+                    group.create_task(_ingest(matcher.ready, RedisIngest(intake), stores, publishing))
                     for more in (asking.run(), telling.run(), alerting.run()):
                         group.create_task(more)
                     if sending is not None:
@@ -132,6 +132,13 @@ async def core(settings: Settings, holder: str) -> None:
             solver.close()
             await reader.close()
             await intake.close()
+
+
+async def _ingest(ready: asyncio.Event, intake: RedisIngest, stores: Stores, publishing: Publishing) -> None:
+    """Take in what practices say through Redis, once the matcher decides: its schemas take 0.3 s to import."""
+    await ready.wait()
+    module = await asyncio.to_thread(import_module, "sas_matcher.api.ingest")
+    await module.Ingest(intake, stores.ledger, publishing, stores.clock).run()
 
 
 async def _once_loaded(ready: asyncio.Event, solver: ProcessSolver) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from adapters.directory import DirectoryError, FileDirectory
 from adapters.fhir.access import AllowedName, allowed_names
 from adapters.fhir.identifiers import REGULATOR_TYPES
 from adapters.geo import Gazetteer
@@ -22,16 +21,19 @@ from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.national import Sending
 
 if TYPE_CHECKING:
+    from adapters.directory import FileDirectory
     from adapters.fhir.platform import NationalPlatform
     from adapters.fhir.server import Services
 
 
-def directory_of(settings: Settings) -> FileDirectory:
+def directory_of(settings: Settings) -> "FileDirectory":
     """Return the directory of practitioners and structures, an empty one where none is set.
 
     Raises:
         ConfigError: the file cannot be used.
     """
+    from adapters.directory import DirectoryError, FileDirectory  # noqa: PLC0415 - pydantic, where it is needed
+
     if not settings.directory:
         return FileDirectory()
     try:

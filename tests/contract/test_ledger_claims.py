@@ -270,6 +270,17 @@ async def test_places_loaded_are_the_places_told(desk: Desk) -> None:
 
 
 @postgres_only
+async def test_both_connections_that_load_see_the_same_instant(desk: Desk) -> None:
+    """Else a place published meanwhile would be of a site that nobody told."""
+    await desk.publish(slot_row("a"))
+    assert isinstance(desk.ledger, PostgresLedger)
+    async with desk.ledger._snapshot() as connections:
+        await desk.publish(slot_row("b"))
+        assert [await c.fetchval("select count(*) from slot") for c in connections] == [1, 1]
+    assert len(await desk.live_left()) == 2
+
+
+@postgres_only
 async def test_sites_that_share_a_number_are_told_apart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are hashes: here those of the first seed are all the same."""
     for name, what in ("live_sites", "site"), ("live_kinds", "kind"):

@@ -117,3 +117,9 @@ def test_the_core_does_not_load_cp_sat() -> None:
     """It takes a second and 51 MB; the module that has it is imported by the worker that searches."""
     code = "import sys, sas_matcher.bootstrap.core; sys.exit('ortools.sat.python.cp_model' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_core_imports_no_schemas_before_it_decides() -> None:
+    """pydantic and its models take 0.4 s: what reads them is imported when the places are loaded."""
+    code = "import sys, sas_matcher.bootstrap.core; sys.exit(not {'pydantic', 'fastapi'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
