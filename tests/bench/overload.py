@@ -25,7 +25,12 @@ from typing import Final, NamedTuple
 import asyncpg
 import uvloop
 
-from sas_matcher.domain.vocabulary import Delay, Tier, tier_of
+from sas_matcher.bootstrap.access import issue_key
+from sas_matcher.bootstrap.stores import open_stores
+from sas_matcher.config import Settings
+from sas_matcher.domain.vocabulary import Delay, Role, Tier, tier_of
+from sas_matcher.ports.ledger import Idempotency, SettingChange
+from sas_matcher.services.keys import KeyWish
 from tests.bench.figures import percentile, schedule
 from tests.bench.live import fill
 from tests.bench.load import Plan, Product
@@ -85,7 +90,7 @@ async def _closed(side: Product, tiers: Sequence[str], plan: Plan) -> list[Seen]
     async def client() -> None:
         while (at := loop.time() - began) < plan.seconds:
             number = next(numbers)
-            seen.append(await _one(side, tiers, f"{plan.run}-{number}", number, began, at))
+            seen.append(await _one(side, tiers, f"{plan.run}-{number:07d}", number, began, at))
 
     await asyncio.gather(*(client() for _ in range(plan.clients)))
     return seen
@@ -98,7 +103,7 @@ async def _open(side: Product, tiers: Sequence[str], plan: Plan) -> list[Seen]:
     for number, at in enumerate(schedule(plan.rate, plan.seconds, plan.seed)):
         if (wait := began + at - loop.time()) > 0:
             await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(_one(side, tiers, f"{plan.run}-{number}", number, began, at)))
+        tasks.append(asyncio.create_task(_one(side, tiers, f"{plan.run}-{number:07d}", number, began, at)))
     return list(await asyncio.gather(*tasks))
 
 
@@ -156,6 +161,19 @@ async def _kept(url: str, runs: Sequence[str]) -> set[str]:
         return {row["case_ref"] for row in rows}
     finally:
         await connection.close()
+
+
+async def _take_their_time(settings: Settings) -> None:
+    """Let holds last half an hour, the longest there is.
+
+    Nobody confirms here. Holds that ran out after two minutes would be decided again, five hundred a second, beside the
+    calls that are to show how the service comes back: no regulator leaves all his patients hanging.
+    """
+    async with open_stores(settings) as stores:
+        key = (await issue_key(stores, KeyWish(Role.ADMIN, "Mesure", territories=["*"])))[0].id
+        for territory in settings.territories:
+            change = SettingChange(territory, {"hold_seconds": 1800}, "mesure de surcharge")
+            await stores.ledger.change_setting(datetime.now(UTC), change, Idempotency(key, territory, b""))
 
 
 def recovered_s(before: Sequence[Seen], calm: Sequence[Seen]) -> float:
@@ -221,6 +239,7 @@ def main() -> None:
         _, world = france()
         (folder / "bodies").write_bytes(b"\n".join(request_bodies(world)))
         with product(folder / "product", REGULATORS, wishes.workers) as ours:
+            asyncio.run(_take_their_time(ours.service.settings))
             fill(ours, live_slots(world, wishes.slots, datetime.now(UTC)))
             _run(ours, folder, "warm", rate=0, seconds=WARM_S / 2)
             steady = _run(ours, folder, "steady", rate=0, seconds=WARM_S)
