@@ -22,7 +22,10 @@ from sas_matcher.domain.vocabulary import Tier
 AT_ONCE: Final = 64
 """Requests in the works of one worker at the most, as in the closed loop of ``./sas bench`` (110 ms each)."""
 
-FEWEST: Final = 4
+FEWEST: Final = 16
+"""Never fewer at once: the matcher decides together whatever is there, so that few in the works are as slow as many and
+leave it idle. With 4 a crowd of call-backs in a declared crisis waited for minutes beside an idle matcher (S3)."""
+
 TARGET_S: Final = 0.2
 """Fewer are let in at once while they take longer than this: on a slower machine, or beside a busy one, the same number
 in the works is a longer wait for everybody, and urgent requests shall have their answer within a second (p99)."""

@@ -87,6 +87,13 @@ class Desk(Book):
             self._field_of(row).edge = now  # the plan may displace somebody for him: not only at the next look
         return verdicts
 
+    def nobody_asks(self, now: float) -> None:
+        """The moment of an answer passes without anybody who wants one."""
+        self._absorb()
+        self._now = now
+        self._in_vain.clear()
+        self._limiter.begin_round()
+
     def price(self, slot: int) -> float | None:
         """The price of a seat in the mean of the futures; None before there is a plan."""
         self._absorb()

@@ -78,6 +78,10 @@ class TerritoryDesk:
         self._kept_on: Counter[int] = Counter()
         self._free: dict[int, int] = {}
         self._touched: set[int] = set()
+        # when a plan is due and whether somebody asks, until something happens: a hundred desks are asked that after
+        # every piece of news (a quarter of the matcher's processor in a crisis, measured)
+        self._due: float | None = None
+        self._asked: bool | None = None
 
     # -- places --------------------------------------------------------------------------------------------------
 
@@ -92,6 +96,7 @@ class TerritoryDesk:
             return
         self.gone(place.slot_id)
         self._places[place.slot_id] = place
+        self._stale()
         if place.own:
             return  # for own patients only: whoever calls and may have it brings it along (``found``)
         row = self._desk.publish(
@@ -115,6 +120,7 @@ class TerritoryDesk:
         """A place that was kept for urgent requests is everybody's."""
         row = self._row_of_slot.get(slot_id)
         if row is not None:
+            self._stale()
             self._desk.release(row)
 
     def called(self, calls: Sequence[float]) -> None:
@@ -138,12 +144,19 @@ class TerritoryDesk:
         row = self._row_of_slot.pop(slot_id, None)
         self._places.pop(slot_id, None)
         if row is not None:
+            self._stale()
             self._desk.gone(row)
             self._free.pop(row, None)
             self._touched.discard(row)
 
+    def _stale(self) -> None:
+        """Something has happened: what is due, and who asks, is looked at again."""
+        self._due = self._asked = None
+
     def _catch_up(self) -> None:
         """Bring the desk's seats in line with the ledger's."""
+        if self._touched:
+            self._stale()
         for row in sorted(self._touched):
             if row in self._free:
                 seats = self._free[row] + self._kept_on[row]
@@ -155,6 +168,7 @@ class TerritoryDesk:
 
     def take_in(self, now: float, request: OpenRequest, found: Candidates) -> None:
         """A request is open, again or for the first time; ``found``: all that it could be given, full or not."""
+        self._stale()
         row = self._row.get(request.id)
         if row is None:
             row = self._call(now - self.midnight, request, found)
@@ -226,6 +240,7 @@ class TerritoryDesk:
         """A request is closed: firm and confirmed, cancelled, or past its deadline."""
         row = self._row.get(request_id)
         if row is not None:
+            self._stale()
             self._desk.close(row)
             self._keep(request_id, None)
 
@@ -248,16 +263,20 @@ class TerritoryDesk:
     def due(self) -> float:
         """When a plan is due, epoch seconds."""
         self._catch_up()
-        return self.midnight + self._desk.due()
+        if self._due is None:
+            self._due = self.midnight + self._desk.due()
+        return self._due
 
     def task(self, now: float) -> Task:
         """What a plan is to be made from."""
         self._catch_up()
+        self._stale()
         return self._desk.task(now - self.midnight)
 
     def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Decision]:
         """Take a plan over."""
         self._catch_up()
+        self._stale()
         verdicts = self._desk.adopt(task, plans, now - self.midnight)
         last = {v.request: n for n, v in enumerate(verdicts) if v.what != "displace"}
         # a seat that moves and is told at once is told: one claim for a request, but for a displaced one
@@ -266,11 +285,16 @@ class TerritoryDesk:
     def is_asked(self) -> bool:
         """Whether somebody wants an answer."""
         self._catch_up()
-        return bool(self._desk.asked())
+        if self._asked is None:
+            self._asked = bool(self._desk.asked())
+        return self._asked
 
     def answer(self, now: float) -> list[Decision]:
         """Decide for whom has just called; ``none`` for those who wait; first who moves to make room for them."""
-        self._catch_up()
+        if not self.is_asked():
+            self._desk.nobody_asks(now - self.midnight)
+            return []
+        self._stale()
         asked = self._desk.asked()
         verdicts = {v.request: v for v in self._desk.answer(now - self.midnight)}
         callers = set(asked)
@@ -300,6 +324,7 @@ class TerritoryDesk:
     def make_way(self, slot_ids: Sequence[int], now: float) -> tuple[int, list[Decision]] | None:
         """Give away a seat of one of these slots whose holder can be seen elsewhere; the slot, and who moves."""
         self._catch_up()
+        self._stale()
         rows = [self._row_of_slot[slot_id] for slot_id in slot_ids]
         found = self._desk.make_way(rows, now - self.midnight)
         return found and (self._slot_ids[found[0]], [self._said(verdict) for verdict in found[1]])
@@ -312,6 +337,7 @@ class TerritoryDesk:
 
     def displaced(self, request_id: str) -> Decision:
         """Let a promised request lose its seat to another desk."""
+        self._stale()
         return self._said(self._desk.displaced(self._row[request_id]))
 
     def may_displace(self, request_id: str) -> bool:
@@ -324,6 +350,7 @@ class TerritoryDesk:
 
     def given(self, request_id: str, slot_id: int, now: float) -> list[Decision]:
         """Answer a request again that another desk has just left a seat."""
+        self._stale()
         return [
             self._said(verdict)
             for verdict in self._desk.given(self._row[request_id], self._row_of_slot[slot_id], now - self.midnight)
@@ -340,6 +367,7 @@ class TerritoryDesk:
 
     def settle(self, decision: Decision, word: str) -> None:
         """Take in what the ledger said to a decision: a word of ``Ledger.claim``, or ``unknown`` for no answer."""
+        self._stale()
         row = self._row[decision.request_id]
         slot = None if decision.slot_id is None else self._row_of_slot.get(decision.slot_id)
         if slot is not None:
