@@ -288,18 +288,20 @@ class World:
     def close_the_books(self) -> tuple[list[str], dict[str, Json]]:
         """Let the last events arrive, read everything back; returns what is wrong, and the requests."""
         gevent.sleep(SETTLE_S)
+        # what is read is never older than what was heard: the desks go on promising meanwhile
+        gaps = any(watcher.gaps for watcher in self.watchers)
+        for watcher in self.watchers:
+            watcher.close()
         known = self.documents()
         found = {name: document for name, document in known.items() if name in self.asked}
         # who is answered by the service must be there at the end, decided or not
         wrong = [f"request {name}: acknowledged, and not there any more" for name in self.asked if name not in found]
         wrong += self.audit.doubles() + self.audit.lost(found) + self.audit.broken(known)
-        if not any(watcher.gaps for watcher in self.watchers):
+        if not gaps:
             wrong += self.audit.unheard()
         mute = self.phase.get("back", self.at) - self.phase["mute"] if "mute" in self.phase else 0.0
         if mute > MUTE_S and not self.mute_told:
             wrong.append(f"editor: away for {mute:.0f} s, and nobody was told")
-        for watcher in self.watchers:
-            watcher.close()
         return wrong, found
 
     def write(self, wrong: Sequence[str], found: dict[str, Json]) -> None:

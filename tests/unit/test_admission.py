@@ -124,20 +124,20 @@ async def test_nobody_waits_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch
 async def test_fewer_are_let_in_while_they_take_too_long_and_more_when_they_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    door = Door(at_once=10, room=100, urgent_extra=5)
+    door = Door(at_once=40, room=200, urgent_extra=20)
     monkeypatch.setattr(admission, "TARGET_S", -1.0)
     for number in range(60):
         await door.come(f"T2-{number}")
         await door.go(f"T2-{number}")
-    await door.come(*(f"T2+{number}" for number in range(10)), "T1-a", "T1-b", "T1-c")
+    await door.come(*(f"T2+{number}" for number in range(40)), *(f"T1-{number}" for number in range(30)))
     # never fewer than some, and urgent ones half as many again
-    assert (len(door.inside), door.inside[-1]) == (admission.FEWEST + 2, "T1-b")
+    assert (len(door.inside), door.inside[-1]) == (admission.FEWEST + 8, "T1-7")
     monkeypatch.setattr(admission, "TARGET_S", 60.0)
-    for _ in range(200):
+    for _ in range(800):
         name = door.inside[0]
         await door.go(name)
         await door.come(f"T2*{name}"[:24] + str(_))
-    assert len([name for name in door.inside if name.startswith("T2")]) == 10
+    assert len([name for name in door.inside if name.startswith("T2")]) == 40
     for task in door._tasks.values():
         task.cancel()
     await asyncio.gather(*door._tasks.values(), return_exceptions=True)
