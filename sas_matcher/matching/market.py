@@ -307,6 +307,14 @@ class Partition:
             self._sorted = False
         self.size = new_size
 
+    def replace(self, row: int, values: Sequence[Any]) -> bool:
+        """Write a row anew (in the order of ROW); False, and nothing is written, where its start is another one."""
+        if self.column("start")[row] != values[_COLUMNS.index("start")]:
+            return False
+        for column, value in zip(self._data.values(), values, strict=True):
+            column[row] = value
+        return True
+
     def remove(self, row: int) -> None:
         """Take a row out."""
         for name in _COLUMNS:
@@ -402,25 +410,29 @@ class Market:
             return (0, 0)
         return (math.floor(lat / CELL_DEGREES), math.floor(lon / CELL_DEGREES))
 
-    def put(self, places: Iterable[PlaceRow]) -> list[int]:
-        """Add or replace places; what is older than what is known is ignored. Returns the slot ids taken in."""
+    def put(self, places: Iterable[PlaceRow]) -> dict[int, int]:
+        """Add or replace places, unless what is known is newer; returns the seats left of those taken in, by slot."""
         newest: dict[int, PlaceRow] = {}
         for place in places:
             if place.slot_id not in newest or newest[place.slot_id].version <= place.version:
                 newest[place.slot_id] = place
         grouped: dict[tuple[str, str, int, int], list[tuple[Any, ...]]] = {}
-        taken: list[int] = []
+        taken: dict[int, int] = {}
         for slot_id, place in newest.items():
-            version, left, seats_version = self._known(slot_id)
+            located = self.find(slot_id)
+            version, left, seats_version = self._known(slot_id, located)
             if version > place.version:
                 continue
             if seats_version <= place.version:
                 left, seats_version = place.left, place.version
-            self._forget(slot_id)
+            taken[slot_id] = left
             key = (place.profession, place.mode, *self._cell(place.mode, place.lat, place.lon))
-            grouped.setdefault(key, []).append(self._pack(place, left, seats_version))
+            row = self._pack(place, left, seats_version)
+            if located is not None and self._where[slot_id] == key and located[0].replace(located[1], row):
+                continue
+            self._forget(slot_id, located)
+            grouped.setdefault(key, []).append(row)
             self._where[slot_id] = key
-            taken.append(slot_id)
         for key, rows in grouped.items():
             self._modes_of.setdefault(key[0], set()).add(key[1])
             self._partitions.setdefault(key, Partition()).insert(np.array(rows, ROW))
@@ -439,9 +451,8 @@ class Market:
         self._where.update(dict.fromkeys(part.column("slot_id").tolist(), key))
         self._modes_of.setdefault(key[0], set()).add(key[1])
 
-    def _known(self, slot_id: int) -> tuple[int, int, int]:
+    def _known(self, slot_id: int, located: tuple[Partition, int] | None) -> tuple[int, int, int]:
         """Return what is known of a slot, here or gone: version, seats left, version of those (−1 for nothing)."""
-        located = self.find(slot_id)
         if located is None:
             return self._traces.get(slot_id, (-1, 0, -1))
         part, row = located
@@ -451,8 +462,7 @@ class Market:
             int(part.column("seats_version")[row]),
         )
 
-    def _forget(self, slot_id: int) -> None:
-        located = self.find(slot_id)
+    def _forget(self, slot_id: int, located: tuple[Partition, int] | None) -> None:
         if located is not None:
             part, row = located
             part.remove(row)
@@ -527,7 +537,7 @@ class Market:
         """Take in the seats left of a slot; False if it is not here or this is not newer."""
         located = self.find(slot_id)
         if located is None:
-            known_version, _, seats_version = self._known(slot_id)
+            known_version, _, seats_version = self._known(slot_id, None)
             if seats_version < version:
                 self._trace(slot_id, (known_version, left, version))
             return False
@@ -540,9 +550,10 @@ class Market:
 
     def discard(self, slot_id: int, version: int) -> None:
         """Forget a slot, unless it is known in a newer version."""
-        known_version, left, seats_version = self._known(slot_id)
+        located = self.find(slot_id)
+        known_version, left, seats_version = self._known(slot_id, located)
         if known_version <= version:
-            self._forget(slot_id)
+            self._forget(slot_id, located)
             self._trace(slot_id, (version, left, seats_version))
 
     def drop_before(self, start: int) -> int:

@@ -80,9 +80,9 @@ def test_a_loaded_market_is_the_market_of_the_same_places_put_in(page: int) -> N
             assert ours_at[0].column(name)[ours_at[1]] == theirs_at[0].column(name)[theirs_at[1]], name
     assert loaded.modes_of("MG") == put.modes_of("MG")
     older = drawn[9]._replace(version=1, left=2)
-    assert loaded.put([older]) == put.put([older]) == []
+    assert loaded.put([older]) == put.put([older]) == {}
     newer = drawn[9]._replace(version=9_999, left=2)
-    assert loaded.put([newer]) == put.put([newer]) == [10]
+    assert loaded.put([newer]) == put.put([newer]) == {10: 2}
     assert loaded.set_left(11, 0, 10_000) and loaded.left_of(11) == 0
 
 

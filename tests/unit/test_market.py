@@ -36,16 +36,16 @@ def test_a_window_holds_both_its_ends() -> None:
 
 def test_a_newer_record_moves_the_place_and_an_older_one_does_not() -> None:
     market = market_of([place(1, version=5)])
-    assert market.put([place(1, version=4, mode="tele")]) == []
+    assert market.put([place(1, version=4, mode="tele")]) == {}
     assert market.mode_of(1) == "cabinet"
-    assert market.put([place(1, version=6, mode="visite", profession="IDE")]) == [1]
+    assert list(market.put([place(1, version=6, mode="visite", profession="IDE")])) == [1]
     assert (market.mode_of(1), market.profession_of(1), len(market)) == ("visite", "IDE", 1)
     assert not list(market.near("MG", "cabinet", *LYON, 30))
 
 
 def test_of_one_slot_twice_in_one_call_the_newest_counts() -> None:
     market = Market()
-    assert market.put([place(1, version=2, lat=48.0), place(1, version=2, lat=43.0), place(1, version=1)]) == [1]
+    assert list(market.put([place(1, version=2, lat=48.0), place(1, version=2, lat=43.0), place(1, version=1)])) == [1]
     located = market.find(1)
     assert located is not None and located[0].column("lat").tolist() == [43.0]
     assert sum(part.size for part in parts_of(market)) == 1
@@ -66,7 +66,7 @@ def test_a_record_that_comes_after_the_state_that_followed_it_keeps_the_state() 
     """Two writers publish at once: the seats are the newest, and so is the hour."""
     market = market_of([place(1, version=5, left=1)])
     assert market.set_left(1, 0, 9)
-    assert market.put([place(1, start_min=90, version=8, left=1)]) == [1]
+    assert list(market.put([place(1, start_min=90, version=8, left=1)])) == [1]
     assert market.left_of(1) == 0
     located = market.find(1)
     assert located is not None and located[0].column("start")[0] == place(1, start_min=90).start
@@ -85,13 +85,28 @@ def test_a_place_is_found_where_and_when_it_was_seen() -> None:
     assert market.find_at(4, place(4, start_min=31).start) is not None
 
 
+def test_a_place_published_again_is_the_new_one_whether_or_not_it_moved() -> None:
+    """At its instant its row is written anew, at another one, or elsewhere, it goes to another row."""
+    for changes in ({"offers": ("ecg",), "left": 3, "capacity": 4}, {"start": place(1, 7).start}, {"mode": "visite"}):
+        market = market_of([place(n, 30) for n in range(1, 5)])
+        newer = place(2, 30, version=9, professional="P", source="s")._replace(**changes)
+        assert market.put([newer]) == {2: newer.left}
+        assert len(market) == 4 and sum(part.size for part in parts_of(market)) == 4
+        alone, both = market_of([newer]).find(2), market.find(2)
+        assert alone is not None and both is not None
+        for name in ("start", "end", "until", "left", "capacity", "version", "seats_version", "lat"):
+            assert both[0].column(name)[both[1]] == alone[0].column(name)[alone[1]], name
+        assert market.offers.names(int(both[0].column("offers")[both[1]])) == sorted(newer.offers)
+        assert market.professionals.name(int(both[0].column("professional")[both[1]])) == "P"
+
+
 def test_what_is_gone_does_not_come_back_by_old_news() -> None:
     market = market_of([place(1, version=5)])
     market.discard(1, 8)
     assert 1 not in market
-    assert market.put([place(1, version=7)]) == []
+    assert market.put([place(1, version=7)]) == {}
     assert 1 not in market
-    assert market.put([place(1, version=9)]) == [1]
+    assert list(market.put([place(1, version=9)])) == [1]
     market.discard(1, 8)
     assert 1 in market
 
@@ -100,7 +115,7 @@ def test_gone_and_seats_may_be_heard_before_the_record() -> None:
     market = Market()
     market.discard(1, 8)
     market.set_left(2, 0, 8)
-    assert market.put([place(1, version=7), place(2, version=7, left=1)]) == [2]
+    assert list(market.put([place(1, version=7), place(2, version=7, left=1)])) == [2]
     assert market.left_of(2) == 0
 
 
@@ -110,7 +125,7 @@ def test_traces_of_what_is_not_here_are_bounded(monkeypatch: pytest.MonkeyPatch)
     for slot_id in range(10):
         market.discard(slot_id, 8)
     assert len(market._traces) == 3
-    assert market.put([place(9, version=7), place(6, version=7)]) == [6]
+    assert list(market.put([place(9, version=7), place(6, version=7)])) == [6]
 
 
 def test_what_has_started_is_dropped_everywhere() -> None:

@@ -146,11 +146,11 @@ class Known:
             return []
         if kind == "published":
             rows = [place_of(record, left) for record, left in items]
-            taken = set(self.market.put(rows))
+            taken = self.market.put(rows)
             now = self.now()
             for (record, _), row in zip(items, rows, strict=True):
-                if row.slot_id in taken:
-                    left = self.market.left_of(row.slot_id)
+                left = taken.get(row.slot_id)
+                if left is not None:
                     self.desks.place(record["territory"], now, row if left == row.left else row._replace(left=left))
             return [row.spot for row in rows if row.left > 0 and row.slot_id in taken]
         if kind == "state":
