@@ -184,7 +184,8 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if self._left_at is not None:
             self._gap_s += _RATE_SHARE * (min(1.0, now - self._left_at) - self._gap_s)
-        self._left_at = now
+        # a pause in which nobody waits says how many call, not how fast they are served
+        self._left_at = now if self._waiting else None
         while self._waiting and self._fits(self._waiting[0]):
             first = heapq.heappop(self._waiting)
             if not first.gate.done():

@@ -102,6 +102,24 @@ async def test_a_full_room_refuses_the_least_urgent_and_youngest_whoever_came(do
     assert list(door.refused) == ["T3d", "T3c", "T3h", "T2g"]
 
 
+async def test_when_to_come_back_hangs_on_how_fast_others_are_served_not_on_quiet_minutes_before() -> None:
+    """Told after a quiet morning to come back in half a minute, a crowd left an idle service waiting for it."""
+    door = Door(at_once=2, room=3)
+    for number in range(30):
+        await door.come(f"T2-{number}")
+        await asyncio.sleep(0.02)
+        await door.go(f"T2-{number}")
+    quiet = door.admission._gap_s
+    assert quiet == 1 / 400
+    await door.come("T2a", "T2b", "T2c")
+    for gone in ("T2a", "T2b"):
+        await asyncio.sleep(0.1)
+        await door.go(gone)
+    # from the first departure on somebody waited: the second one counts
+    assert door.admission._gap_s > quiet
+    assert door.admission._gap_s < 0.1
+
+
 async def test_who_comes_back_is_as_old_as_the_first_try(door: Door) -> None:
     await door.come("T2a", "T2b", "T2c", "T2d", "T2e", "T2x")
     assert list(door.refused) == ["T2x"]
