@@ -203,6 +203,12 @@ class Bids:
             short = short_list(candidates.cost, everyone)
             rows = np.concatenate((short, np.setdiff1d(candidates.picked, short)))
             return replace(candidates, allowed=everyone, picked=rows), max(1, utility - int(candidates.cost.min()))
+        listed = candidates.picked
+        if listed.size == len(candidates) or (
+            # the list begins with the cheapest, in order: if one of them is too dear, so is all that was left out
+            listed.size >= CHEAPEST and candidates.cost[listed[CHEAPEST - 1]] >= utility + self.reach
+        ):
+            return candidates, 0
         omitted = candidates.allowed & (candidates.cost < utility + self.reach)
         omitted[candidates.picked] = False
         rows = omitted.nonzero()[0]
