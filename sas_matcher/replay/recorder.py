@@ -38,8 +38,9 @@ from sas_matcher.replay.recording import Recording
 STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
 SAVE_S: Final = 1.0
 READ: Final = 500
-# A place heard so long ago was heard by the matcher too, whether or not it has decided anything since.
-SETTLED_S: Final = 2.0
+# A place heard so long ago was heard by the matcher too, whether or not it has decided anything since. With two seconds
+# one of twelve crowds on an overloaded machine, whose matcher was that far behind, was not decided the same again.
+SETTLED_S: Final = 10.0
 MARK: Final = ".reprise.json"
 KEY: Final = ".pseudonymes"
 _log = structlog.get_logger(__name__)

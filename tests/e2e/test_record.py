@@ -69,7 +69,7 @@ async def recording(service: Running, folder: Path) -> AsyncIterator[None]:
     await eventually(lambda: task.done() or (mark.exists() and mark.stat().st_mtime_ns > before))
     yield
     if not task.done():
-        # longer than a place waits for whether it was heard
+        # for the last batches; a place that was heard after them hangs on until the next recorder
         await asyncio.sleep(2.5)
     task.cancel()
     with suppress(asyncio.CancelledError):

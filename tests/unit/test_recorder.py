@@ -290,6 +290,27 @@ async def test_who_cancelled_before_the_recorder_looked_was_in_the_batch_all_the
     assert different == [] and summary["batches"]["decided"] == 2
 
 
+async def test_a_place_that_a_busy_matcher_heard_seconds_late_is_written_after_what_it_decided(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("far", lat=45.79))
+    await live.ledger.create_request(live.clock.now(), request_row(), Idempotency("regulator", new_id(), b""))
+    await live.tell()
+    await live.ledger.upsert_slots(live.clock.now(), SOURCE, [slot("near") | {"valid_at": live.clock.now()}])
+    said, live.said = live.said, []
+    await live.bus.publish(said)
+    await recorder.step()
+    await live.pass_time(5 / 60)
+    await recorder.step()
+    await live.decide()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert len(day.slots) == 2
+    _, _, different = await _again(day, marks)
+    assert different == []
+
+
 async def test_a_slot_that_comes_back_is_the_same_slot(tmp_path: Path) -> None:
     """Whom it sent away never gets it again, also who was decided before the withdrawal was heard."""
     live = await Live().open()
