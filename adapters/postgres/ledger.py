@@ -520,6 +520,7 @@ class PostgresLedger:
                         kinds = [page async for page in pages(one, "live_kinds", seed, _LOAD_PAGE)]
                         # numbers are hashes: should two of 58 000 be equal (once in 10¹⁰ times) another seed parts them
                         if not (_all_differ(sites) and _all_differ(kinds)):
+                            await reading  # cut short, its transaction would be of no more use
                             continue
                         nothing = _place_numbers([])
                         for page in sites:
