@@ -23,8 +23,8 @@ AT_ONCE: Final = 64
 """Requests in the works of one worker at the most, as in the closed loop of ``./sas bench`` (110 ms each)."""
 
 FEWEST: Final = 16
-"""Never fewer at once: the matcher decides together whatever is there, so that few in the works are as slow as many and
-leave it idle. With 4 a crowd of call-backs in a declared crisis waited for minutes beside an idle matcher (S3)."""
+"""Never fewer at once: the matcher decides together whatever is there, so that few in the works take about as long as
+many (reasoned; 4 and 16 were not compared by themselves)."""
 
 TARGET_S: Final = 0.2
 """Fewer are let in at once while they take longer than this: on a slower machine, or beside a busy one, the same number

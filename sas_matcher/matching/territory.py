@@ -384,6 +384,8 @@ class TerritoryDesk:
     def _lost(self, row: int, decision: Decision, slot: int | None) -> None:
         """A seat was not had: one that was refused is not asked for again, and what was promised before stands."""
         behind = self._kept.get(decision.request_id)
+        if behind is not None:
+            self._touched.add(behind)  # it may have been ceded to another desk, and was not
         self._desk.reopen(row, behind is not None, ask=behind is None)
         if slot is not None:
             self._desk.bar(row, [slot], self._desk.barred(row))

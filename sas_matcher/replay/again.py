@@ -24,7 +24,7 @@ from sas_matcher.replay.history import LEARNED
 from sas_matcher.replay.recording import DISPLACED, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
 from sas_matcher.services.matcher.desks import Recorded
-from sas_matcher.services.matcher.neighbours import Left
+from sas_matcher.services.matcher.neighbours import Ceded
 
 
 class LosingLedger(MemoryLedger):
@@ -114,14 +114,14 @@ class Again(Replay):
             await self._matcher.open_desks_anew()
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
-        if not open_now and batch.step is None and not batch.left:
+        if not open_now and batch.step is None and not batch.ceded:
             return
         began = self._stopwatch()
         self._losing.lost = batch.lost
         territory = self._day.meta.territory
         steps = {} if batch.step is None else {territory: batch.step}
-        left = [Left(territory, self._slot_ids[slot], loser) for slot, loser in batch.left]
-        await self._matcher.decide_batch(open_now, Recorded(steps, left))
+        ceded = [Ceded(territory, self._slot_ids[slot], loser) for slot, loser in batch.ceded]
+        await self._matcher.decide_batch(open_now, Recorded(steps, ceded))
         self._losing.lost = frozenset()
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
@@ -172,7 +172,7 @@ def _mark_renamed(mark: Mark) -> Mark:
     if isinstance(mark, Seats):
         return replace(mark, slot_id=base_name(mark.slot_id))
     slots = tuple(None if name is None else base_name(name) for name in mark.slots)
-    return replace(mark, slots=slots, left=tuple((base_name(slot), loser) for slot, loser in mark.left))
+    return replace(mark, slots=slots, ceded=tuple((base_name(slot), loser) for slot, loser in mark.ceded))
 
 
 def decide_again(

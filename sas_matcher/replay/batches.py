@@ -11,7 +11,7 @@ log that come before a line; several lines may stand after the same event.
   ``mt_first`` whether a free place at the médecin traitant's came first. Where a desk decides, ``asked`` are those who
   had just called, in the order in which it heard of them, the others were decided by its plan; ``step`` is what became
   of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
-  null. A batch of a desk may decide for nobody. ``opened``: the desk was new. ``left``: slots of which it left a seat
+  null. A batch of a desk may decide for nobody. ``opened``: the desk was new. ``ceded``: slots of which a seat went
   to an urgent request of another territory, and which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
@@ -60,7 +60,7 @@ class Batch:
     step: Step | None = None
     measures: Mapping[str, Any] = field(default_factory=dict)
     opened: bool = False
-    left: tuple[tuple[str, str | None], ...] = ()
+    ceded: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
         if isinstance(mark, Seats):
             named, asked = {mark.slot_id}, set[str]()
         else:
-            named = {name for name in mark.slots if name is not None} | {slot for slot, _ in mark.left}
-            displaced = {loser for _, loser in mark.left if loser is not None}
+            named = {name for name in mark.slots if name is not None} | {slot for slot, _ in mark.ceded}
+            displaced = {loser for _, loser in mark.ceded if loser is not None}
             asked = {*mark.requests, *mark.lost, *mark.asked, *displaced}
         if unknown := sorted((named - slots) | (asked - requests)):
             raise DayLogError(number, f"« {unknown[0]} » n'est pas dans le journal.")
@@ -171,8 +171,8 @@ def _mark(record: Any) -> Mark:
     if unknown := sorted(measures.keys() - set(WEIGHED)):
         raise ValueError(f"« measures » : {unknown[0]} inconnu.")
     fixed = (t, after, requests, slots, lost, policy, mt_first, said, asked)
-    left = tuple((str(slot), None if loser is None else str(loser)) for slot, loser in record.get("left", ()))
-    return Batch(*fixed, None if step is None else Step(step), measures, bool(record.get("opened", False)), left)
+    ceded = tuple((str(slot), None if loser is None else str(loser)) for slot, loser in record.get("ceded", ()))
+    return Batch(*fixed, None if step is None else Step(step), measures, bool(record.get("opened", False)), ceded)
 
 
 def _whole(value: Any) -> int:

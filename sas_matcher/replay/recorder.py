@@ -249,7 +249,7 @@ class Recorder:
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
                 opened=territory in batch["opened"],
-                left=[seat[1:] for seat in batch["left"] if seat[0] == territory],
+                ceded=[seat[1:] for seat in batch["ceded"] if seat[0] == territory],
             )
         for territory, kind, items in batch["news"]:
             if territory in self._open:

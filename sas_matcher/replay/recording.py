@@ -340,7 +340,7 @@ class Recording:
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
         opened: bool = False,
-        left: Sequence[Sequence[Any]] = (),
+        ceded: Sequence[Sequence[Any]] = (),
     ) -> None:
         """Take in a batch.
 
@@ -352,7 +352,7 @@ class Recording:
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
             opened: whether that desk was new.
-            left: seats that it left to other territories' desks: the slot, and which request was displaced (or None).
+            ceded: its seats that went to other territories' desks: the slot, and which request was displaced (or None).
         """
         mine = [(name, slot, verdict) for name, slot, verdict, _ in rows if name in self._open]
         called = [name for name in ([row[0] for row in rows] if asked is None else asked) if name in self._open]
@@ -371,7 +371,7 @@ class Recording:
                 None if step is None else Step(step[0]),
                 dict(measures or {}),
                 opened,
-                tuple((self._places[slot].name, loser) for slot, loser in left if slot in self._places),
+                tuple((self._places[slot].name, loser) for slot, loser in ceded if slot in self._places),
             )
         )
         for name, slot, verdict in mine:

@@ -1,4 +1,4 @@
-"""Seats that desks leave one another: who holds one moves or, in a crisis on both sides, is displaced."""
+"""Seats that desks cede to one another: who holds one moves or, in a crisis on both sides, is displaced."""
 
 import itertools
 from dataclasses import replace
@@ -33,6 +33,15 @@ class Two:
         self.market.put(places)
         for row in places:
             self.desks.place("69", NOW, row)
+
+    def refuse(self, now: float, *asked: OpenRequest) -> Round:
+        """A round of which the ledger takes nothing: it is away."""
+        for who in asked:
+            self.desks.take_in(now, who, find_candidates(self.market, who, now, Terms(), full=True))
+        done = self.desks.decide(now)
+        for territory, decision in done.decisions:
+            self.desks[territory].settle(decision, "unknown")
+        return done
 
     def call(self, *asked: OpenRequest, now: float = NOW, recorded: Recorded | None = None) -> Round:
         for who in asked:
@@ -75,7 +84,7 @@ def test_who_can_be_seen_elsewhere_moves_for_an_urgent_caller_of_another_territo
     assert said(two.call(request("a", minutes=400))) == {"a": ("promise", 1)}
     done = two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)
     assert said(done) == {"a": ("move", 2), "urgent": ("promise", 1)}
-    assert [(seat.territory, seat.slot_id, seat.displaced) for seat in done.left] == [("69", 1, None)]
+    assert [(seat.territory, seat.slot_id, seat.displaced) for seat in done.ceded] == [("69", 1, None)]
     assert two.round(NOW + 3).decisions == []
 
 
@@ -85,7 +94,7 @@ def test_a_promise_of_another_territory_is_displaced_where_both_are_in_a_crisis(
     two.call(request("a", Tier.T3))
     done = two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)
     assert said(done) == {"a": ("displace", None), "urgent": ("promise", 1)}
-    assert [(seat.territory, seat.slot_id, seat.displaced) for seat in done.left] == [("69", 1, "a")]
+    assert [(seat.territory, seat.slot_id, seat.displaced) for seat in done.ceded] == [("69", 1, "a")]
     # who lost it is told its next place like anybody
     two.publish(place(2, 300))
     assert ("a", ("promise", 2)) in said(two.call(request("a", Tier.T3), now=NOW + 3)).items()
@@ -98,7 +107,7 @@ def test_a_promise_is_not_broken_for_another_territory_unless_both_may_break_the
     two.call(request("a", Tier.T3))
     done = two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)
     assert said(done) == {"urgent": ("none", None)}
-    assert done.left == []
+    assert done.ceded == []
 
 
 @pytest.mark.parametrize(("holder", "caller"), [(Tier.T1, Tier.T1), (Tier.T0, Tier.T1), (Tier.T3, Tier.T2)])
@@ -125,7 +134,7 @@ def test_a_seat_that_is_firm_stays() -> None:
     assert said(two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)) == {"urgent": ("none", None)}
 
 
-def test_where_the_practice_offers_fewer_than_are_promised_none_is_left_to_others() -> None:
+def test_where_the_practice_offers_fewer_than_are_promised_none_is_ceded() -> None:
     """Whoever gave up his seat would only fill the gap."""
     two = Two()
     two.publish(place(1, 60, left=2))
@@ -138,13 +147,28 @@ def test_where_the_practice_offers_fewer_than_are_promised_none_is_left_to_other
         who := there("urgent", Tier.T0, minutes=90),
         find_candidates(two.market, who, NOW + 2, Terms(), full=True),
     )
-    assert desks.decide(NOW + 2, Recorded({})).left == []
+    assert desks.decide(NOW + 2, Recorded({})).ceded == []
     assert desks["69"].yields(1, 0) is None
     assert desks["69"].make_way([1], NOW + 2) is None
 
 
 @pytest.mark.parametrize("displaced", [True, False])
-def test_a_round_decided_again_leaves_what_it_left(displaced: bool) -> None:
+def test_a_seat_whose_claim_the_ledger_did_not_take_is_still_behind_its_promise(displaced: bool) -> None:
+    """Counted as gone, it would make its holder move, or go without."""
+    two = Two()
+    two.publish(place(1, 60), *(() if displaced else (place(2, 300),)))
+    two.call(request("a", Tier.T3, minutes=400))
+    urgent = there("urgent", Tier.T0, minutes=90)
+    refused = two.refuse(NOW + 2, urgent)
+    assert [seat.displaced for seat in refused.ceded] == ["a" if displaced else None]
+    assert two.desks["69"].holds(1)
+    assert two.desks["69"].yields(1, 0) == (3, "a"), "as many seats as promises"
+    # asked again, all comes as it would have come
+    assert said(two.round(NOW + 3)) == said(refused)
+
+
+@pytest.mark.parametrize("displaced", [True, False])
+def test_a_round_decided_again_cedes_what_it_ceded(displaced: bool) -> None:
     """A recorded day knows one territory: the caller is not there, and the seat goes all the same."""
     more = () if displaced else (place(2, 300),)
     two, again = Two(), Two()
@@ -152,9 +176,9 @@ def test_a_round_decided_again_leaves_what_it_left(displaced: bool) -> None:
         it.publish(place(1, 60), *more)
         it.call(request("a", Tier.T3, minutes=400))
     done = two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)
-    redone = again.call(now=NOW + 2, recorded=Recorded({}, done.left))
+    redone = again.call(now=NOW + 2, recorded=Recorded({}, done.ceded))
     assert said(redone) == {name: what for name, what in said(done).items() if name == "a"}
-    assert redone.left == []
+    assert redone.ceded == []
 
 
 def test_decisions_do_not_hang_on_who_else_is_open() -> None:
@@ -162,6 +186,6 @@ def test_decisions_do_not_hang_on_who_else_is_open() -> None:
     two = Two()
     two.publish(place(1, 60), place(2, 70))
     two.call(request("a", Tier.T3))
-    assert two.call(there("t2", Tier.T2), now=NOW + 2).left == []
+    assert two.call(there("t2", Tier.T2), now=NOW + 2).ceded == []
     done = two.call(there("urgent", Tier.T0, minutes=80), now=NOW + 3)
     assert [decision.what for _, decision in done.decisions if decision.request_id == "urgent"] != ["none"]

@@ -488,7 +488,7 @@ async def test_a_place_across_the_border_is_in_the_log_of_who_got_it(tmp_path: P
 
 
 @pytest.mark.parametrize(("policy", "more", "word"), [("promise", 1, "moved"), ("crisis", 0, "displaced")])
-async def test_a_seat_that_a_desk_left_to_another_territory_is_left_again(
+async def test_a_seat_that_a_desk_ceded_to_another_territory_is_ceded_again(
     tmp_path: Path, policy: str, more: int, word: str
 ) -> None:
     """Who had it moves, or is displaced: the day of his territory says so, that of the other has the seat."""
@@ -507,7 +507,7 @@ async def test_a_seat_that_a_desk_left_to_another_territory_is_left_again(
         batch = next(mark for mark in reversed(marks) if isinstance(mark, Batch) and request in mark.requests)
         near = min(day.slots, key=lambda event: event.slot.start).slot.id
         loser = first if word == "displaced" else None
-        assert batch.left == (((near, loser),) if territory == TERRITORY else ())
+        assert batch.ceded == (((near, loser),) if territory == TERRITORY else ())
         assert batch.said == ((word,) if territory == TERRITORY else ("promised",))
         _, summary, different = await asyncio.to_thread(decide_again, day, policy, marks)
         assert different == [] and summary["batches"]["decided"] >= 1
@@ -568,9 +568,9 @@ def test_the_first_line_says_the_terms_of_the_service() -> None:
         (2, {"requests": ["nobody"], "slots": [None]}, "« nobody »"),
         (2, {"slots": []}, "même longueur"),
         (2, {"slots": ["nowhere"]}, "« nowhere »"),
-        (2, {"left": [["nowhere", None]]}, "« nowhere »"),
-        (2, {"left": [["s0000000001", "nobody"]]}, "« nobody »"),
-        (2, {"left": ["s0000000001"]}, "valeur incorrecte"),
+        (2, {"ceded": [["nowhere", None]]}, "« nowhere »"),
+        (2, {"ceded": [["s0000000001", "nobody"]]}, "« nobody »"),
+        (2, {"ceded": ["s0000000001"]}, "valeur incorrecte"),
         (2, {"policy": ...}, "clé « policy » manquante"),
         (2, {"measures": {"hold_seconds": 60}}, "hold_seconds"),
     ],

@@ -19,7 +19,7 @@ from sas_matcher.matching.market import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk
-from sas_matcher.services.matcher.neighbours import Left, leave_again, leave_seats
+from sas_matcher.services.matcher.neighbours import Ceded, cede_again, cede_seats
 
 INLINE_PAIRS: Final = 4_000
 """Pairs up to which a plan without a forecast is made at once: about 4 ms (as ``deciding.INLINE_ARCS``)."""
@@ -60,21 +60,21 @@ class Step(StrEnum):
 class Round(NamedTuple):
     """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory.
 
-    ``opened``: the territories whose desk was new in this round. ``left``: seats that desks left to one another.
+    ``opened``: the territories whose desk was new in this round. ``ceded``: seats that desks ceded to one another.
     """
 
     decisions: list[tuple[str, Decision]]
     plans: list[tuple[int, int, int]]  # requests, pairs, gap
     steps: dict[str, Step]
     opened: frozenset[str]
-    left: list[Left]
+    ceded: list[Ceded]
 
 
 class Recorded(NamedTuple):
-    """What is known of a round that is decided again: the steps of the plans, and the seats left to other desks."""
+    """What is known of a round that is decided again: the steps of the plans, and the seats ceded to other desks."""
 
     steps: Mapping[str, Step]
-    left: Sequence[Left] = ()
+    ceded: Sequence[Ceded] = ()
 
 
 class Desks:
@@ -184,11 +184,11 @@ class Desks:
         return bool(self._ready) or self.due() <= now or any(desk.is_asked() for desk in self._desks.values())
 
     def decide(self, now: float, recorded: Recorded | None = None) -> Round:
-        """Take over plans that have come, begin those that are due, answer the calls, leave seats to one another.
+        """Take over plans that have come, begin those that are due, answer the calls, cede seats to one another.
 
         Args:
             now: of the round.
-            recorded: a round that is decided again; nothing else is planned or left then, whatever is due.
+            recorded: a round that is decided again; nothing else is planned or ceded then, whatever is due.
         """
         decisions: list[tuple[str, Decision]] = []
         plans: list[tuple[int, int, int]] = []
@@ -211,14 +211,14 @@ class Desks:
             plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
         for name, desk in self._desks.items():
             decisions = _with(decisions, [(name, decision) for decision in desk.answer(now)])
-        left: list[Left] = []
+        ceded: list[Ceded] = []
         if recorded is not None:
-            more = leave_again(self._desks, recorded.left, now)
+            more = cede_again(self._desks, recorded.ceded, now)
         else:
-            left, more = leave_seats(self._desks, now)
+            ceded, more = cede_seats(self._desks, now)
         decisions = _with(decisions, more)
         opened, self._new = frozenset(self._new & self._desks.keys()), set()
-        return Round(decisions, plans, steps, opened, left)
+        return Round(decisions, plans, steps, opened, ceded)
 
     def _steps(self, now: float) -> dict[str, Step]:
         """Which plans have come, and which are to be made."""

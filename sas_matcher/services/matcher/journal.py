@@ -32,7 +32,7 @@ def batch_news(
         lines: what was claimed.
         verdicts: what the ledger said to each.
         announced: what the claim has changed.
-        desks: what became of the plan of each territory's desk, which desks were new, and what they left one another.
+        desks: what became of the plan of each territory's desk, which desks were new, and what they ceded to others.
     """
     claims = [(line.request, line.claim.slot_id, verdict) for line, verdict in zip(lines, verdicts, strict=True)]
     claimed = {request.id for request, _, _ in claims}
@@ -50,7 +50,7 @@ def batch_news(
             name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in desks.steps.items()
         },
         "opened": sorted(desks.opened),
-        "left": [list(seat) for seat in desks.left],
+        "ceded": [list(seat) for seat in desks.ceded],
         "measures": {t: told for t in {r.territory for r in batch} if (told := rules.measures(t))},
         "mt_first": sorted({r.territory for r in batch if rules.terms(r.territory).mt_first}),
         "news": [[a.territory, a.type, orjson.Fragment(a.data)] for a in announced if a.stream == "places"],

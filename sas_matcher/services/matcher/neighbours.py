@@ -1,4 +1,4 @@
-"""What the desks of several territories leave each other: a seat behind a promise, for somebody urgent who finds none.
+"""What the desks of several territories cede to each other: a seat behind a promise, for urgent people who find none.
 
 A hundred desks share the places by video, and those along their borders. Each plans for its own territory, so that a T2
 of one may lean on the only seat that a T0 of another could be seen at. The holder is seen elsewhere, if his desk can
@@ -14,8 +14,8 @@ MOST_ASKED: Final = 4
 """Desks that look for other seats for their own, for one caller: each looks through all that it has promised."""
 
 
-class Left(NamedTuple):
-    """A desk left a seat to another one's request.
+class Ceded(NamedTuple):
+    """A desk ceded a seat to another one's request.
 
     Attributes:
         territory: of the desk that had promised the seat.
@@ -28,35 +28,35 @@ class Left(NamedTuple):
     displaced: str | None
 
 
-def leave_seats(desks: Mapping[str, TerritoryDesk], now: float) -> tuple[list[Left], list[tuple[str, Decision]]]:
-    """Let desks leave seats to urgent people whose own desk had nothing for them.
+def cede_seats(desks: Mapping[str, TerritoryDesk], now: float) -> tuple[list[Ceded], list[tuple[str, Decision]]]:
+    """Let desks cede seats to urgent people whose own desk had nothing for them.
 
     Returns:
-        What was left, and what is decided.
+        What was ceded, and what is decided.
     """
-    left: list[Left] = []
+    ceded: list[Ceded] = []
     decided: list[tuple[str, Decision]] = []
     for territory, desk in desks.items():
         for request_id, slots in desk.in_vain(now):
             found = _found(desks, territory, request_id, slots, now) if slots else None
             if found is not None:
-                left.append(found[0])
+                ceded.append(found[0])
                 decided += found[1]
                 decided += [(territory, decision) for decision in desk.given(request_id, found[0].slot_id, now)]
-    return left, decided
+    return ceded, decided
 
 
-def leave_again(desks: Mapping[str, TerritoryDesk], left: Sequence[Left], now: float) -> list[tuple[str, Decision]]:
-    """Leave the seats that were left in a round that is decided again; who they went to may be of no desk here."""
+def cede_again(desks: Mapping[str, TerritoryDesk], ceded: Sequence[Ceded], now: float) -> list[tuple[str, Decision]]:
+    """Cede the seats that were ceded in a round that is decided again; who they went to may be of no desk here."""
     decided: list[tuple[str, Decision]] = []
-    for seat in left:
+    for seat in ceded:
         desk = desks[seat.territory]
         if desk.holds(seat.slot_id):
-            decided += [(seat.territory, decision) for decision in _leaves(desk, seat, now)]
+            decided += [(seat.territory, decision) for decision in _cedes(desk, seat, now)]
     return decided
 
 
-def _leaves(desk: TerritoryDesk, seat: Left, now: float) -> list[Decision]:
+def _cedes(desk: TerritoryDesk, seat: Ceded, now: float) -> list[Decision]:
     if seat.displaced is not None:
         return [desk.displaced(seat.displaced)]
     found = desk.make_way([seat.slot_id], now)
@@ -65,7 +65,7 @@ def _leaves(desk: TerritoryDesk, seat: Left, now: float) -> list[Decision]:
 
 def _found(
     desks: Mapping[str, TerritoryDesk], territory: str, request_id: str, slots: Sequence[int], now: float
-) -> tuple[Left, list[tuple[str, Decision]]] | None:
+) -> tuple[Ceded, list[tuple[str, Decision]]] | None:
     """Find a seat behind another desk's promise: one whose holder moves, else one whose holder is displaced."""
     having = {
         name: held
@@ -75,7 +75,7 @@ def _found(
     for name in sorted(having, key=lambda name: (slots.index(having[name][0]), name))[:MOST_ASKED]:
         way = desks[name].make_way(having[name], now)
         if way is not None:
-            return Left(name, way[0], None), [(name, decision) for decision in way[1]]
+            return Ceded(name, way[0], None), [(name, decision) for decision in way[1]]
     if not desks[territory].may_displace(request_id):
         return None
     rank = desks[territory].rank(request_id)
@@ -88,4 +88,4 @@ def _found(
     if not losers:
         return None
     _, place, name, loses = min(losers)
-    return Left(name, slots[place], loses), [(name, desks[name].displaced(loses))]
+    return Ceded(name, slots[place], loses), [(name, desks[name].displaced(loses))]
