@@ -102,9 +102,8 @@ async def test_a_full_room_refuses_the_least_urgent_and_youngest_whoever_came(do
     assert list(door.refused) == ["T3d", "T3c", "T3h", "T2g"]
 
 
-async def test_when_to_come_back_hangs_on_how_fast_others_are_served_not_on_quiet_minutes_before() -> None:
+async def test_when_to_come_back_hangs_on_how_fast_others_are_served_not_on_quiet_minutes_before(door: Door) -> None:
     """Told after a quiet morning to come back in half a minute, a crowd left an idle service waiting for it."""
-    door = Door(at_once=2, room=3)
     for number in range(30):
         await door.come(f"T2-{number}")
         await asyncio.sleep(0.02)
