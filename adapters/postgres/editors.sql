@@ -1,12 +1,12 @@
 -- name: hidden
--- What is shown already: the same practitioner, instant, commune and mode under another source. A practice's own slot
+-- What is shown already: the same practitioner, instant, city and mode under another source. A practice's own slot
 -- goes before an editor's; of two editors' the one that was here first. And phantoms found of late.
 select d.external_id from json_to_recordset($2) as d(
     external_id text, professional text, starts timestamptz, insee text, mode text)
 left join slot mine on mine.source = $1 and mine.external_id = d.external_id
 where exists (
         select from slot o where o.professional = d.professional and o.starts = d.starts and o.status = 'open'
-          and o.capacity = 1 and o.insee = d.insee and o.mode = d.mode and o.source <> $1
+          and o.capacity = 1 and city_of(o.insee) = city_of(d.insee) and o.mode = d.mode and o.source <> $1
           and (o.source not like 'fhir:%' or mine.status is distinct from 'open' or o.id < mine.id))
     or exists (
         select from booking b where b.slot_id = mine.id and b.state = 'refused' and b.end_reason = 'phantom'

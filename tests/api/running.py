@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from adapters.geo import Gazetteer
-from adapters.geo.gazetteer import Commune
+from adapters.geo.gazetteer import WHOLE_CITIES, Commune
 from sas_matcher.bootstrap import api as api_wiring
 from sas_matcher.bootstrap import stores as store_wiring
 from sas_matcher.bootstrap.access import issue_key
@@ -353,7 +353,9 @@ def _spots(geography: Gazetteer) -> Iterator[str]:
         )
         if commune.population < 2_000 or len(chosen) == 300:
             break
-        if commune.landmass == chosen[0].landmass and away.min() >= _APART_KM:
+        # an editor says the arrondissement, never the whole city: what is shown there would not lie where the test asks
+        counted = commune.code not in WHOLE_CITIES
+        if counted and commune.landmass == chosen[0].landmass and away.min() >= _APART_KM:
             chosen.append(commune)
     return itertools.cycle([commune.code for commune in chosen])
 

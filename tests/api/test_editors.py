@@ -85,6 +85,25 @@ async def test_what_the_practice_publishes_itself_goes_before_its_editor(desk: D
     assert await desk.live("copie") == {}
 
 
+@pytest.mark.parametrize(("city", "named", "postcode"), [("75056", "PARIS", "75011"), ("69123", "LYON", "69003"),
+                                                         ("13055", "MARSEILLE", "13006")])  # fmt: skip
+async def test_an_arrondissement_and_its_city_are_the_same_place(
+    desk: Desk, city: str, named: str, postcode: str
+) -> None:
+    who, name = rpps(), f"ville{city}"
+    where = site("s1", city=named, postcode=postcode, structure=None)
+    desk.editor(name, [who], [desk.place("c1", 120, who, site=where)])
+    await desk.poll()
+    row = (await desk.live(name))["c1"]
+    assert row["insee"] != city
+    times = {"start": row["starts"].isoformat(), "end": row["ends"].isoformat()}
+    where = {"insee": city, "lat": row["lat"], "lon": row["lon"]}
+    person = {"rpps": who, "name": "Dr Fictif"}
+    await desk.scene.practice.publish({**desk.scene.slot(), **times, "professional": person, "location": where})
+    await desk.poll()
+    assert await desk.live(name) == {}
+
+
 async def test_two_times_that_overlap_under_two_editors_are_never_both_given(desk: Desk) -> None:
     who = rpps()
     desk.editor("ici", [who], [desk.place("a", 120, who)])

@@ -3,6 +3,12 @@
 -- What the sweep and the figures look for.
 create index slot_of_editor on slot (source, starts) where status = 'open' and source like 'fhir:%';
 
+-- The city of an arrondissement (Paris, Lyon, Marseille), any other commune itself: one says where a practitioner is by
+-- arrondissement, another by city.
+create function city_of(insee text) returns text language sql immutable as $$
+    select case when insee between '75101' and '75120' then '75056' when insee between '69381' and '69389' then '69123'
+        when insee between '13201' and '13216' then '13055' else insee end $$;
+
 -- A booking as an editor told it last.
 create table editor_appointment (
     system       text not null,
