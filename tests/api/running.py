@@ -339,25 +339,30 @@ _SPOTS: Final = """
 56260 22278 50502 61001 28085 89024 10387 88160 57463 08105 02408 59350 62041 76540 27229 36044 41018 03190 43157
 48095 05061 04070 11069 09122 65440 32013 24322 19272 46042 47001
 """
-_APART_KM: Final = 30.0
-"""No test's requests reach another's places, with room for those that look farther than the 5 km of ``wish``."""
+_APART_KM: Final = (30.0, 21.0, 12.0)
+"""No test's requests reach another's places: first far apart, then beyond the 20 km that some ask for, at last with
+room for the 5 km of ``wish`` on either side: 1 200 communes, more than there are tests."""
 
 
 @cache
 def _spots(geography: Gazetteer) -> Iterator[str]:
-    """The prefectures, then as many other communes as lie far enough from all before; then again."""
-    chosen = [commune for code in _SPOTS.split() if (commune := geography.by_code(code)) is not None]
-    for commune in sorted(geography, key=lambda c: -c.population):
-        away = haversine_km(
-            commune.lat, commune.lon, np.array([c.lat for c in chosen]), np.array([c.lon for c in chosen])
-        )
-        if commune.population < 2_000 or len(chosen) == 300:
-            break
+    """The prefectures, then as many other communes as lie far enough from all before; none twice."""
+
+    def found() -> Iterator[str]:
+        chosen = [commune for code in _SPOTS.split() if (commune := geography.by_code(code)) is not None]
+        yield from [commune.code for commune in chosen]
         # an editor says the arrondissement, never the whole city: what is shown there would not lie where the test asks
-        counted = commune.code not in WHOLE_CITIES
-        if counted and commune.landmass == chosen[0].landmass and away.min() >= _APART_KM:
-            chosen.append(commune)
-    return itertools.cycle([commune.code for commune in chosen])
+        others = [c for c in geography if c.code not in WHOLE_CITIES and c.landmass == chosen[0].landmass]
+        others = sorted((c for c in others if c.population >= 2_000), key=lambda c: -c.population)
+        for apart in _APART_KM:
+            for commune in others:
+                lat, lon = np.array([c.lat for c in chosen]), np.array([c.lon for c in chosen])
+                if haversine_km(commune.lat, commune.lon, lat, lon).min() >= apart:
+                    chosen.append(commune)
+                    yield commune.code
+        raise LookupError("no commune is left that no test has used")
+
+    return found()
 
 
 def next_spot(geography: Gazetteer) -> Commune:
