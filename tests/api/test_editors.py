@@ -97,9 +97,9 @@ async def test_an_arrondissement_and_its_city_are_the_same_place(
     row = (await desk.live(name))["c1"]
     assert row["insee"] != city
     times = {"start": row["starts"].isoformat(), "end": row["ends"].isoformat()}
-    where = {"insee": city, "lat": row["lat"], "lon": row["lon"]}
+    own = {"location": {"insee": city, "lat": row["lat"], "lon": row["lon"]}, **times}
     person = {"rpps": who, "name": "Dr Fictif"}
-    await desk.scene.practice.publish({**desk.scene.slot(), **times, "professional": person, "location": where})
+    await desk.scene.practice.publish({**desk.scene.slot(), **own, "professional": person})
     await desk.poll()
     assert await desk.live(name) == {}
 
