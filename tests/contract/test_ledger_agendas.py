@@ -150,7 +150,9 @@ async def test_a_patient_who_is_kept_counts_under_a_limit(kept: Kept, desk: Desk
 
 async def test_due_are_the_versions_that_are_not_shown_or_not_far_enough(kept: Kept) -> None:
     store = kept.store
-    assert await store.due(NOW, NOW, 10) == [(SOURCE, NAME)]
+    # whoever wrote it publishes it: to others it is due when that has not come in half a minute
+    assert await store.due(NOW, NOW, 10) == [] == await store.due(NOW + minutes(0.4), NOW, 10)
+    assert await store.due(NOW + minutes(0.5), NOW, 10) == [(SOURCE, NAME)]
     await kept.show()
     assert await store.due(NOW, UNTIL, 10) == []
     assert await store.due(NOW, UNTIL + minutes(1), 10) == [(SOURCE, NAME)]
@@ -158,8 +160,8 @@ async def test_due_are_the_versions_that_are_not_shown_or_not_far_enough(kept: K
     assert (await kept.record()).failed == "fichu"
     assert await store.due(NOW + minutes(14), UNTIL + minutes(1), 10) == []
     assert await store.due(NOW + minutes(15), UNTIL + minutes(1), 10) == [(SOURCE, NAME)]
-    # another version is tried at once
-    assert await kept.put(1) and await store.due(NOW, NOW, 10) == [(SOURCE, NAME)]
+    # another version does not wait for that
+    assert await kept.put(1) and await store.due(NOW + minutes(0.5), NOW, 10) == [(SOURCE, NAME)]
 
 
 async def test_forgotten_is_only_what_shows_its_last_version(kept: Kept) -> None:

@@ -39,16 +39,19 @@ create index agenda_slot_of on agenda_slot (source, name, starts);
 -- Write a version of an agenda. p_version: the one that was read (0: there is none yet); another one in force: 'conflict'.
 create function put_agenda(p_now timestamptz, p_key text, p_source text, p_name text, p_professional text,
     p_structure text, p_document json, p_version int) returns text language plpgsql as $$
-declare written boolean;
+declare
+    written boolean;
+    -- whoever wrote it publishes it as well, and is told what that changed: others do so only if it died meanwhile
+    own_turn constant interval := '30 seconds';
 begin
     if p_version = 0 then
-        insert into agenda (source, name, professional, structure, document, changed_at, changed_by)
-        values (p_source, p_name, p_professional, p_structure, p_document, p_now, p_key)
+        insert into agenda (source, name, professional, structure, document, changed_at, changed_by, again_at)
+        values (p_source, p_name, p_professional, p_structure, p_document, p_now, p_key, p_now + own_turn)
         on conflict (source, name) do nothing;
         written := found;
     else
         update agenda set professional = p_professional, structure = p_structure, document = p_document,
-            version = version + 1, changed_at = p_now, changed_by = p_key, again_at = '-infinity'
+            version = version + 1, changed_at = p_now, changed_by = p_key, again_at = p_now + own_turn
         where source = p_source and name = p_name and version = p_version;
         written := found;
     end if;
