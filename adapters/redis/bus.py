@@ -179,8 +179,12 @@ class RedisBus:
     # -- publishing ----------------------------------------------------------------------------------------------
 
     async def publish(self, announcements: Sequence[Announcement]) -> None:
-        """Publish in one round trip, in the order given; the mirror before the log that tells of it."""
-        await self._run([command for a in announcements for command in self._commands(a)])
+        """Publish in one round trip, each stream in the order given; the mirror before the log that tells of it.
+
+        Events first: somebody is on the phone for them, and none is read together with the mirror.
+        """
+        first = sorted(announcements, key=lambda a: a.stream != "events")
+        await self._run([command for a in first for command in self._commands(a)])
 
     async def _run(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         results = await self._ask(*commands)
