@@ -260,6 +260,10 @@ class Book:
             of_fields = [place.pairs() for place in self._fields.values()]
             self._ask_again(row for pairs in of_fields for row in pairs.request[pairs.slot == slot].tolist())
 
+    def waits(self, row: int) -> bool:
+        """Whether a request is open and was promised nothing."""
+        return self.status[row] == WAITING
+
     def _waits_urgently(self, row: int) -> bool:
         return self.status[row] == WAITING and int(self.requests.tier[row]) <= URGENT
 

@@ -73,11 +73,16 @@ class Desk(Book):
         open_ones = {row for row in self._fresh if self.status[row] == WAITING}
         return sorted(open_ones, key=lambda r: (int(self.requests.tier[r]), self.requests.created[r], r))
 
-    def answer(self, now: float) -> list[Verdict]:
-        """Tell whom of those that called can be told at once."""
+    def answer(self, now: float, asked: Sequence[int] | None = None) -> list[Verdict]:
+        """Tell whom of those that called can be told at once.
+
+        Args:
+            now: of the call.
+            asked: who gets an answer, in order: those of ``asked``, unless a recorded round is decided again.
+        """
         self._absorb()
         self._now = now
-        asked, self._fresh = self.asked(), []
+        asked, self._fresh = self.asked() if asked is None else asked, []
         self._limiter.begin_round()
         verdicts: list[Verdict] = []
         for row in asked:
@@ -275,8 +280,13 @@ class Desk(Book):
 
     # -- the plan ------------------------------------------------------------------------------------------------
 
-    def task(self, now: float) -> Task:
-        """What a plan is to be made from: of the professions for which one is due."""
+    def task(self, now: float, professions: Container[int] | None = None) -> Task:
+        """What a plan is to be made from.
+
+        Args:
+            now: when it is begun.
+            professions: of which: those for which one is due, unless a recorded round is decided again.
+        """
         self._absorb()
         self._own.clear()
         self._now = now
@@ -295,7 +305,7 @@ class Desk(Book):
         penalty = np.where(status == PROMISED, promised, waiting)
         fields = []
         for profession, place in self._fields.items():
-            if self._due(place) > now:
+            if self._due(place) > now if professions is None else profession not in professions:
                 continue
             looks = place.looked + self.policy.step_s <= now
             place.edge = np.inf

@@ -267,11 +267,17 @@ class TerritoryDesk:
             self._due = self.midnight + self._desk.due()
         return self._due
 
-    def task(self, now: float) -> Task:
-        """What a plan is to be made from."""
+    def task(self, now: float, professions: Sequence[str] | None = None) -> Task:
+        """What a plan is to be made from; ``professions``: of which, in a recorded round that is decided again."""
         self._catch_up()
         self._stale()
-        return self._desk.task(now - self.midnight)
+        of = None if professions is None else {self._codes.name(profession) for profession in professions}
+        return self._desk.task(now - self.midnight, of)
+
+    def professions(self, task: Task) -> list[str]:
+        """The professions for which a plan is made, in its order."""
+        names = {number: name for name, number in self._codes.names.items()}
+        return [names[item.profession] for item in task.fields]
 
     def adopt(self, task: Task, plans: Sequence[FieldPlan], now: float) -> list[Decision]:
         """Take a plan over."""
@@ -289,14 +295,25 @@ class TerritoryDesk:
             self._asked = bool(self._desk.asked())
         return self._asked
 
-    def answer(self, now: float) -> list[Decision]:
-        """Decide for whom has just called; ``none`` for those who wait; first who moves to make room for them."""
-        if not self.is_asked():
+    def asked(self) -> list[str]:
+        """Who wants an answer, in the order in which they get it."""
+        return [self._ids[row] for row in self._desk.asked()] if self.is_asked() else []
+
+    def answer(self, now: float, names: Sequence[str] | None = None) -> list[Decision]:
+        """Decide for whom has just called; ``none`` for those who wait; first who moves to make room for them.
+
+        Args:
+            now: of the round.
+            names: who gets an answer, in order: those of ``asked``, unless a recorded round is decided again.
+        """
+        self._catch_up()
+        rows = [self._row[name] for name in (self.asked() if names is None else names) if name in self._row]
+        asked = [row for row in rows if self._desk.waits(row)]
+        if not asked:
             self._desk.nobody_asks(now - self.midnight)
             return []
         self._stale()
-        asked = self._desk.asked()
-        verdicts = {v.request: v for v in self._desk.answer(now - self.midnight)}
+        verdicts = {v.request: v for v in self._desk.answer(now - self.midnight, asked)}
         callers = set(asked)
         moved = [self._said(verdict) for row, verdict in verdicts.items() if row not in callers]
         answers = [self._said(verdicts[r]) if r in verdicts else Decision("none", self._ids[r], None) for r in asked]

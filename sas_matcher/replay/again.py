@@ -120,8 +120,10 @@ class Again(Replay):
         self._losing.lost = batch.lost
         territory = self._day.meta.territory
         steps = {} if batch.step is None else {territory: batch.step}
+        planned = {} if batch.planned is None else {territory: batch.planned}
+        answered = {} if batch.answered is None else {territory: batch.answered}
         ceded = [Ceded(territory, self._slot_ids[slot], loser) for slot, loser in batch.ceded]
-        await self._matcher.decide_batch(open_now, Recorded(steps, ceded))
+        await self._matcher.decide_batch(open_now, Recorded(steps, planned, answered, ceded))
         self._losing.lost = frozenset()
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()

@@ -11,8 +11,10 @@ log that come before a line; several lines may stand after the same event.
   ``mt_first`` whether a free place at the médecin traitant's came first. Where a desk decides, ``asked`` are those who
   had just called, in the order in which it heard of them, the others were decided by its plan; ``step`` is what became
   of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
-  null. A batch of a desk may decide for nobody. ``opened``: the desk was new. ``ceded``: slots of which a seat went
-  to an urgent request of another territory, and which request was displaced for it (null: who had it moved).
+  null. A batch of a desk may decide for nobody. ``planned``: the professions of a plan that was made or begun;
+  ``answered``: to whom the desk gave an answer, in this order (null for both: not known, in files of before).
+  ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
+  which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -61,6 +63,8 @@ class Batch:
     measures: Mapping[str, Any] = field(default_factory=dict)
     opened: bool = False
     ceded: tuple[tuple[str, str | None], ...] = ()
+    planned: tuple[str, ...] | None = None
+    answered: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
         else:
             named = {name for name in mark.slots if name is not None} | {slot for slot, _ in mark.ceded}
             displaced = {loser for _, loser in mark.ceded if loser is not None}
-            asked = {*mark.requests, *mark.lost, *mark.asked, *displaced}
+            asked = {*mark.requests, *mark.lost, *mark.asked, *displaced, *(mark.answered or ())}
         if unknown := sorted((named - slots) | (asked - requests)):
             raise DayLogError(number, f"« {unknown[0]} » n'est pas dans le journal.")
         if not after <= mark.after <= len(day.events):
@@ -172,7 +176,16 @@ def _mark(record: Any) -> Mark:
         raise ValueError(f"« measures » : {unknown[0]} inconnu.")
     fixed = (t, after, requests, slots, lost, policy, mt_first, said, asked)
     ceded = tuple((str(slot), None if loser is None else str(loser)) for slot, loser in record.get("ceded", ()))
-    return Batch(*fixed, None if step is None else Step(step), measures, bool(record.get("opened", False)), ceded)
+    planned, answered = (None if record.get(k) is None else tuple(map(str, record[k])) for k in ("planned", "answered"))
+    return Batch(
+        *fixed,
+        step=None if step is None else Step(step),
+        measures=measures,
+        opened=bool(record.get("opened", False)),
+        ceded=ceded,
+        planned=planned,
+        answered=answered,
+    )
 
 
 def _whole(value: Any) -> int:

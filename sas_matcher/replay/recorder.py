@@ -248,6 +248,8 @@ class Recorder:
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
+                planned=batch["planned"].get(territory),
+                answered=batch["answered"].get(territory, ()),
                 opened=territory in batch["opened"],
                 ceded=[seat[1:] for seat in batch["ceded"] if seat[0] == territory],
             )

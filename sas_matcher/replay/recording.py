@@ -339,6 +339,8 @@ class Recording:
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
+        planned: Sequence[str] | None = None,
+        answered: Sequence[str] | None = None,
         opened: bool = False,
         ceded: Sequence[Sequence[Any]] = (),
     ) -> None:
@@ -351,6 +353,8 @@ class Recording:
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
+            planned: the professions of a plan that was begun.
+            answered: to whom the desk gave an answer, in this order.
             opened: whether that desk was new.
             ceded: its seats that went to other territories' desks: the slot, and which request was displaced (or None).
         """
@@ -372,6 +376,8 @@ class Recording:
                 dict(measures or {}),
                 opened,
                 tuple((self._places[slot].name, loser) for slot, loser in ceded if slot in self._places),
+                None if planned is None else tuple(planned),
+                None if answered is None else tuple(name for name in answered if name in self._open),
             )
         )
         for name, slot, verdict in mine:

@@ -41,6 +41,7 @@ from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, run_service, slot, wish
 from tests.e2e.test_demo import START_S, environment, gone, left_behind
 from tests.e2e.test_serve import free_port, wait_for
+from tests.recorded_days import differences
 
 TERRITORY = "69"
 Json = dict[str, Any]
@@ -181,7 +182,7 @@ async def test_a_recorded_day_decides_the_same(service: Running, tmp_path: Path)
     assert {RequestCancelled, SlotCapacity, SlotWithdrawn} <= kinds
     assert max(len(batch.requests) for batch in batches(marks)) == 14
     lines, summary, different = await asyncio.to_thread(decide_again, day, "firm", marks)
-    assert different == []
+    assert not different, differences(day, marks, different)
     assert summary["batches"]["decided"] >= 20
     again = {row["request_id"]: row["slot_id"] for row in map(orjson.loads, lines)}
     places = await scene.places()
@@ -262,7 +263,7 @@ async def test_a_recorded_day_of_promises_decides_the_same(database_url: str, re
     assert {Step.BEGUN, Step.TAKEN} <= steps
     assert {"promised", "told_firm"} <= {word for batch in batches(marks) for word in batch.said}
     lines, summary, different = await asyncio.to_thread(decide_again, day, "promise", marks, history=[earlier])
-    assert different == []
+    assert not different, differences(day, marks, different)
     assert summary["batches"]["decided"] >= len(first + crowd)
     rows = [orjson.loads(line) for line in lines]
     served = {row["request_id"]: row["slot_id"] for row in rows if row["status"] == "served"}
@@ -315,7 +316,7 @@ async def test_what_a_crowd_does_at_once_is_decided_the_same(service: Running, t
     # a slot that was withdrawn and published again is there twice
     assert any("." in event.slot.id for event in day.slots)
     _, summary, different = await asyncio.to_thread(decide_again, day, "firm", marks)
-    assert different == []
+    assert not different, differences(day, marks, different)
     assert summary["batches"]["decided"] >= len(day.requests)
 
 

@@ -147,7 +147,7 @@ def test_where_the_practice_offers_fewer_than_are_promised_none_is_ceded() -> No
         who := there("urgent", Tier.T0, minutes=90),
         find_candidates(two.market, who, NOW + 2, Terms(), full=True),
     )
-    assert desks.decide(NOW + 2, Recorded({})).ceded == []
+    assert desks.decide(NOW + 2, Recorded({}, {}, {})).ceded == []
     assert desks["69"].yields(1, 0) is None
     assert desks["69"].make_way([1], NOW + 2) is None
 
@@ -176,7 +176,7 @@ def test_a_round_decided_again_cedes_what_it_ceded(displaced: bool) -> None:
         it.publish(place(1, 60), *more)
         it.call(request("a", Tier.T3, minutes=400))
     done = two.call(there("urgent", Tier.T0, minutes=90), now=NOW + 2)
-    redone = again.call(now=NOW + 2, recorded=Recorded({}, done.ceded))
+    redone = again.call(now=NOW + 2, recorded=Recorded({}, {}, {}, done.ceded))
     assert said(redone) == {name: what for name, what in said(done).items() if name == "a"}
     assert redone.ceded == []
 

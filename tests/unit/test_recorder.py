@@ -15,6 +15,7 @@ import pytest
 
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
+from sas_matcher.ports.bus import told_order
 from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
@@ -25,6 +26,7 @@ from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.run import replay_day
 from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import NOW, SOURCE, StillClock, minutes, new_id, request_row, slot_row
+from tests.recorded_days import differences
 
 Json = dict[str, Any]
 PARIS = ZoneInfo("Europe/Paris")
@@ -70,11 +72,13 @@ class Live:
         return self
 
     async def tell(self) -> None:
-        """Publish what was announced; the matcher hears it and knows how far it has heard."""
+        """Publish what was announced; the matcher hears it, one after the other, and knows how far it has heard."""
         said, self.said = self.said, []
         await self.bus.publish(said)
-        self.matcher._follower.take_in(await self.bus.read(self.matcher._follower._positions, block_ms=1))
-        self.matcher._follower._positions = await self.bus.tails(self.matcher._follower._positions)
+        follower = self.matcher._follower
+        for entry in told_order(await self.bus.read(follower._positions, block_ms=1)):
+            follower.take_in([entry])
+            follower._positions[entry.stream] = entry.id
 
     async def decide(self) -> None:
         while await self.matcher.step():
@@ -288,6 +292,29 @@ async def test_who_cancelled_before_the_recorder_looked_was_in_the_batch_all_the
     assert set(batch.requests) == {first, second} and set(batch.slots) == {"s0000000001", "s0000000002"}
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] == 2
+
+
+async def test_a_plan_for_a_seat_that_went_and_came_back_is_made_again(tmp_path: Path) -> None:
+    """Of who cancels a promise the desk hears before it hears of his seat: between the two it seems to be gone."""
+    live = await Live("promise").open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("near", 120), slot("later", 240))
+    hours = {"tier": "T2", "deadline": NOW + timedelta(hours=8)}
+    first, second = [(await live.ask(request_row(**hours), confirm=False))[0] for _ in range(2)]
+    await read_all(live, recorder)
+    await live.act("cancel", first, "cancelled")
+    await live.decide()
+    await live.tell()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    planned = [mark for mark in marks if isinstance(mark, Batch) and mark.step is not None][-1]
+    assert (planned.requests, planned.said, planned.planned) == ((second,), ("moved",), ("MG",))
+    _, _, different = await asyncio.to_thread(decide_again, day, "promise", marks)
+    assert not different, differences(day, marks, different)
+    # what was planned is not found again without being told
+    untold = [replace(mark, planned=None) if isinstance(mark, Batch) else mark for mark in marks]
+    assert (await asyncio.to_thread(decide_again, day, "promise", untold))[2] != []
 
 
 async def test_a_place_that_a_busy_matcher_heard_seconds_late_is_written_after_what_it_decided(tmp_path: Path) -> None:

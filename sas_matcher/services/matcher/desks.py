@@ -60,20 +60,31 @@ class Step(StrEnum):
 class Round(NamedTuple):
     """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory.
 
-    ``opened``: the territories whose desk was new in this round. ``ceded``: seats that desks ceded to one another.
+    ``planned``: the professions of the plans that were begun in it. ``answered``: to whom the desks gave an answer, in
+    this order. ``opened``: the territories whose desk was new in this round. ``ceded``: seats that desks ceded to one
+    another.
     """
 
     decisions: list[tuple[str, Decision]]
     plans: list[tuple[int, int, int]]  # requests, pairs, gap
     steps: dict[str, Step]
+    planned: dict[str, list[str]]
+    answered: dict[str, list[str]]
     opened: frozenset[str]
     ceded: list[Ceded]
 
 
 class Recorded(NamedTuple):
-    """What is known of a round that is decided again: the steps of the plans, and the seats ceded to other desks."""
+    """What is known of a round that is decided again, by territory as in ``Round``.
+
+    What is due, and who asks, hangs also on the order in which a desk heard of a seat that goes and comes, and when it
+    was looked at meanwhile; so that is told. Of a territory without an entry in ``planned`` or ``answered`` it is not
+    known (files of before), and found as in a live round.
+    """
 
     steps: Mapping[str, Step]
+    planned: Mapping[str, Sequence[str]]
+    answered: Mapping[str, Sequence[str]]
     ceded: Sequence[Ceded] = ()
 
 
@@ -193,12 +204,15 @@ class Desks:
         decisions: list[tuple[str, Decision]] = []
         plans: list[tuple[int, int, int]] = []
         steps = self._steps(now) if recorded is None else dict(recorded.steps)
+        planned: dict[str, list[str]] = {}
+        answered: dict[str, list[str]] = {}
         for name, step in list(steps.items()):
             desk = self._desks[name]
             if step is Step.TAKEN:
                 task, made = self._ready.pop(name)
             else:
-                task = desk.task(now)
+                task = desk.task(now, None if recorded is None else recorded.planned.get(name))
+                planned[name] = desk.professions(task)
                 if recorded is None and self._elsewhere is not None and _takes_long(desk, task):
                     self._running[name] = asyncio.create_task(self._plan(name, desk, task, now, self._elsewhere))
                     steps[name] = Step.BEGUN
@@ -210,7 +224,10 @@ class Desks:
             decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
             plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
         for name, desk in self._desks.items():
-            decisions = _with(decisions, [(name, decision) for decision in desk.answer(now)])
+            asked = desk.asked() if recorded is None else recorded.answered.get(name)
+            if asked:
+                answered[name] = list(asked)
+            decisions = _with(decisions, [(name, decision) for decision in desk.answer(now, asked)])
         ceded: list[Ceded] = []
         if recorded is not None:
             more = cede_again(self._desks, recorded.ceded, now)
@@ -218,7 +235,7 @@ class Desks:
             ceded, more = cede_seats(self._desks, now)
         decisions = _with(decisions, more)
         opened, self._new = frozenset(self._new & self._desks.keys()), set()
-        return Round(decisions, plans, steps, opened, ceded)
+        return Round(decisions, plans, steps, planned, answered, opened, ceded)
 
     def _steps(self, now: float) -> dict[str, Step]:
         """Which plans have come, and which are to be made."""

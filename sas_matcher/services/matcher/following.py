@@ -10,7 +10,7 @@ import structlog
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.matching.loading import Loader
 from sas_matcher.matching.market import Market, Spot
-from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry
+from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, told_order
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.matcher.holding import AGAIN_S, Holding, until_there
@@ -61,7 +61,7 @@ class Follower:
                     )
                     looked = now
                     await self._watch_epoch(complete=complete)
-                entries = await self._bus.read(self._positions, block_ms=200)
+                entries = told_order(await self._bus.read(self._positions, block_ms=200))
                 for entry in entries:
                     self._positions[entry.stream] = entry.id
                 for entry in entries:

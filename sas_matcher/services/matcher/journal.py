@@ -49,6 +49,8 @@ def batch_news(
         "steps": {
             name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in desks.steps.items()
         },
+        "planned": desks.planned,
+        "answered": desks.answered,
         "opened": sorted(desks.opened),
         "ceded": [list(seat) for seat in desks.ceded],
         "measures": {t: told for t in {r.territory for r in batch} if (told := rules.measures(t))},
