@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -128,6 +129,7 @@ class FakeLedger:
         self.told: list[str] = []
         self.decisions: dict[str, dict[str, Any]] = {}
         self.failures = 0
+        self.failing: set[int] = set()  # the numbers of claims that fail
         self.leases_taken = 0
         self.asked = 0
         self.dropped: list[str] = []
@@ -214,8 +216,8 @@ class FakeLedger:
     ) -> tuple[list[str], list[Announcement]]:
         self.batches.append([claim.request_id for claim in claims])
         await self.gate.wait()
-        if self.failures:
-            self.failures -= 1
+        if self.failures or len(self.batches) in self.failing:
+            self.failures = max(0, self.failures - 1)
             raise UnavailableError("PostgreSQL ne répond pas.")
         if any(self.fences.get(territory) != fence for territory, fence in fences.items()):
             raise FencedError("Bail perdu.")
@@ -349,10 +351,21 @@ class Counts:
         self.states.append((places, waiting))
 
 
+class Journal:
+    """Keeps what is told of batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Any]] = []
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        self.batches += [orjson.loads(a.data) for a in announcements if a.stream == "batches"]
+
+
 class Stage:
     """A matcher among its fakes."""
 
     def __init__(self) -> None:
+        self.journal = Journal()
         self.clock, self.bus = RunningClock(), FakeBus()
         self.ledger = FakeLedger(self.bus, self.clock)
         self.watch = Counts()
@@ -370,6 +383,7 @@ class Stage:
             landmass_of=lambda insee: 1,
             solver=solver,
             watch=self.watch,
+            journal=self.journal,
         )
 
     @asynccontextmanager
@@ -439,6 +453,45 @@ async def test_order_of_arrival_within_a_batch_does_not_matter() -> None:
             assert len(ledger.batches) == 1
     assert results[0] == results[1]
     assert sum(slot is None for slot in results[0].values()) == 4
+
+
+def a_crowd(stage: Stage, places: int) -> None:
+    """Forty requests, the last who called the most urgent, and some places."""
+    for slot_id in range(1, places + 1):
+        stage.ledger.publish_place(slot_id, 20 + slot_id, quiet=True)
+    for n in range(40):
+        stage.ledger.ask(f"r{n:02d}", quiet=True, tier=f"T{3 - n // 10}", created_at=stage.clock.now().isoformat())
+
+
+async def test_a_crowd_is_decided_as_a_whole_and_claimed_in_parts_the_most_urgent_first(stage: Stage) -> None:
+    a_crowd(stage, places=30)
+    async with stage.running() as ledger:
+        await until(lambda: len(ledger.decisions) == 40)
+        assert [len(part) for part in ledger.batches] == [16, 16, 8]
+        assert [(size, gap) for size, _, _, gap in stage.watch.batches] == [(40, 0)]
+        tiers = [ledger.requests[name]["tier"] for part in ledger.batches for name in part]
+        assert tiers == sorted(tiers)
+        without = {name for name in ledger.requests if ledger.held(name) is None}
+        assert without == {f"r{n:02d}" for n in range(10)}, "the least urgent, though they called first"
+        # and it is told as one
+        (told,) = stage.journal.batches
+        assert len(told["asked"]) == 40
+        assert sorted(name for name, _, _, _ in told["requests"]) == sorted(ledger.requests)
+
+
+async def test_a_part_that_cannot_be_claimed_goes_round_again_and_what_was_claimed_stands(stage: Stage) -> None:
+    a_crowd(stage, places=40)
+    stage.ledger.failing = {2}
+    async with stage.running() as ledger:
+        await until(lambda: all(ledger.held(name) for name in ledger.requests))
+        times = Counter(name for part in ledger.batches for name in part)
+        assert {times[name] for name in ledger.batches[0]} == {1}
+        assert {times[name] for name in ledger.batches[1]} == {2}
+        assert len(set(map(ledger.held, ledger.requests))) == 40
+        # whoever records hears that the others had nothing of that plan
+        first, *_ = stage.journal.batches
+        assert Counter(verdict for _, _, verdict, _ in first["requests"]) == {"held": 16, "seat_lost": 24}
+        assert len(first["asked"]) == 40
 
 
 async def test_who_loses_a_seat_gets_another(stage: Stage) -> None:

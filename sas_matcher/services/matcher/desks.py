@@ -74,6 +74,10 @@ class Round(NamedTuple):
     ceded: list[Ceded]
 
 
+NO_ROUND: Final = Round([], [], {}, frozenset(), [])
+"""No desk was asked."""
+
+
 class Recorded(NamedTuple):
     """What is known of a round that is decided again, by territory as in ``Round``.
 

@@ -7,7 +7,6 @@ import orjson
 
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.ports.ledger import Announcement
-from sas_matcher.services.matcher.claiming import Line
 from sas_matcher.services.matcher.desks import Round
 from sas_matcher.services.matcher.rules import Rules
 
@@ -17,8 +16,7 @@ def batch_news(
     began: datetime,
     heard: str,
     batch: Sequence[OpenRequest],
-    lines: Sequence[Line],
-    verdicts: Sequence[str],
+    claims: Sequence[tuple[OpenRequest, int | None, str]],
     announced: Sequence[Announcement],
     desks: Round,
 ) -> Announcement:
@@ -29,12 +27,10 @@ def batch_news(
         began: the instant for which it was decided.
         heard: the last entry of the log of places that was in the market.
         batch: who was decided together; also those for whom there was nothing new to be claimed.
-        lines: what was claimed.
-        verdicts: what the ledger said to each.
+        claims: what was claimed: for whom, which seat, and what the ledger said.
         announced: what the claim has changed.
         desks: what became of the plan of each territory's desk, which desks were new, and what they ceded to others.
     """
-    claims = [(line.request, line.claim.slot_id, verdict) for line, verdict in zip(lines, verdicts, strict=True)]
     claimed = {request.id for request, _, _ in claims}
     unclaimed = [(request, None, None) for request in batch if request.id not in claimed]
     news = {

@@ -22,7 +22,7 @@ class OpenRequests:
 
     Attributes:
         new: the next batch.
-        batch: the batch being decided, without those that were closed or changed meanwhile.
+        batch: the batch being decided, without those that were decided, closed or changed meanwhile.
         waiting: those that found no place; a change of places that may help brings them back.
         at_desk: those that a desk decides: they wait there, or are promised.
         for_mt: those whose médecin traitant has been asked and has time to answer.
@@ -139,23 +139,23 @@ class OpenRequests:
 
     def settle(self, request: OpenRequest, verdict: str, *, comes_back: bool) -> None:
         """Put a request of the batch where the ledger's verdict wants it; some policies have no waiting list."""
+        here = self.batch.pop(request.id, None) is not None  # else it was closed or changed meanwhile
         if verdict == "seat_lost":
             lost = self._losses.get(request.id, 0) + 1
             self._losses[request.id] = lost
-            if lost < LOSSES:
-                self.again([request])
-            elif comes_back:
-                self.park(request)
+            if here and lost < LOSSES:
+                self.add(request)
+            elif here and comes_back:
+                self.waiting[request.id] = request
             return
         self._losses.pop(request.id, None)
         if verdict != "told":
             self.told.discard(request.id)
-            return
-        if request.id in self.batch:
+        elif here:
             self.told.add(request.id)
-        if comes_back:
-            # the ledger counted this as a version of its own
-            self.park(replace(request, version=request.version + 1))
+            if comes_back:
+                # the ledger counted this as a version of its own
+                self.waiting[request.id] = replace(request, version=request.version + 1)
 
     def settle_at_desk(self, request: OpenRequest, verdict: str, slot_id: int | None) -> None:
         """Note what the ledger said of a desk's decision; ``slot_id``: the seat that was asked for."""

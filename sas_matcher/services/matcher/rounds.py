@@ -1,27 +1,37 @@
-"""Deciding: a batch with what is known, claims in one transaction, and memory in line with what the ledger said."""
+"""Deciding: a batch with what is known, its claims in parts, and memory in line with what the ledger said."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
-from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import PlaceGoneError
 from sas_matcher.matching.market import Spot
 from sas_matcher.matching.peers import OFFICIAL
+from sas_matcher.matching.terms import TIER_RANK
 from sas_matcher.matching.territory import Decision
 from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.matcher.claiming import Line, Scribe
 from sas_matcher.services.matcher.deciding import Decider, Watch
-from sas_matcher.services.matcher.desks import Recorded, Round
+from sas_matcher.services.matcher.desks import NO_ROUND, Recorded, Round
 from sas_matcher.services.matcher.journal import batch_news
 from sas_matcher.services.matcher.known import Known
 
+PART: Final = 16  # claims of one transaction: each then costs the ledger a third of one alone (docs/benchmarks.md)
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
+
+
+class Said(NamedTuple):
+    """What the ledger said of a batch so far: request, seat asked for and verdict of each claim; what it announced."""
+
+    claims: list[tuple[OpenRequest, int | None, str]]
+    announced: list[Announcement]
 
 
 class Rounds:
@@ -55,7 +65,7 @@ class Rounds:
         self._open, self._desks, self._rules = known.open, known.desks, known.rules
 
     async def decide(self, batch: Sequence[OpenRequest], recorded: Recorded | None = None) -> None:
-        """Decide a batch and commit it: picks, claims in one transaction, losers go round again.
+        """Decide a batch and commit it: picks, claims, losers go round again.
 
         Args:
             batch: who wants to be decided.
@@ -63,7 +73,7 @@ class Rounds:
 
         Raises:
             UnavailableError: the ledger is away; the batch goes round again.
-            FencedError: another matcher decides now; nothing was written.
+            FencedError: another matcher decides now; what was written before is of who held the lease then.
         """
         async with self._known.deciding:
             self._open.begin(batch)
@@ -78,15 +88,57 @@ class Rounds:
     async def _decide_and_commit(self, batch: Sequence[OpenRequest], recorded: Recorded | None) -> None:
         began, heard = self._clock.now(), self._heard()
         batch = [self._rules.reaching(request) for request in batch]
-        lines = await self._lines(began, [request for request in batch if request.territory not in self._desks])
+        picks = await self._picks(began, [request for request in batch if request.territory not in self._desks])
         at_desk = [request for request in batch if request.territory in self._desks]
-        more, done = await self._desk_lines(began, at_desk, recorded)
-        lines += more
-        verdicts, announced = await self._commit(began, lines) if lines else ([], [])
-        if self._journal is not None and (lines or at_desk or done.steps or done.opened):
-            self._journal.announce([batch_news(self._rules, began, heard, batch, lines, verdicts, announced, done)])
+        said = Said([], [])
+        try:
+            lines = await self._claim_in_parts(began, picks, said)
+            more, done = await self._desk_lines(began, at_desk, recorded)
+            if lines or more:
+                await self._commit(began, lines + more, said)
+        except (UnavailableError, FencedError):
+            if said.claims:
+                # for whoever records: what was claimed stands, the others lost their seats and go round again
+                told = {request.id for request, _, _ in said.claims}
+                left = [pick for pick in picks if pick.row >= 0 and pick.request.id not in told]
+                said.claims.extend((pick.request, pick.slot_id, "seat_lost") for pick in left)
+                self._tell(began, heard, [pick.request for pick in picks], said, NO_ROUND)
+            raise
+        if said.claims or at_desk or done.steps or done.opened:
+            self._tell(began, heard, batch, said, done)
 
-    async def _commit(self, began: datetime, lines: Sequence[Line]) -> tuple[list[str], list[Announcement]]:
+    def _tell(self, began: datetime, heard: str, batch: Sequence[OpenRequest], said: "Said", done: Round) -> None:
+        if self._journal is not None:
+            self._journal.announce([batch_news(self._rules, began, heard, batch, said.claims, said.announced, done)])
+
+    async def _claim_in_parts(self, began: datetime, picks: Sequence[Pick], said: "Said") -> list[Line]:
+        """Claim what was decided together, the most urgent first, all but the last part; returns the lines of that.
+
+        While the ledger writes a part the next is explained, and whose part it was has his answer and the next caller
+        his turn: a crowd that was decided at once would else wait for the last line of all, and then all call again.
+        """
+        if len(picks) > PART:
+            picks = sorted(picks, key=lambda p: (TIER_RANK[p.request.tier], p.request.created_at, p.request.id))
+        parts = [picks[at : at + PART] for at in range(0, len(picks), PART)] or [[]]
+        writing: asyncio.Task[None] | None = None
+        try:
+            for part in parts[:-1]:
+                lines = await self._lines(began, part)
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(self._commit(began, lines, said)) if lines else None
+            last = await self._lines(began, parts[-1])
+        except asyncio.CancelledError:
+            if writing is not None:
+                writing.cancel()
+            raise
+        finally:
+            # whatever happened: nothing is written behind the back of who decides next
+            if writing is not None:
+                await writing
+        return last
+
+    async def _commit(self, began: datetime, lines: Sequence[Line], said: "Said") -> None:
         """Claim, and bring memory in line with what the ledger says."""
         fences = {line.request.territory: self._known.fences.get(line.request.territory, -1) for line in lines}
         try:
@@ -97,10 +149,11 @@ class Rounds:
                     self._desks[line.request.territory].settle(line.decision, "unknown")
             raise
         self._settle(lines, verdicts, announced)
-        return verdicts, announced
+        said.claims.extend((line.request, line.claim.slot_id, word) for line, word in zip(lines, verdicts, strict=True))
+        said.announced.extend(announced)
 
-    async def _lines(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Line]:
-        """Decide requests that no desk has, together, and write down the claims."""
+    async def _picks(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Pick]:
+        """Decide requests that no desk has, together."""
         if not batch:
             return []
         now = began.timestamp()
@@ -110,7 +163,10 @@ class Rounds:
                 found.append(self._places(request, now))
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        picks = await self._decider.picks(self._known.market, batch, found, began)
+        return await self._decider.picks(self._known.market, batch, found, began)
+
+    async def _lines(self, began: datetime, picks: Sequence[Pick]) -> list[Line]:
+        """Write down the claims of picks."""
         lines: list[Line] = []
         for number, pick in enumerate(picks):
             if pick.row < 0 and pick.request.id in self._open.told:
