@@ -19,6 +19,11 @@ CRISIS_GRACE_S: Final = 5.0
 """What a territory sets is in force within three seconds (API guide); the end of a crisis counts from then on."""
 
 
+def says_mute(answer: Mapping[str, Any]) -> bool:
+    """Tell whether an answer of ``GET /v1/editors`` says of an editor that it is mute."""
+    return any(editor["state"] == "mute" for editor in answer["editors"])
+
+
 class Place(NamedTuple):
     """A published slot; start and end in epoch seconds."""
 
@@ -181,13 +186,16 @@ class Audit:
         return wrong
 
     def unheard(self) -> list[str]:
-        """Name the confirmations that no event told of: neither the request's nor the booking's."""
+        """Name the confirmations that no event told of: neither the request's nor the booking's.
+
+        Nobody listens for the practices of an editor's places, which were published by none of ours.
+        """
         wrong = []
         for booking_id, version in self._confirmed_version.items():
-            request_id = self._bookings[booking_id].request_id
+            request_id, slot_id = self._bookings[booking_id].request_id, self._bookings[booking_id].slot_id
             if self._versions.get(request_id, 0) < version:
                 wrong.append(f"request {request_id}: no event of its confirmation")
-            if booking_id not in self._versions:
+            if booking_id not in self._versions and slot_id in self.places:
                 wrong.append(f"booking {booking_id}: no event for the practice")
         return wrong
 

@@ -22,7 +22,7 @@ from locust import task
 from locust.contrib.fasthttp import FastHttpUser
 
 from loadtests import clock
-from loadtests.audit import Place
+from loadtests.audit import Place, says_mute
 from loadtests.population import Json, Professional
 from loadtests.scenarios import OPENED_LATE, OUTAGE_SHARE, ZONE_SPAN, within
 from loadtests.world import DECIDED, World, bearer, shared_out
@@ -423,5 +423,4 @@ class EditorWatch(Person):
             if answer.status_code == 200 or self.world.plan.patient:
                 answer.success()
             if answer.status_code == 200:
-                told = any(editor.get("silent_since") for editor in answer.json()["editors"])
-                self.world.mute_told = self.world.mute_told or told
+                self.world.mute_told = self.world.mute_told or says_mute(answer.json())

@@ -12,6 +12,7 @@ import pytest
 from adapters.fhir import names
 from adapters.fhir.searchsets import Place
 from adapters.redis.editors import FAILURES, RedisEditors
+from loadtests.audit import says_mute
 from sas_matcher.services.editors.view import TOO_OLD
 from tests.api.conftest import Scene
 from tests.api.running import rpps
@@ -186,6 +187,7 @@ async def test_a_failure_is_shown_as_one_and_costs_nobody_anything(desk: Desk, k
     assert "muet depuis 4 min" in mute["sentence"] and words in mute["sentence"], mute
     states = {editor["name"]: editor["state"] for editor in await desk.view().all()}
     assert states == {name: "mute", f"voisin-{kind}": "ok"}
+    assert says_mute({"editors": await desk.view().all()}), "what the load test's auditor reads"
     # too old: no longer proposed, and still said to be mute
     desk.later(TOO_OLD.total_seconds())
     await desk.poll(f"voisin-{kind}")
@@ -198,6 +200,7 @@ async def test_a_failure_is_shown_as_one_and_costs_nobody_anything(desk: Desk, k
     desk.later(61)
     await desk.poll()
     assert set(await desk.live(name)) == {"c1"} and await desk.view().mute() == []
+    assert not says_mute({"editors": await desk.view().all()})
 
 
 async def test_an_answer_that_nobody_foresaw_is_the_failure_of_its_editor_alone(

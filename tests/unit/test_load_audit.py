@@ -125,6 +125,13 @@ def test_a_confirmation_that_no_event_told_of_is_a_fault() -> None:
     assert books.unheard() == []
 
 
+def test_nobody_listens_for_the_practice_of_an_editors_place() -> None:
+    books = audit()
+    books.confirmed("b", "r", 99, 3, now=10)
+    books.event("r", 3)
+    assert books.unheard() == []
+
+
 def promised(**changes: Any) -> dict[str, Any]:
     """A request that is promised with the second place behind it, to be seen within four hours."""
     return {
