@@ -74,7 +74,7 @@ class Round(NamedTuple):
     ceded: list[Ceded]
 
 
-NO_ROUND: Final = Round([], [], {}, frozenset(), [])
+NO_ROUND: Final = Round([], [], {}, {}, {}, frozenset(), [])
 """No desk was asked."""
 
 
