@@ -40,7 +40,7 @@ URGENT_EXTRA: Final = 32
 ROOM: Final = 128
 """Requests that wait: a third of a second at 400 decisions a second."""
 
-PATIENCE_S: Final = {Tier.T0: 2.0, Tier.T1: 2.0, Tier.T2: 1.0, Tier.T3: 1.0}
+PATIENCE_S: Final = dict.fromkeys(Tier, 2.0)
 """Who waits longer is told: a regulator has somebody on the line, and 2 s is what a call waits for its decision."""
 
 LONGEST_RETRY_S: Final = 30
