@@ -47,6 +47,7 @@ def _mark(mark: Mark) -> str:
         "asked": _shorts(mark.asked),
         "answered": _shorts(mark.answered or ()),
         "lost": _shorts(sorted(mark.lost)),
+        "unheard": _shorts(mark.unheard),
         "ceded": " ".join(f"{_short(slot)}/{_short(loser)}" for slot, loser in mark.ceded),
         "measures": mark.measures,
         "opened": mark.opened,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -19,7 +20,15 @@ from sas_matcher.domain.policy import DEFAULT_SETTING, LIVE_POLICIES, WEIGHED
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.ledger import Announcement, Claim, SettingChange
 from sas_matcher.replay.batches import Batch, Mark, Seats, base_name, slot_number
-from sas_matcher.replay.daylog import DayLog, Event, RequestCreated, SlotCapacity, SlotPublished, SlotWithdrawn
+from sas_matcher.replay.daylog import (
+    DayLog,
+    Event,
+    RequestCancelled,
+    RequestCreated,
+    SlotCapacity,
+    SlotPublished,
+    SlotWithdrawn,
+)
 from sas_matcher.replay.history import LEARNED
 from sas_matcher.replay.recording import DISPLACED, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
@@ -28,18 +37,18 @@ from sas_matcher.services.matcher.neighbours import Ceded
 
 
 class LosingLedger(MemoryLedger):
-    """A ledger in which some seats have just been taken by somebody else: those of the requests in ``lost``."""
+    """A ledger that refuses what the recorded one refused: the claims of requests in ``lost``, each by its word."""
 
-    lost: frozenset[str] = frozenset()
+    lost: Mapping[str, str] = MappingProxyType({})
 
     async def claim(
         self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
     ) -> tuple[list[str], list[Announcement]]:
-        """Decide a batch, but for who lost the seat in the recorded day."""
+        """Decide a batch, but for who was refused in the recorded day."""
         kept = [claim for claim in claims if claim.request_id not in self.lost]
         verdicts, announced = await super().claim(now, fences, kept) if kept else ([], [])
         of = {claim.request_id: verdict for claim, verdict in zip(kept, verdicts, strict=True)}
-        return [of.get(claim.request_id, "seat_lost") for claim in claims], announced
+        return [self.lost.get(claim.request_id) or of[claim.request_id] for claim in claims], announced
 
 
 class Again(Replay):
@@ -62,6 +71,11 @@ class Again(Replay):
         events = tuple(_renamed(event) for event in day.events)
         super().__init__(DayLog(day.meta, events), policy, journal=self._journal, **options)
         self._marks, self._policy = [_mark_renamed(mark) for mark in marks], policy
+        # withdrawals of which the matcher hears later than whom they sent away
+        self._unheard: Sequence[str] = ()
+        self._late: list[Announcement] = []
+        # who had cancelled when the ledger judged a batch that had not heard of it: what is heard at the event
+        self._cancelled: dict[str, list[Announcement]] = {}
         self._rules: tuple[bool, Mapping[str, Any]] = (False, {})
         self.decided = 0
         self.different: list[tuple[str, str | None, str | None]] = []
@@ -75,7 +89,9 @@ class Again(Replay):
 
     async def _play(self) -> None:
         done = 0
-        for mark in self._marks:
+        for number, mark in enumerate(self._marks):
+            self._unheard = next((one.unheard for one in self._marks[number:] if isinstance(one, Batch)), ())
+            await self._hear()
             await self._pass(self._day.events[done : mark.after])
             done = mark.after
             if isinstance(mark, Seats):
@@ -92,8 +108,21 @@ class Again(Replay):
             happened = list(same)
             self._slots |= {event.slot.id: event.slot for event in happened if isinstance(event, SlotPublished)}
             await self._happen(kind, happened)
+            for event in happened:
+                if isinstance(event, RequestCancelled):
+                    self._matcher.hear(self._cancelled.pop(event.request_id, ()))
             await self._hear()
             self._advance(len(happened))
+
+    async def _hear(self) -> list[Announcement]:
+        """Let the matcher hear what was announced, but for withdrawals that it had not heard of in the recorded day."""
+        slots = {self._slot_ids.get(name) for name in self._unheard}
+        said = [*self._late, *self._inbox.take()]
+        self._late = [a for a in said if a.type == "gone" and {item[0] for item in orjson.loads(a.data)} <= slots]
+        told = [a for a in said if a not in self._late]
+        self._matcher.hear(told)
+        await self._ledger.mark_published([a.id for a in told])
+        return told
 
     async def _correct(self, seats: Seats) -> None:
         """Let a slot have as many free seats as the matcher saw."""
@@ -116,15 +145,20 @@ class Again(Replay):
         open_now = self._matcher.batch_of(batch.asked)
         if not open_now and batch.step is None and not batch.ceded:
             return
+        said = dict(zip(batch.requests, batch.said, strict=True))
+        for name in sorted(batch.lost & self._day.cancelled_at.keys() - self._cancelled.keys()):
+            if said[name] == "not_waiting":
+                await self._act("cancel", name, "cancelled")
+                self._cancelled[name] = self._inbox.take()
+        self._losing.lost = {name: said[name] or "seat_lost" for name in batch.lost}
         began = self._stopwatch()
-        self._losing.lost = batch.lost
         territory = self._day.meta.territory
         steps = {} if batch.step is None else {territory: batch.step}
         planned = {} if batch.planned is None else {territory: batch.planned}
         answered = {} if batch.answered is None else {territory: batch.answered}
         ceded = [Ceded(territory, self._slot_ids[slot], loser) for slot, loser in batch.ceded]
         await self._matcher.decide_batch(open_now, Recorded(steps, planned, answered, ceded))
-        self._losing.lost = frozenset()
+        self._losing.lost = {}
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
         self._compare(batch, again)
@@ -174,7 +208,8 @@ def _mark_renamed(mark: Mark) -> Mark:
     if isinstance(mark, Seats):
         return replace(mark, slot_id=base_name(mark.slot_id))
     slots = tuple(None if name is None else base_name(name) for name in mark.slots)
-    return replace(mark, slots=slots, ceded=tuple((base_name(slot), loser) for slot, loser in mark.ceded))
+    ceded = tuple((base_name(slot), loser) for slot, loser in mark.ceded)
+    return replace(mark, slots=slots, ceded=ceded, unheard=tuple(map(base_name, mark.unheard)))
 
 
 def decide_again(

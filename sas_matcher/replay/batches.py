@@ -13,8 +13,9 @@ log that come before a line; several lines may stand after the same event.
   of that: ``made`` and taken over at once, ``begun`` (it is being made elsewhere), ``taken`` over since it has come, or
   null. A batch of a desk may decide for nobody. ``planned``: the professions of a plan that was made or begun;
   ``answered``: to whom the desk gave an answer, in this order (null for both: not known, in files of before).
-  ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
-  which request was displaced for it (null: who had it moved).
+  ``unheard``: slots that are withdrawn by then, and of which the matcher had not heard that, while it knew whom it sent
+  away. ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory,
+  and which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -65,6 +66,7 @@ class Batch:
     ceded: tuple[tuple[str, str | None], ...] = ()
     planned: tuple[str, ...] | None = None
     answered: tuple[str, ...] | None = None
+    unheard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,11 @@ def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
         if isinstance(mark, Seats):
             named, asked = {mark.slot_id}, set[str]()
         else:
-            named = {name for name in mark.slots if name is not None} | {slot for slot, _ in mark.ceded}
+            named = {
+                *(name for name in mark.slots if name is not None),
+                *(slot for slot, _ in mark.ceded),
+                *mark.unheard,
+            }
             displaced = {loser for _, loser in mark.ceded if loser is not None}
             asked = {*mark.requests, *mark.lost, *mark.asked, *displaced, *(mark.answered or ())}
         if unknown := sorted((named - slots) | (asked - requests)):
@@ -185,6 +191,7 @@ def _mark(record: Any) -> Mark:
         ceded=ceded,
         planned=planned,
         answered=answered,
+        unheard=tuple(map(str, record.get("unheard", ()))),
     )
 
 

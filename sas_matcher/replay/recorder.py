@@ -1,6 +1,6 @@
 """Records what the live service announces: a day log for each territory and local day, and its batches beside it.
 
-Reads the streams like the matcher, places up to where the matcher had read when it decided. What is written is whole
+Reads the streams like the matcher, up to where the matcher had read when it decided. What is written is whole
 lines, synced every ``SAVE_S``; a mark beside the files then says how far they go and how far the streams were read.
 Whoever is stopped, or killed, goes on from there: what was written after the mark is cut off and read again, so that no
 event is lost or written twice. Where the streams no longer reach back that far, the ledger says what has changed since.
@@ -16,7 +16,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import accumulate
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -27,7 +29,16 @@ from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Tier, tier_of
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
+from sas_matcher.ports.bus import (
+    BATCHES_STREAM,
+    EVENTS_STREAM,
+    PLACES_STREAM,
+    REQUESTS_STREAM,
+    Bus,
+    Entry,
+    entry_order,
+    told_order,
+)
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock
 from sas_matcher.replay.batches import read_batches
@@ -36,9 +47,10 @@ from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.recording import Recording
 
 STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
+HEARD: Final = (REQUESTS_STREAM, PLACES_STREAM)  # those that the matcher follows
 SAVE_S: Final = 1.0
 READ: Final = 500
-# A place heard so long ago was heard by the matcher too, whether or not it has decided anything since. With two seconds
+# What was told so long ago was heard by the matcher too, whether or not it has decided anything since. With two seconds
 # one of twelve crowds on an overloaded machine, whose matcher was that far behind, was not decided the same again.
 SETTLED_S: Final = 10.0
 MARK: Final = ".reprise.json"
@@ -94,6 +106,7 @@ class Recorder:
         zone_of: local time of each.
         terms: those of the service.
         drill: the service is an exercise, and its days say so.
+        stopwatch: seconds that pass, whatever becomes of the clock.
         ahead: seconds that the clock is ahead of that of Redis (a rehearsal of another day).
     """
 
@@ -110,7 +123,9 @@ class Recorder:
         terms: Terms | None = None,
         ahead: float = 0.0,
         drill: bool = False,
+        stopwatch: Callable[[], float] = monotonic,
     ) -> None:
+        self._stopwatch = stopwatch
         self._ledger = ledger
         self._bus = bus
         self._clock = clock
@@ -121,12 +136,14 @@ class Recorder:
         self._ahead, self._drill = ahead, drill
         self._open: dict[str, _Files] = {}
         self._positions: dict[str, str] = {}
-        # read, and not yet known to have been heard by the matcher: (when it was read, entry)
-        self._places: deque[tuple[float, Entry]] = deque()
-        # read, and not applied yet: cancellations and batches
-        self._read: list[Entry] = []
+        # of places and requests: read, and not yet known to have been heard by the matcher: (when it was read, entry)
+        self._told: deque[tuple[float, Entry]] = deque()
+        # read, and not applied yet
+        self._batches: deque[Entry] = deque()
+        # by request: that it was cancelled, and not only closed
+        self._cancelled: dict[str, tuple[float, Entry]] = {}
         self._key = key
-        self._saved = 0.0
+        self._saved = -math.inf
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -156,7 +173,9 @@ class Recorder:
 
     async def start(self) -> None:
         """Go on from the mark, or begin with what the ledger has."""
-        self._open, self._places, self._read = {}, deque(), []
+        self._open, self._cancelled = {}, {}
+        self._told.clear()
+        self._batches.clear()
         mark = self._folder / MARK
         if mark.exists():
             known = orjson.loads(mark.read_bytes())
@@ -168,30 +187,30 @@ class Recorder:
 
     async def step(self) -> None:
         """Read once, write what can be written, save when it is time."""
-        entries = await self._bus.read(self._positions, block_ms=200, count=READ)
-        now = self._now()
+        entries = told_order(await self._bus.read(self._positions, block_ms=200, count=READ))
+        now = self._stopwatch()
         for entry in entries:
             self._positions[entry.stream] = entry.id
-            if entry.stream == PLACES_STREAM:
-                self._places.append((now, entry))
-            elif entry.stream == REQUESTS_STREAM:
-                self._apply_opened(entry)
-            elif entry.stream == BATCHES_STREAM or entry.fields[b"type"] == b"request.cancelled":
-                self._read.append(entry)
+            if entry.stream == BATCHES_STREAM:
+                self._batches.append(entry)
+            elif entry.stream in HEARD:
+                self._told.append((now, entry))
+            elif entry.fields[b"type"] == b"request.cancelled" and self._is_open(entry):
+                self._cancelled[entry.fields[b"aggregate"].decode()] = (now, entry)
         if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
             # nothing is left behind: whatever a batch hangs on was announced before it
-            self._read.sort(key=self._happened_at)
-            while self._read:
-                await self._apply(self._read[0])
-                self._read.pop(0)
-        while self._places and now - self._places[0][0] > SETTLED_S and not self._read:
-            self._apply_places(self._places.popleft()[1])
+            while self._batches:
+                await self._apply_batch(orjson.loads(self._batches[0].fields[b"data"]))
+                self._batches.popleft()
+            while self._told and now - self._told[0][0] > SETTLED_S:
+                self._apply(self._told.popleft()[1])
+            if not self._told:
+                # of who was closed already, or is of no log
+                late = [name for name, (at, _) in self._cancelled.items() if now - at > SETTLED_S]
+                self._cancelled = {name: told for name, told in self._cancelled.items() if name not in late}
         if now - self._saved > SAVE_S:
             await self._catch_up()
             self.save()
-
-    def _now(self) -> float:
-        return self._clock.now().timestamp()
 
     def _today(self, territory: str) -> date:
         return self._clock.now().astimezone(self._zone_of(territory)).date()
@@ -200,42 +219,66 @@ class Recorder:
         """When an entry was published, by the clock of Redis (epoch seconds)."""
         return entry_order(entry.id)[0] / 1000 + self._ahead
 
-    def _happened_at(self, entry: Entry) -> float:
-        """When a batch was begun, or a cancellation told: what is cancelled while it is decided was in the batch."""
-        if entry.stream == BATCHES_STREAM:
-            return _instant(orjson.loads(entry.fields[b"data"]))
-        return self._told_at(entry)
+    def _is_open(self, entry: Entry) -> bool:
+        files = self._open.get(entry.fields[b"territory"].decode())
+        return files is not None and not files.recording.is_closed(entry.fields[b"aggregate"].decode())
 
     # -- what is announced ---------------------------------------------------------------------------------------
 
-    def _apply_opened(self, entry: Entry) -> None:
+    def _apply(self, entry: Entry, until: float = math.inf) -> None:
+        """Take in what was heard before an instant, whatever the clock of Redis says."""
         files = self._open.get(entry.fields[b"territory"].decode())
-        if files is not None and entry.fields[b"type"] == b"open":
-            files.recording.opened(orjson.loads(entry.fields[b"data"]))
-
-    async def _apply(self, entry: Entry) -> None:
-        """Take in a cancellation or a batch."""
-        if entry.stream == BATCHES_STREAM:
-            await self._apply_batch(orjson.loads(entry.fields[b"data"]))
-        elif (files := self._open.get(entry.fields[b"territory"].decode())) is not None:
-            files.recording.cancelled(entry.fields[b"aggregate"].decode(), self._told_at(entry))
-
-    def _apply_places(self, entry: Entry, until: float = math.inf) -> None:
-        """Take in a change of places that was heard before an instant, whatever the clock of Redis says."""
-        files = self._open.get(entry.fields[b"territory"].decode())
-        if files is not None:
+        if files is None:
+            return
+        if entry.stream == PLACES_STREAM:
             kind, items = entry.fields[b"kind"].decode(), orjson.loads(entry.fields[b"data"])
             files.recording.places(kind, items, min(self._told_at(entry), until))
+        elif entry.fields[b"type"] == b"open":
+            files.recording.opened(orjson.loads(entry.fields[b"data"]))
+        elif (cancelled := self._cancelled.pop(entry.fields[b"request"].decode(), None)) is not None:
+            name, t = entry.fields[b"request"].decode(), self._told_at(cancelled[1])
+            files.recording.cancelled(name, min(t, until))
+
+    def _hear(self, batch: Mapping[str, Any], t: float) -> None:
+        """Take in what the matcher had heard when it began a batch."""
+        told = batch["heard"]
+        first, at_desks = (
+            {stream: entry_order(at) for stream, at in told[part].items()} for part in ("first", "at_desks")
+        )
+        desks = {territory.encode() for territory in told["territories"]}
+        asked = {name.encode() for name in batch["asked"]}
+        calls = self._calls()
+        # of practices' news an instant is as good as another; a call that comes after them keeps its own
+        until = [*accumulate((calls.get(n, t) for n in reversed(range(len(self._told)))), min, initial=t)][-2::-1]
+        waiting, self._told = self._told, deque()
+        for n, (at, entry) in enumerate(waiting):
+            # a matcher that has just started knows from the ledger whom it has not heard of
+            known = n in calls and entry.fields[b"request"] in asked
+            heard = at_desks if entry.fields[b"territory"] in desks else first
+            if known or entry_order(entry.id) <= heard.get(entry.stream, (0, 0)):
+                self._apply(entry, until[n])
+            else:
+                self._told.append((at, entry))
+
+    def _calls(self) -> dict[int, float]:
+        """When requests were made of which the log does not know yet (epoch seconds), by their place in the queue."""
+        calls: dict[bytes, tuple[int, float]] = {}
+        for n, (_, entry) in enumerate(self._told):
+            if entry.stream != REQUESTS_STREAM or entry.fields[b"type"] != b"open":
+                continue
+            name, files = entry.fields[b"request"], self._open.get(entry.fields[b"territory"].decode())
+            if files is not None and name not in calls and not files.recording.is_known(name.decode()):
+                made = datetime.fromisoformat(orjson.loads(entry.fields[b"data"])["created_at"])
+                calls[name] = (n, made.timestamp())
+        return dict(calls.values())
 
     async def _apply_batch(self, batch: Mapping[str, Any]) -> None:
-        """Bring the places to where the matcher had read, then note what it decided."""
-        heard = entry_order(batch["places"])
+        """Bring the day to where the matcher had read, then note what it decided."""
         t = _instant(batch)
-        while self._places and entry_order(self._places[0][1].id) <= heard:
-            self._apply_places(self._places.popleft()[1], t)
+        self._hear(batch, t)
         for files in self._open.values():
             recording = files.recording
-            self._send_away(recording, [*batch["asked"], *(row[0] for row in batch["requests"])], t)
+            unheard = self._send_away(recording, batch["asked"], t)
             for slot_id, seats in recording.lacking(batch["requests"]).items():
                 row = await self._ledger.slot_record(slot_id)
                 if row is not None:
@@ -248,6 +291,7 @@ class Recorder:
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
+                unheard=unheard,
                 planned=batch["planned"].get(territory),
                 answered=batch["answered"].get(territory, ()),
                 opened=territory in batch["opened"],
@@ -257,18 +301,22 @@ class Recorder:
             if territory in self._open:
                 self._open[territory].recording.places(kind, items, t)
 
-    def _send_away(self, recording: Recording, names: Iterable[str], t: float) -> None:
+    def _send_away(self, recording: Recording, asked: Iterable[str], t: float) -> list[int]:
         """Let a withdrawal come before a batch that decides again for whom it sent away.
 
         That the request is open again is announced before the slot is gone: the matcher may decide between the two.
+
+        Returns:
+            The slots that are withdrawn already, and of which the matcher had not heard that.
         """
-        seats = {slot for name in names if (slot := recording.seat_of(name)) is not None}
-        if not seats:
-            return
-        for _, entry in self._places:
-            if entry.fields[b"kind"] == b"gone":
-                gone = [item for item in orjson.loads(entry.fields[b"data"]) if item[0] in seats]
-                recording.places("gone", gone, t)
+        seats = recording.lost_seats(asked)
+        unheard = []
+        for _, entry in self._told:
+            if entry.stream == PLACES_STREAM and entry.fields[b"kind"] == b"gone":
+                items = orjson.loads(entry.fields[b"data"])
+                recording.places("gone", [item for item in items if item[0] in seats], t)
+                unheard += [slot_id for slot_id, _ in items]
+        return unheard
 
     # -- what the ledger has -------------------------------------------------------------------------------------
 
@@ -282,8 +330,9 @@ class Recorder:
                 _log.warning("recorder.gap")
             # positions before the ledger is read: what changes meanwhile is read again, and versions make that harmless
             self._positions = await self._bus.tails(STREAMS)
-            self._places.clear()
-            self._read.clear()
+            self._told.clear()
+            self._batches.clear()
+            self._cancelled.clear()
         for territory in self._territories:
             files = self._open.get(territory)
             if files is None or files.date != self._today(territory):
@@ -358,11 +407,10 @@ class Recorder:
 
     def save(self) -> None:
         """Write what is to be written, sync it, and say in the mark how far it goes."""
-        now = self._now()
-        self._saved = now
+        self._saved = self._stopwatch()
         for files in self._open.values():
-            if not self._places:
-                files.recording.settle(now)
+            if not self._told:
+                files.recording.settle(self._clock.now().timestamp())
             texts = files.recording.take()
             for path, text in zip((files.day, files.batches), texts, strict=True):
                 if text:
@@ -374,9 +422,9 @@ class Recorder:
     def _write_mark(self) -> None:
         # of what was read and not applied yet nothing is written: it is to be read again
         positions = dict(self._positions)
+        unwritten = (*self._batches, *(entry for _, entry in (*self._told, *self._cancelled.values())))
         for name in STREAMS:
-            waiting = [entry_order(e.id) for e in (*(e for _, e in self._places), *self._read) if e.stream == name]
-            if waiting:
+            if waiting := [entry_order(entry.id) for entry in unwritten if entry.stream == name]:
                 milliseconds, number = min(waiting)
                 positions[name] = f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**63}"
         mark = {

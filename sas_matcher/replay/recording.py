@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
+from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import matching_specialty
 from sas_matcher.replay.batches import Batch, Mark, Seats, mark_line, slot_name, slot_number
 from sas_matcher.replay.batches import Meta as BatchesMeta
@@ -97,13 +98,16 @@ class Recording:
         self._zone = zone
         self._pseudonym = pseudonym
         self._places: dict[int, _Place] = {}
-        # slots that are gone, by the version they went with; and how many names each has had
+        # slots that are gone, by the version they went with, and by the name they had; and how many names each has had
         self._gone: dict[int, int] = {}
+        self._gone_names: dict[int, str] = {}
         self._names: dict[int, int] = {}
         self._holds: dict[str, _Place] = {}  # the seat that each request has in a replay
         self._firm: set[str] = set()
         self._open: set[str] = set()
         self._closed: set[str] = set()
+        # who waits again since he was last decided for
+        self._waits_again: set[str] = set()
         self._events = 0
         self._last = meta.start
         self._day: list[bytes] = []
@@ -243,6 +247,7 @@ class Recording:
     def _lose(self, place: _Place) -> None:
         """Forget a slot; its requests are open again."""
         del self._places[place.slot_id]
+        self._gone_names[place.slot_id] = place.name
         self._firm -= {name for name, held in self._holds.items() if held is place}
         self._holds = {name: held for name, held in self._holds.items() if held is not place}
 
@@ -269,7 +274,9 @@ class Recording:
     def opened(self, document: Json) -> None:
         """Take in a request that waits, as its regulator sees it; one that is known waits again, which is no event."""
         name = document["request_id"]
-        if name in self._open or name in self._closed:
+        if self.is_known(name):
+            if document["status"] == RequestStatus.WAITING:
+                self._waits_again.add(name)
             return
         specialty = matching_specialty(document["specialty"])
         request = Request(
@@ -307,10 +314,17 @@ class Recording:
         """The requests of the log that were not cancelled."""
         return set(self._open)
 
-    def seat_of(self, name: str) -> int | None:
-        """The slot on which a request has its seat in a replay."""
-        place = self._holds.get(name)
-        return None if place is None else place.slot_id
+    def is_known(self, name: str) -> bool:
+        """Whether a request is in the log."""
+        return name in self._open or name in self._closed
+
+    def is_closed(self, name: str) -> bool:
+        """Whether a request of the log was cancelled."""
+        return name in self._closed
+
+    def lost_seats(self, names: Iterable[str]) -> set[int]:
+        """The slots on which requests that wait again have their seats in a replay."""
+        return {self._holds[name].slot_id for name in names if name in self._waits_again and name in self._holds}
 
     def lacking(self, rows: Sequence[Sequence[Any]]) -> dict[int, int]:
         """How many seats a batch gave to requests of this log on slots that are not this territory's, by slot."""
@@ -339,6 +353,7 @@ class Recording:
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
+        unheard: Iterable[int] = (),
         planned: Sequence[str] | None = None,
         answered: Sequence[str] | None = None,
         opened: bool = False,
@@ -353,6 +368,7 @@ class Recording:
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
+            unheard: slots that were withdrawn, and of which the matcher had not heard that.
             planned: the professions of a plan that was begun.
             answered: to whom the desk gave an answer, in this order.
             opened: whether that desk was new.
@@ -363,7 +379,9 @@ class Recording:
         if not mine and not called and step is None and not opened:
             return
         self.settle(t)
-        slots = tuple(self._places[slot].name if slot in self._places else None for _, slot, _ in mine)
+        gone = [slot for slot in dict.fromkeys(unheard) if slot in self._gone_names and slot not in self._places]
+        late = {slot: self._gone_names[slot] for slot in gone}
+        slots = tuple(self._places[slot].name if slot in self._places else late.get(slot) for _, slot, _ in mine)
         lost = frozenset(name for name, _, verdict in mine if verdict in LOST)
         # the instant of the decision: candidates and costs hang on it
         at = Instant(t, self._offset(t))
@@ -378,8 +396,10 @@ class Recording:
                 tuple((self._places[slot].name, loser) for slot, loser in ceded if slot in self._places),
                 None if planned is None else tuple(planned),
                 None if answered is None else tuple(name for name in answered if name in self._open),
+                tuple(late.values()),
             )
         )
+        self._waits_again -= set(called)
         for name, slot, verdict in mine:
             self._settle_one(name, slot, verdict)
 

@@ -73,6 +73,11 @@ class Round(NamedTuple):
     opened: frozenset[str]
     ceded: list[Ceded]
 
+    @property
+    def territories(self) -> set[str]:
+        """Those whose desk did something in it."""
+        return {*self.steps, *self.answered, *self.opened, *(name for name, _ in self.decisions)}
+
 
 NO_ROUND: Final = Round([], [], {}, {}, {}, frozenset(), [])
 """No desk was asked."""
@@ -212,6 +217,8 @@ class Desks:
         answered: dict[str, list[str]] = {}
         for name, step in list(steps.items()):
             desk = self._desks[name]
+            if step is Step.TAKEN and name not in self._ready:
+                continue  # a recorded round whose beginning nobody recorded
             if step is Step.TAKEN:
                 task, made = self._ready.pop(name)
             else:

@@ -26,12 +26,12 @@ class Follower:
     """Follows the streams. Owns the positions in them, and the epoch in which these are good.
 
     Attributes:
-        heard: the last entry of the log of places that is in the market.
+        heard: of each stream the last entry that has been taken in.
     """
 
     def __init__(self, known: Known, holding: Holding, ledger: Ledger, bus: Bus, clock: Clock) -> None:
         self._known, self._holding, self._ledger, self._bus, self._clock = known, holding, ledger, bus, clock
-        self.heard = "0-0"
+        self.heard: dict[str, str] = {}
         self._positions: dict[str, str] = {}
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None  # news of places since a reload began, none under way
@@ -45,7 +45,7 @@ class Follower:
         # positions before the snapshot: what changes meanwhile is read again, and versions make that harmless
         self._epoch = await self._bus.epoch()
         self._positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
-        self.heard = self._positions[PLACES_STREAM]
+        self.heard = dict(self._positions)
         self._known.market = await self._market()
 
     async def follow_forever(self) -> None:
@@ -84,7 +84,7 @@ class Follower:
         positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
         _log.warning("matcher.reload", epoch=epoch)
         self._epoch, self._positions, self._reloading = epoch, positions, []
-        self.heard = positions[PLACES_STREAM]
+        self.heard = dict(positions)
         self._reload_task = asyncio.create_task(self._reload())
 
     async def _reload(self) -> None:
@@ -128,7 +128,7 @@ class Follower:
                 if self._reloading is not None:
                     self._reloading.append(entry)
                 freed += self._known.hear_places(fields[b"kind"].decode(), orjson.loads(fields[b"data"]))
-                self.heard = entry.id
+            self.heard[entry.stream] = entry.id
         if freed:
             self._known.open.wake(freed)
         if self._known.has_work():

@@ -1,7 +1,7 @@
 """Deciding: a batch with what is known, its claims in parts, and memory in line with what the ledger said."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -20,10 +20,11 @@ from sas_matcher.ports.world import Clock
 from sas_matcher.services.matcher.claiming import Line, Scribe
 from sas_matcher.services.matcher.deciding import Decider, Watch
 from sas_matcher.services.matcher.desks import NO_ROUND, Recorded, Round
-from sas_matcher.services.matcher.journal import batch_news
+from sas_matcher.services.matcher.journal import Heard, batch_news
 from sas_matcher.services.matcher.known import Known
 
 PART: Final = 16  # claims of one transaction: each then costs the ledger a third of one alone (docs/benchmarks.md)
+STOP_S: Final = 2.0  # of the eight seconds in which a process has to end, for a batch that is under way
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
 
 
@@ -45,7 +46,7 @@ class Rounds:
         scribe: writes the claims.
         watch: hears what was decided.
         journal: hears what was decided together (stream ``batches``).
-        heard: the last entry of the log of places that is in the market.
+        heard: of each stream that is followed the last entry that is known.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Rounds:
         *,
         watch: Watch | None,
         journal: Publisher | None,
-        heard: Callable[[], str],
+        heard: Callable[[], Mapping[str, str]],
     ) -> None:
         self._known, self._ledger, self._clock, self._decider, self._scribe = known, ledger, clock, decider, scribe
         self._watch, self._journal, self._heard = watch, journal, heard
@@ -75,25 +76,36 @@ class Rounds:
             UnavailableError: the ledger is away; the batch goes round again.
             FencedError: another matcher decides now; what was written before is of who held the lease then.
         """
-        async with self._known.deciding:
-            self._open.begin(batch)
-            try:
-                await self._decide_and_commit(batch, recorded)
-            except UnavailableError:
-                self._open.again([request for request in batch if request.id not in self._open.at_desk])
-                raise
-            finally:
-                self._open.end()
+        self._open.begin(batch)
+        deciding = asyncio.ensure_future(self._decide(batch, recorded))
+        try:
+            await asyncio.shield(deciding)
+        except asyncio.CancelledError:
+            # what is under way when this task is to stop is seen through: else nobody tells what the ledger took
+            await asyncio.gather(asyncio.wait_for(deciding, STOP_S), return_exceptions=True)
+            raise
+
+    async def _decide(self, batch: Sequence[OpenRequest], recorded: Recorded | None) -> None:
+        try:
+            async with self._known.deciding:
+                # whoever was closed or changed while another task had the desks is not in it any more
+                await self._decide_and_commit([r for r in batch if r.id in self._open.batch], recorded)
+        except UnavailableError:
+            self._open.again([request for request in batch if request.id not in self._open.at_desk])
+            raise
+        finally:
+            self._open.end()
 
     async def _decide_and_commit(self, batch: Sequence[OpenRequest], recorded: Recorded | None) -> None:
-        began, heard = self._clock.now(), self._heard()
+        began = self._clock.now()
         batch = [self._rules.reaching(request) for request in batch]
-        picks = await self._picks(began, [request for request in batch if request.territory not in self._desks])
+        picks, first = await self._picks(began, [r for r in batch if r.territory not in self._desks])
         at_desk = [request for request in batch if request.territory in self._desks]
         said = Said([], [])
         try:
             lines = await self._claim_in_parts(began, picks, said)
-            more, done = await self._desk_lines(began, at_desk, recorded)
+            done, found, at_desks = await self._round(began, at_desk, recorded)
+            more = await self._desk_lines(began, done, found, said)
             if lines or more:
                 await self._commit(began, lines + more, said)
         except (UnavailableError, FencedError):
@@ -102,12 +114,13 @@ class Rounds:
                 told = {request.id for request, _, _ in said.claims}
                 left = [pick for pick in picks if pick.row >= 0 and pick.request.id not in told]
                 said.claims.extend((pick.request, pick.slot_id, "seat_lost") for pick in left)
-                self._tell(began, heard, [pick.request for pick in picks], said, NO_ROUND)
+                self._tell(began, Heard(first, first), [pick.request for pick in picks], said, NO_ROUND)
             raise
         if said.claims or at_desk or done.steps or done.opened:
-            self._tell(began, heard, batch, said, done)
+            territories = {*(request.territory for request in at_desk), *done.territories}
+            self._tell(began, Heard(first, at_desks, territories), batch, said, done)
 
-    def _tell(self, began: datetime, heard: str, batch: Sequence[OpenRequest], said: "Said", done: Round) -> None:
+    def _tell(self, began: datetime, heard: Heard, batch: Sequence[OpenRequest], said: "Said", done: Round) -> None:
         if self._journal is not None:
             self._journal.announce([batch_news(self._rules, began, heard, batch, said.claims, said.announced, done)])
 
@@ -123,11 +136,11 @@ class Rounds:
         writing: asyncio.Task[None] | None = None
         try:
             for part in parts[:-1]:
-                lines = await self._lines(began, part)
+                lines = await self._lines(began, part, said)
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(self._commit(began, lines, said)) if lines else None
-            last = await self._lines(began, parts[-1])
+            last = await self._lines(began, parts[-1], said)
         except asyncio.CancelledError:
             if writing is not None:
                 writing.cancel()
@@ -152,20 +165,20 @@ class Rounds:
         said.claims.extend((line.request, line.claim.slot_id, word) for line, word in zip(lines, verdicts, strict=True))
         said.announced.extend(announced)
 
-    async def _picks(self, began: datetime, batch: Sequence[OpenRequest]) -> list[Pick]:
-        """Decide requests that no desk has, together."""
-        if not batch:
-            return []
+    async def _picks(self, began: datetime, batch: Sequence[OpenRequest]) -> tuple[list[Pick], Mapping[str, str]]:
+        """Decide requests that no desk has, together; also returns what had been heard."""
         now = began.timestamp()
         found: list[Candidates] = []
         async with self._known.still:
+            heard = dict(self._heard())
             for number, request in enumerate(batch):
                 found.append(self._places(request, now))
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        return await self._decider.picks(self._known.market, batch, found, began)
+        picks = await self._decider.picks(self._known.market, batch, found, began) if batch else []
+        return picks, heard
 
-    async def _lines(self, began: datetime, picks: Sequence[Pick]) -> list[Line]:
+    async def _lines(self, began: datetime, picks: Sequence[Pick], said: "Said") -> list[Line]:
         """Write down the claims of picks."""
         lines: list[Line] = []
         for number, pick in enumerate(picks):
@@ -176,26 +189,34 @@ class Rounds:
                 try:
                     lines.append(self._scribe.of_pick(self._known.market, pick, began))
                 except PlaceGoneError:
+                    said.claims.append((pick.request, pick.slot_id, "seat_lost"))
                     self._open.again([pick.request])
             # what would help who has no place may take 5 ms to find
             if pick.row < 0 or number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
         return lines
 
-    async def _desk_lines(
+    async def _round(
         self, began: datetime, batch: Sequence[OpenRequest], recorded: Recorded | None
-    ) -> tuple[list[Line], Round]:
-        """Let the desks decide, and write down the claims; also returns the round."""
+    ) -> tuple[Round, dict[str, Candidates], Mapping[str, str]]:
+        """Let the desks decide; also returns what each of the batch could have, and what had been heard."""
         now = began.timestamp()
         found: dict[str, Candidates] = {}
         async with self._known.still:
+            heard = dict(self._heard())
             for number, request in enumerate(batch):
                 self._open.at_desk[request.id] = request
                 found[request.id] = self._places(request, now, full=True)
                 self._desks.take_in(now, request, found[request.id])
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-        done = self._desks.decide(now, recorded)
+            return self._desks.decide(now, recorded), found, heard
+
+    async def _desk_lines(
+        self, began: datetime, done: Round, found: Mapping[str, Candidates], said: "Said"
+    ) -> list[Line]:
+        """Write down the claims of what the desks decided."""
+        now = began.timestamp()
         if self._watch:
             for requests, pairs, gap in done.plans:
                 self._watch.batch(requests, pairs, (self._clock.now() - began).total_seconds(), "plan", gap)
@@ -215,12 +236,13 @@ class Rounds:
             except PlaceGoneError:
                 line = await self._chosen_line(open_one, decision, began) if kept else None
                 if line is None:
+                    said.claims.append((open_one, decision.slot_id, "seat_lost"))
                     desk.settle(decision, "seat_lost")
                 else:
                     lines.append(line)
             if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                 await asyncio.sleep(0)
-        return lines, done
+        return lines
 
     async def _chosen_line(self, request: OpenRequest, decision: Decision, began: datetime) -> Line | None:
         """Tell a promised place that the matcher itself would not give: a regulator chose it, and his reasons stand."""
