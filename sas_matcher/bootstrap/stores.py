@@ -89,6 +89,7 @@ async def open_stores(settings: Settings, patience: float = 0.0) -> AsyncIterato
     try:
         yield Stores(ledger, bus, relay, clock, ids)
     finally:
+        await relay.flush()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await relay.forget_published()

@@ -7,6 +7,7 @@ announcement goes out at least once; readers drop what is not newer than what th
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -22,6 +23,9 @@ from sas_matcher.ports.world import Clock
 GRACE: Final = timedelta(seconds=3)
 # A bus that takes its time must not fill the memory of who writes: a minute at 500 requests a second.
 MOST: Final = 100_000
+# Of the eight seconds in which a process has to end: what is no outbox row (what was decided together, for who records
+# it) is lost with the process, and nobody else says it.
+LAST_S: Final = 2.0
 _FORGET_EVERY_S: Final = 0.5  # a sixth of GRACE: what has been published is gone before anybody sweeps
 _BATCH: Final = 200  # rows of one round trip
 _BYTES: Final = 500_000  # of one round trip: the matcher takes in the first part of a bulk while the rest is written
@@ -36,7 +40,8 @@ class Relay:
         self._bus = bus
         self._clock = clock
         self._queue: list[Announcement] = []
-        self._more = asyncio.Event()
+        self._more, self._told = asyncio.Event(), asyncio.Event()
+        self._told.set()
         self._done: list[int] = []
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
@@ -47,6 +52,7 @@ class Relay:
             announcements = [a for n, a in enumerate(announcements) if n < room or not a.id]
         if announcements:
             self._queue.extend(announcements)
+            self._told.clear()
             self._more.set()
 
     async def run(self) -> None:
@@ -54,6 +60,12 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_forever())
             group.create_task(self._forget_forever())
+
+    async def flush(self) -> None:
+        """Wait until all that was announced is published, or given up, for ``LAST_S`` at the most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self._told.wait()
 
     async def _publish_forever(self) -> None:
         while True:
@@ -70,6 +82,7 @@ class Relay:
                 else:
                     # what is no outbox row has no number
                     self._done.extend(a.id for a in batch if a.id)
+            self._told.set()
 
     def _next_batch(self) -> list[Announcement]:
         count, size = 0, 0

@@ -20,6 +20,7 @@ import pytest
 from adapters.geo.gazetteer import Commune
 from sas_matcher.bootstrap.days import record
 from sas_matcher.matching.terms import Terms
+from sas_matcher.ports.bus import BATCHES_STREAM, entry_order
 from sas_matcher.replay.again import decide_again
 from sas_matcher.replay.batches import Batch, Mark, read_batches
 from sas_matcher.replay.daylog import (
@@ -35,7 +36,7 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.daylog_file import read_day, write_day
-from sas_matcher.replay.recorder import meta_of
+from sas_matcher.replay.recorder import MARK, meta_of
 from sas_matcher.services.matcher.desks import Step
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, eventually, run_service, slot, wish
@@ -63,15 +64,20 @@ async def service(database_url: str, redis_url: str) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def recording(service: Running, folder: Path) -> AsyncIterator[None]:
-    """Record for the length of a block; what was decided in it is on disk at its end."""
+    """Record for the length of a block; at its end nobody decides any more, and what was decided is on disk."""
     task = asyncio.create_task(record(service.settings, folder))
-    mark = folder / ".reprise.json"
+    mark = folder / MARK
     before = mark.stat().st_mtime_ns if mark.exists() else 0
     await eventually(lambda: task.done() or (mark.exists() and mark.stat().st_mtime_ns > before))
     yield
-    if not task.done():
-        # for the last batches; a place that was heard after them hangs on until the next recorder
-        await asyncio.sleep(2.5)
+    # a matcher that ends has told what it decided; what was heard after that hangs on until the next recorder
+    await service.stop_core()
+    last = (await service.stores.bus.tails([BATCHES_STREAM]))[BATCHES_STREAM]
+
+    def written() -> bool:
+        return entry_order(orjson.loads(mark.read_bytes())["positions"][BATCHES_STREAM]) >= entry_order(last)
+
+    await eventually(lambda: task.done() or written())
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -372,6 +372,37 @@ async def test_who_cancelled_before_a_busy_matcher_heard_of_it_was_in_what_it_de
     assert not different, differences(day, marks, different)
 
 
+async def test_what_a_matcher_decided_while_it_was_stopped_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("near"))
+    row = request_row()
+    await live.ledger.create_request(live.clock.now(), row, Idempotency("regulator", new_id(), b""))
+    await live.tell()
+    claim, asked, go = live.ledger.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow_claim(*arguments: Any) -> Any:
+        asked.set()
+        await go.wait()
+        return await claim(*arguments)
+
+    monkeypatch.setattr(live.ledger, "claim", slow_claim)
+    deciding = asyncio.create_task(live.matcher.step())
+    await asked.wait()
+    deciding.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await deciding
+    await live.tell()
+    await read_all(live, recorder)
+    _, marks = recorded(tmp_path)
+    assert [mark.said for mark in marks if isinstance(mark, Batch)] == [("held",)]
+
+
 async def test_a_slot_whose_withdrawal_was_not_heard_yet_was_still_dealt_out(tmp_path: Path) -> None:
     """Whom it sent away asks again before it is known to be gone: who has a later place would have moved to it."""
     live = await Live("promise").open()

@@ -67,6 +67,31 @@ async def test_a_bulk_goes_out_in_parts_and_in_order() -> None:
     assert trips == [[0, 1, 2], [3, 4, 5, 6, 7, 8]]
 
 
+async def test_what_was_announced_before_the_end_is_published_though_the_bus_takes_its_time() -> None:
+    """What is no row of the outbox would be lost with the process."""
+    slow = asyncio.Event()
+
+    class Slow(Store):
+        async def publish(self, announcements: Sequence[Announcement]) -> None:
+            await slow.wait()
+            await super().publish(announcements)
+
+    store = Slow([])
+    relay = relay_of(store)
+    publishing = asyncio.create_task(relay.run())
+    relay.announce([said(1, 0)])
+    await asyncio.sleep(0)
+    relay.announce([said(0, 0)])
+    ending = asyncio.create_task(relay.flush())
+    await asyncio.sleep(0)
+    assert not ending.done() and store.trips == []
+    slow.set()
+    await ending
+    assert [number for trip in store.trips for number in trip] == [1, 0]
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+
+
 async def test_a_slow_bus_does_not_fill_the_memory_of_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over the bound rows are left to the sweep, which finds them in the outbox; what is no row is kept."""
     monkeypatch.setattr(relaying, "MOST", 3)
