@@ -82,7 +82,10 @@ class Audit:
         self._bookings.setdefault(booking_id, _Booking(request_id, slot_id, now, hold_until))
 
     def confirmed(self, booking_id: str, request_id: str, slot_id: int, version: int, now: float) -> None:
-        """The service answered a confirmation: from now on this is a promise; ``version`` is the request's."""
+        """The service answered a confirmation, or told the place behind a promise: from now on it has to stand.
+
+        ``version`` is the request's.
+        """
         self.held(booking_id, request_id, slot_id, now, now)
         self._bookings[booking_id].confirmed = True
         self._confirmed_version[booking_id] = version

@@ -226,7 +226,10 @@ class World:
                 self.audit.promised(document["request_id"], document["territory"])
             case "request.displaced":
                 self.audit.displaced(document["request_id"], document["territory"], time.time())
-            case "request.told" | "request.firm":
+            case "request.told":
+                self.note_told(document)
+                self.note_firm(document)
+            case "request.firm":
                 self.note_firm(document)
             case "booking.firm":
                 # the practice that published the place takes its name from the prefix of its own choice
@@ -241,6 +244,14 @@ class World:
             ahead = clock.now() - time.time()
             until = datetime.fromisoformat(booking["hold_until"]).timestamp() - ahead
             self.audit.held(booking["booking_id"], document["request_id"], booking["slot_id"], time.time(), until)
+
+    def note_told(self, document: Json) -> None:
+        """Write the place behind a promise that was told into the books: from now on it is as good as confirmed."""
+        booking = document.get("booking") or {}
+        if booking.get("state") == "firm":
+            self.audit.confirmed(
+                booking["booking_id"], document["request_id"], booking["slot_id"], document["version"], time.time()
+            )
 
     def note_firm(self, document: Json) -> None:
         """Look whether a firm place of an editor was booked there."""

@@ -125,6 +125,16 @@ def test_a_confirmation_that_no_event_told_of_is_a_fault() -> None:
     assert books.unheard() == []
 
 
+def test_a_place_that_was_told_and_then_withdrawn_is_no_broken_promise() -> None:
+    books = audit()
+    books.promised("r", "48")
+    books.confirmed("b", "r", 1, 4, now=10)  # told by the service
+    waiting = {"r": {"status": "waiting", "booking": None}}
+    assert books.broken(waiting) == ["request r: promised, found waiting"]
+    books.slot_ends(1, 20)
+    assert books.broken(waiting) == [] and books.lost(waiting) == []
+
+
 def test_nobody_listens_for_the_practice_of_an_editors_place() -> None:
     books = audit()
     books.confirmed("b", "r", 99, 3, now=10)
