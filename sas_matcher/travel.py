@@ -7,13 +7,19 @@ distance.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 EARTH_RADIUS_KM = 6371.0088
 """Mean Earth radius (IUGG R1), fixed by the day-log format."""
+
+KM_PER_DEGREE: Final = math.pi * EARTH_RADIUS_KM / 180
+"""Of latitude."""
+
+_SLACK: Final = 1 + 1e-9  # boxes around a circle must not lose its rim to rounding
 
 BASE_MIN = 3.0
 """Minutes to set out and to park: day-log format ``sas-daylog/1``."""
@@ -59,3 +65,20 @@ def travel_range_min(km: Km, base_min: float = BASE_MIN, min_per_km: float = MIN
     Not a confidence interval: it spans the detours and speeds named at ``LOW_FACTOR`` and ``HIGH_FACTOR``.
     """
     return base_min + min_per_km * LOW_FACTOR * km, base_min + min_per_km * HIGH_FACTOR * km
+
+
+class Box(NamedTuple):
+    """What holds a circle, in degrees."""
+
+    south: float
+    north: float
+    west: float
+    east: float
+
+
+def box_around(lat: float, lon: float, radius_km: float) -> Box:
+    """Return the box around a circle; none of it is lost to rounding."""
+    d_lat = _SLACK * radius_km / KM_PER_DEGREE
+    # meridians converge: a kilometre is more degrees of longitude, most at the circle's far side
+    d_lon = d_lat / math.cos(math.radians(min(89.0, abs(lat) + d_lat)))
+    return Box(lat - d_lat, lat + d_lat, lon - d_lon, lon + d_lon)

@@ -13,7 +13,8 @@ from sas_matcher.demo.supply import slots_of_day
 from sas_matcher.demo.world import build_world
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Delay, Tier, matching_specialty, tier_of
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
-from sas_matcher.matching.market import Market, PlaceRow, site_json, stable_key
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow, site_json, stable_key
 from sas_matcher.matching.terms import Terms
 
 NOW: Final = 1_768_204_800.0  # 2026-01-12T09:00:00+01:00, a Monday in Lyon

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.limits import Under
-from sas_matcher.matching.market import ROW, Box, Floats, Ints, Market, Partition, box_around
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import ROW, Floats, Ints, Partition
 from sas_matcher.matching.sharing import URGENT, kept, lent
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
-from sas_matcher.travel import haversine_km, travel_min
+from sas_matcher.travel import Box, box_around, haversine_km, travel_min
 from solver import spread_selection
 
 CHEAPEST: Final = 16  # with SPREAD: served 2 976 of 2 976 in the study's burst, 32 cheapest only 2 369

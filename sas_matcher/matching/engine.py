@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.candidates import CHEAPEST, Candidates, OpenRequest, short_list
-from sas_matcher.matching.market import Ints
+from sas_matcher.matching.partitions import Ints
 from sas_matcher.matching.posing import Fair, Room, limits_between, overlapping
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from solver import (

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Mode, matching_specialty
 from sas_matcher.matching.limits import NO_LIMITS
-from sas_matcher.matching.market import CELL_DEGREES, ROW, Ints, Market, Partition, site_json
+from sas_matcher.matching.market import CELL_DEGREES, Market
+from sas_matcher.matching.partitions import ROW, Ints, Partition
+from sas_matcher.matching.places import site_json
 from sas_matcher.ports.ledger import PLACE_NUMBERS, PlacesPage
 
 _SITE = np.dtype([("number", np.int64), ("site", np.int32), ("professional", np.int32), ("lat", float), ("lon", float)])

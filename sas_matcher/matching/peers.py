@@ -33,7 +33,8 @@ import orjson
 
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.engine import ALTERNATIVES, HELPED, Pick
-from sas_matcher.matching.market import Floats, Ints, Market
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import Floats, Ints
 from sas_matcher.travel import haversine_km
 
 FCFS_NEAREST: Final = "fcfs-nearest"

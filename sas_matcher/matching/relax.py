@@ -20,7 +20,8 @@ import numpy as np
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, MAY_SERVE, Delay, Mode, Offer
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
-from sas_matcher.matching.market import Floats, Ints, Market
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import Floats, Ints
 from sas_matcher.matching.terms import Terms
 
 MOST_KM: Final = 150.0  # the widest radius that the API takes

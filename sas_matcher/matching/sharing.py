@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.market import Ints, Market, Partition
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import Ints, Partition
 from sas_matcher.matching.terms import TIER_RANK
 
 Bools = npt.NDArray[np.bool_]

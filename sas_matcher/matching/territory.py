@@ -15,8 +15,9 @@ from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.desk import Desk, Verdict
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.limits import LimitBook
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Ints, Pairs
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import TIER_RANK, Terms

@@ -11,7 +11,8 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import explain
-from sas_matcher.matching.market import Market, place_row, stable_key
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import place_row, stable_key
 from sas_matcher.matching.terms import Terms
 from sas_matcher.travel import haversine_km
 

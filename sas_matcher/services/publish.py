@@ -12,9 +12,9 @@ from typing import Any, Final
 from sas_matcher.domain.agenda import LONGEST_INDIVIDUAL
 from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import SPECIALTIES
-from sas_matcher.matching.market import KM_PER_DEGREE
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock, Geography
+from sas_matcher.travel import KM_PER_DEGREE
 
 HORIZON: Final = timedelta(days=92)  # agendas open a quarter ahead; further is a typing error
 LONGEST: Final = timedelta(hours=24)  # the index of overlapping slots relies on it

@@ -31,14 +31,15 @@ from sas_matcher.domain.vocabulary import (
     tier_of,
 )
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
-from sas_matcher.matching.market import KM_PER_DEGREE, Market, place_row
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import place_row
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.ledger import Idempotency, KeyRecord, Ledger, Outcome
 from sas_matcher.ports.practice import ConsentBook
 from sas_matcher.ports.world import Clock, Geography, Ids
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
-from sas_matcher.travel import haversine_km
+from sas_matcher.travel import KM_PER_DEGREE, haversine_km
 
 FALLBACK_RADIUS_KM: Final = 20.0  # where the national platform sets none (973, 976): its most common value
 BUCKET_HOURS: Final = ((0, 4), (4, 8), (8, 12), (12, 24), (24, 48), (48, 72))  # the national platform's six

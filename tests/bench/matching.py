@@ -21,7 +21,8 @@ import orjson
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick, decide
 from sas_matcher.matching.explain import explain
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.relax import relaxations
 from sas_matcher.matching.terms import Terms
 from solver import solve

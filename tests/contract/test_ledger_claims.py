@@ -15,7 +15,9 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import QUERIES
 from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import ROW, Market, place_row
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import ROW
+from sas_matcher.matching.places import place_row
 from sas_matcher.ports.ledger import Idempotency
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only

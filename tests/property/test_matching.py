@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick, build_problem
-from sas_matcher.matching.market import Market, PlaceRow, box_around
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.terms import Terms
-from sas_matcher.travel import EARTH_RADIUS_KM
+from sas_matcher.travel import EARTH_RADIUS_KM, box_around
 from solver import check, solve, solve_flow
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request
 from tests.solver_cases import linear_assignment

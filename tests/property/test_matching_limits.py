@@ -20,8 +20,9 @@ from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.engine import Pick, build_problem
 from sas_matcher.matching.explain import explain
 from sas_matcher.matching.limits import Over, Turn, Under
-from sas_matcher.matching.market import Market, PlaceRow, site_json
+from sas_matcher.matching.market import Market
 from sas_matcher.matching.pairs import Pairs
+from sas_matcher.matching.places import PlaceRow, site_json
 from sas_matcher.matching.planning import assigned
 from sas_matcher.matching.terms import Terms
 from solver import Plan, Problem, limit_bound, limit_prices, solve, solve_flow

@@ -14,8 +14,9 @@ from sas_matcher.matching.book import BEYOND_S
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS, Commitment
 from sas_matcher.matching.forecast import HistoryDay
-from sas_matcher.matching.market import Market, PlaceRow, site_json
+from sas_matcher.matching.market import Market
 from sas_matcher.matching.pairs import Codes, Requests, Slots
+from sas_matcher.matching.places import PlaceRow, site_json
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import Terms

@@ -11,7 +11,8 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.doubts import USUAL_SHARE, doubt_min, phantom_share
 from sas_matcher.matching.explain import PlaceGoneError, at_text, explain, hour_text, wait_text, why_none
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import NOW, all_candidates, market_of, place, request
 from tests.unit.test_engine import run

@@ -10,7 +10,8 @@ import pytest
 
 from sas_matcher.matching.candidates import find_candidates
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import SITE_FIELDS, Market, PlaceRow, exactly, site_json
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import SITE_FIELDS, PlaceRow, exactly, site_json
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.ledger import PlacesPage
 from tests.matching_cases import NOW, place, request

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from sas_matcher.matching import market as module
-from sas_matcher.matching.market import Market, Partition, place_row, site_json, stable_key
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import Partition
+from sas_matcher.matching.places import place_row, site_json, stable_key
 from sas_matcher.travel import EARTH_RADIUS_KM
 from tests.matching_cases import LYON, market_of, place
 

@@ -19,7 +19,7 @@ from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.explain import MT_TEXT
-from sas_matcher.matching.market import SITE_FIELDS
+from sas_matcher.matching.places import SITE_FIELDS
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
 from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order

@@ -8,7 +8,8 @@ import pytest
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.commitment import PRESETS
-from sas_matcher.matching.market import Market, PlaceRow
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import TerritoryDesk
 from sas_matcher.services.matcher.desks import Desks, Recorded, Round

@@ -11,8 +11,8 @@ from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import REASON_TEXT, explain
-from sas_matcher.matching.market import PlaceRow, site_json
 from sas_matcher.matching.peers import PEERS, Search, choose
+from sas_matcher.matching.places import PlaceRow, site_json
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request
 

@@ -15,7 +15,8 @@ from sas_matcher.domain.vocabulary import MAY_SERVE, PROFESSION_LABELS, Tier
 from sas_matcher.matching import engine
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.explain import explain
-from sas_matcher.matching.market import Market, PlaceRow, stable_key
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow, stable_key
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.terms import Terms
 from tests.matching_cases import LYON, NOW, all_candidates, market_of, place, request

@@ -7,7 +7,8 @@ from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.candidates import find_candidates
 from sas_matcher.matching.explain import why_none
-from sas_matcher.matching.market import Market, site_json
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import site_json
 from sas_matcher.matching.sharing import RELEASE_S, lots
 from sas_matcher.matching.terms import Terms
 from sas_matcher.services.matcher.rules import Rules

@@ -15,7 +15,7 @@ import structlog
 
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
-from sas_matcher.matching.market import PlaceRow
+from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms
 from sas_matcher.matching.territory import Decision, TerritoryDesk

@@ -9,7 +9,8 @@ import structlog
 
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.matching.loading import Loader
-from sas_matcher.matching.market import Market, Spot
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import Spot
 from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, told_order
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock

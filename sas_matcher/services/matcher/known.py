@@ -12,7 +12,8 @@ from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.limits import is_child
 from sas_matcher.domain.vocabulary import Tier, matching_specialty
 from sas_matcher.matching.candidates import OpenRequest, find_candidates
-from sas_matcher.matching.market import Market, PlaceRow, Spot, place_row, stable_key
+from sas_matcher.matching.market import Market
+from sas_matcher.matching.places import PlaceRow, Spot, place_row, stable_key
 from sas_matcher.matching.sharing import RELEASE_S
 from sas_matcher.ports.bus import LIMIT_NEWS
 from sas_matcher.ports.ledger import Announcement

@@ -10,8 +10,9 @@ import numpy as np
 
 from sas_matcher.domain.vocabulary import Mode
 from sas_matcher.matching.candidates import OpenRequest
-from sas_matcher.matching.market import KM_PER_DEGREE, Spot
+from sas_matcher.matching.places import Spot
 from sas_matcher.matching.terms import TIER_RANK
+from sas_matcher.travel import KM_PER_DEGREE
 
 BATCH: Final = 1_000  # what is proven optimal within `deciding.DECIDE_S` on 10 000 places
 LOSSES: Final = 5  # lost seats in a row before a request waits for the next change

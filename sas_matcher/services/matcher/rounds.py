@@ -11,8 +11,8 @@ from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import PlaceGoneError
-from sas_matcher.matching.market import Spot
 from sas_matcher.matching.peers import OFFICIAL
+from sas_matcher.matching.places import Spot
 from sas_matcher.matching.terms import TIER_RANK
 from sas_matcher.matching.territory import Decision
 from sas_matcher.ports.ledger import Announcement, Ledger, Publisher
