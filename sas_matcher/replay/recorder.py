@@ -278,7 +278,7 @@ class Recorder:
         self._hear(batch, t)
         for files in self._open.values():
             recording = files.recording
-            unheard = self._send_away(recording, batch["asked"], t)
+            self._send_away(recording, batch["asked"], t)
             for slot_id, seats in recording.lacking(batch["requests"]).items():
                 row = await self._ledger.slot_record(slot_id)
                 if row is not None:
@@ -291,7 +291,6 @@ class Recorder:
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
-                unheard=unheard,
                 planned=batch["planned"].get(territory),
                 answered=batch["answered"].get(territory, ()),
                 opened=territory in batch["opened"],
@@ -301,22 +300,18 @@ class Recorder:
             if territory in self._open:
                 self._open[territory].recording.places(kind, items, t)
 
-    def _send_away(self, recording: Recording, asked: Iterable[str], t: float) -> list[int]:
+    def _send_away(self, recording: Recording, asked: Iterable[str], t: float) -> None:
         """Let a withdrawal come before a batch that decides again for whom it sent away.
 
         That the request is open again is announced before the slot is gone: the matcher may decide between the two.
-
-        Returns:
-            The slots that are withdrawn already, and of which the matcher had not heard that.
         """
         seats = recording.lost_seats(asked)
-        unheard = []
+        if not seats:
+            return
         for _, entry in self._told:
             if entry.stream == PLACES_STREAM and entry.fields[b"kind"] == b"gone":
-                items = orjson.loads(entry.fields[b"data"])
-                recording.places("gone", [item for item in items if item[0] in seats], t)
-                unheard += [slot_id for slot_id, _ in items]
-        return unheard
+                gone = [item for item in orjson.loads(entry.fields[b"data"]) if item[0] in seats]
+                recording.gone_unheard(gone, t)
 
     # -- what the ledger has -------------------------------------------------------------------------------------
 

@@ -98,9 +98,10 @@ class Recording:
         self._zone = zone
         self._pseudonym = pseudonym
         self._places: dict[int, _Place] = {}
-        # slots that are gone, by the version they went with, and by the name they had; and how many names each has had
+        # slots that are gone, by the version they went with; and how many names each has had
         self._gone: dict[int, int] = {}
-        self._gone_names: dict[int, str] = {}
+        # those that are gone although the matcher has not heard it yet, with their names
+        self._unheard: dict[int, str] = {}
         self._names: dict[int, int] = {}
         self._holds: dict[str, _Place] = {}  # the seat that each request has in a replay
         self._firm: set[str] = set()
@@ -167,6 +168,7 @@ class Recording:
             place.hidden += mark.hidden
             place.total = place.taken + mark.left
         else:
+            self._unheard = {_slot_id(name): name for name in mark.unheard}
             for name, slot_name, said in zip(mark.requests, mark.slots, mark.said, strict=True):
                 self._settle_one(name, None if slot_name is None else _slot_id(slot_name), said)
 
@@ -184,11 +186,20 @@ class Recording:
                     place.left, place.seats_version = max(0, left), version
             elif kind == "gone":
                 slot_id, version = item
+                self._unheard.pop(slot_id, None)
                 place = self._places.get(slot_id)
                 if place is not None and place.version <= version:
                     self._write(SlotWithdrawn(self._instant(t), place.name))
                     self._lose(place)
                 self._gone[slot_id] = max(version, self._gone.get(slot_id, -1))
+
+    def gone_unheard(self, items: Iterable[Any], t: float) -> None:
+        """Take in withdrawals before the matcher heard them: it has heard whom they sent away."""
+        for slot_id, version in items:
+            place = self._places.get(slot_id)
+            if place is not None and place.version <= version:
+                self.places("gone", [(slot_id, version)], t)
+                self._unheard[slot_id] = place.name
 
     def learned(self, record: Json, left: int, t: float, *, begins: bool) -> None:
         """Take in a slot as the ledger has it now; when the log ``begins``, it knows but the seats left."""
@@ -247,7 +258,6 @@ class Recording:
     def _lose(self, place: _Place) -> None:
         """Forget a slot; its requests are open again."""
         del self._places[place.slot_id]
-        self._gone_names[place.slot_id] = place.name
         self._firm -= {name for name, held in self._holds.items() if held is place}
         self._holds = {name: held for name, held in self._holds.items() if held is not place}
 
@@ -353,7 +363,6 @@ class Recording:
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
-        unheard: Iterable[int] = (),
         planned: Sequence[str] | None = None,
         answered: Sequence[str] | None = None,
         opened: bool = False,
@@ -368,7 +377,6 @@ class Recording:
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
-            unheard: slots that were withdrawn, and of which the matcher had not heard that.
             planned: the professions of a plan that was begun.
             answered: to whom the desk gave an answer, in this order.
             opened: whether that desk was new.
@@ -379,9 +387,7 @@ class Recording:
         if not mine and not called and step is None and not opened:
             return
         self.settle(t)
-        gone = [slot for slot in dict.fromkeys(unheard) if slot in self._gone_names and slot not in self._places]
-        late = {slot: self._gone_names[slot] for slot in gone}
-        slots = tuple(self._places[slot].name if slot in self._places else late.get(slot) for _, slot, _ in mine)
+        slots = tuple(None if slot is None else self._name_of(slot) for _, slot, _ in mine)
         lost = frozenset(name for name, _, verdict in mine if verdict in LOST)
         # the instant of the decision: candidates and costs hang on it
         at = Instant(t, self._offset(t))
@@ -396,12 +402,17 @@ class Recording:
                 tuple((self._places[slot].name, loser) for slot, loser in ceded if slot in self._places),
                 None if planned is None else tuple(planned),
                 None if answered is None else tuple(name for name in answered if name in self._open),
-                tuple(late.values()),
+                tuple(self._unheard.values()),
             )
         )
         self._waits_again -= set(called)
         for name, slot, verdict in mine:
             self._settle_one(name, slot, verdict)
+
+    def _name_of(self, slot_id: int) -> str | None:
+        """The name of a slot of the log that the matcher had not heard to be gone."""
+        place = self._places.get(slot_id)
+        return self._unheard.get(slot_id) if place is None else place.name
 
     def _settle_one(self, name: str, slot_id: int | None, verdict: str | None) -> None:
         """Give, move or take back the seat that a request has in a replay."""
