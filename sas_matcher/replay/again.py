@@ -141,6 +141,8 @@ class Again(Replay):
             await self._set_rules(batch)
         if batch.opened:
             await self._matcher.open_desks_anew()
+        if batch.released is not None:
+            self._matcher.known.release(float(batch.released))
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
         if not open_now and batch.step is None and not batch.ceded:

@@ -14,8 +14,9 @@ log that come before a line; several lines may stand after the same event.
   null. A batch of a desk may decide for nobody. ``planned``: the professions of a plan that was made or begun;
   ``answered``: to whom the desk gave an answer, in this order (null for both: not known, in files of before).
   ``unheard``: slots that are withdrawn by then, and of which the matcher had not heard that, while it knew whom it sent
-  away. ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory,
-  and which request was displaced for it (null: who had it moved).
+  away. ``released``: the instant for which places kept for urgent requests were released last, where some are kept.
+  ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
+  which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -67,6 +68,7 @@ class Batch:
     planned: tuple[str, ...] | None = None
     answered: tuple[str, ...] | None = None
     unheard: tuple[str, ...] = ()
+    released: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def mark_line(mark: Meta | Mark) -> bytes:
         record = {"type": type(mark).__name__.lower(), **record, "t": mark.t.iso()}
     if isinstance(mark, Batch):
         record["lost"] = sorted(mark.lost)
+        record["released"] = None if mark.released is None else mark.released.iso()
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -192,6 +195,7 @@ def _mark(record: Any) -> Mark:
         planned=planned,
         answered=answered,
         unheard=tuple(map(str, record.get("unheard", ()))),
+        released=None if record.get("released") is None else Instant.parse(record["released"]),
     )
 
 

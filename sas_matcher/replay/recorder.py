@@ -291,6 +291,7 @@ class Recorder:
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
                 step=batch["steps"].get(territory),
+                released=batch["heard"]["released"],
                 planned=batch["planned"].get(territory),
                 answered=batch["answered"].get(territory, ()),
                 opened=territory in batch["opened"],

@@ -40,6 +40,9 @@ from sas_matcher.services.matcher.desks import Step
 
 Json = Mapping[str, Any]
 
+RESERVE: Final = "urgent_reserve_pct"
+"""The setting by which places are kept for urgent requests."""
+
 SPECIALTY: Final = "specialty:"
 """A day log has no specialties: who asks for one needs it, who has one offers it, by this word before its code."""
 
@@ -363,6 +366,7 @@ class Recording:
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
         step: Sequence[str] | None = None,
+        released: float | None = None,
         planned: Sequence[str] | None = None,
         answered: Sequence[str] | None = None,
         opened: bool = False,
@@ -377,6 +381,7 @@ class Recording:
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
             step: what became of the plan of the territory's desk, and under which policies it was made.
+            released: for which instant (epoch seconds) places kept for urgent requests were released last.
             planned: the professions of a plan that was begun.
             answered: to whom the desk gave an answer, in this order.
             opened: whether that desk was new.
@@ -403,6 +408,7 @@ class Recording:
                 None if planned is None else tuple(planned),
                 None if answered is None else tuple(name for name in answered if name in self._open),
                 tuple(self._unheard.values()),
+                Instant(released, self._offset(released)) if released and (measures or {}).get(RESERVE) else None,
             )
         )
         self._waits_again -= set(called)

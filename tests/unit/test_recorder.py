@@ -403,6 +403,33 @@ async def test_what_a_matcher_decided_while_it_was_stopped_is_recorded(
     assert [mark.said for mark in marks if isinstance(mark, Batch)] == [("held",)]
 
 
+async def test_places_kept_for_urgent_requests_are_released_when_they_were(tmp_path: Path) -> None:
+    live = await Live("promise").open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    promised = dict.fromkeys(("T0", "T1", "T2", "T3"), "promise")
+    change = SettingChange(TERRITORY, {"urgent_reserve_pct": 60, "policy": promised}, "crise")
+    await live.ledger.change_setting(live.clock.now(), change, Idempotency("regulator", new_id(), b""))
+    await live.matcher.refresh()
+    await live.tell()
+    await live.publish(*(slot(f"s{n}", 100) for n in range(6)))
+    row = request_row(tier="T2", deadline=NOW + timedelta(hours=8))
+    await live.ask(*(row | {"id": new_id()} for _ in range(6)), confirm=False)
+    await live.tell()
+    waiting = set(live.matcher.known.open.told)
+    assert 0 < len(waiting) < 6
+    await live.pass_time(69.8)  # of 70, half an hour before they begin
+    live.matcher.known.tidy()
+    await live.decide()
+    await live.tell()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    last = [mark for mark in marks if isinstance(mark, Batch)][-1]
+    assert waiting <= set(last.requests) and last.released == live.matcher.known.released
+    _, _, different = await asyncio.to_thread(decide_again, day, "promise", marks)
+    assert not different, differences(day, marks, different)
+
+
 async def test_a_slot_whose_withdrawal_was_not_heard_yet_was_still_dealt_out(tmp_path: Path) -> None:
     """Whom it sent away asks again before it is known to be gone: who has a later place would have moved to it."""
     live = await Live("promise").open()

@@ -19,11 +19,13 @@ class Heard(NamedTuple):
         first: when those were decided whom no desk has.
         at_desks: when the desks decided, which comes later.
         territories: of the desks that had something to decide.
+        released: as in ``Known``.
     """
 
     first: Mapping[str, str]
     at_desks: Mapping[str, str]
-    territories: Collection[str] = ()
+    territories: Collection[str]
+    released: float
 
 
 def batch_news(

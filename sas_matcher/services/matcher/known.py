@@ -78,6 +78,7 @@ class Known:
         fences: the territories decided here, with the fence of each lease.
         work: set when there may be something to decide.
         settings_news: set when a territory has changed what it sets.
+        released: until when what starts ``RELEASE_S`` later was released, of places kept for urgent requests.
         still: held while news are taken in, and while candidates are found: a batch looks at one market.
         deciding: held from a decision to what the ledger says to it: no desk opens or closes and no territory is left
             meanwhile.
@@ -110,7 +111,7 @@ class Known:
         self.open = OpenRequests(self.work)
         self.desks = Desks(planner, self.work.set, late)
         self.fences: dict[str, int] = {}
-        self._released = self.now()  # up to here places that were kept for urgent requests are released
+        self.released = self.now()
 
     def now(self) -> float:
         """The instant, epoch seconds."""
@@ -211,11 +212,11 @@ class Known:
         self.market.drop_before(int(now))
         for request in [r for r in self.open if r.deadline <= now]:
             self.forget(request.id)  # that it was closed may have been said while we reloaded
-        self._release(now)
+        self.release(now)
 
-    def _release(self, now: float) -> None:
+    def release(self, now: float) -> None:
         """Let everybody have the places that were kept for urgent requests until now."""
-        after, self._released = self._released, now
+        after, self.released = self.released, now
         if not self.market.reserves:
             return
         spots = self.market.starting(after + RELEASE_S, now + RELEASE_S)

@@ -114,11 +114,17 @@ class Rounds:
                 told = {request.id for request, _, _ in said.claims}
                 left = [pick for pick in picks if pick.row >= 0 and pick.request.id not in told]
                 said.claims.extend((pick.request, pick.slot_id, "seat_lost") for pick in left)
-                self._tell(began, Heard(first, first), [pick.request for pick in picks], said, NO_ROUND)
+                self._tell(
+                    began,
+                    Heard(first, first, (), self._known.released),
+                    [pick.request for pick in picks],
+                    said,
+                    NO_ROUND,
+                )
             raise
         if said.claims or at_desk or done.steps or done.opened:
             territories = {*(request.territory for request in at_desk), *done.territories}
-            self._tell(began, Heard(first, at_desks, territories), batch, said, done)
+            self._tell(began, Heard(first, at_desks, territories, self._known.released), batch, said, done)
 
     def _tell(self, began: datetime, heard: Heard, batch: Sequence[OpenRequest], said: "Said", done: Round) -> None:
         if self._journal is not None:
