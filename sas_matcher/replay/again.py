@@ -145,7 +145,7 @@ class Again(Replay):
             self._matcher.known.release(float(batch.released))
         again = {name for name in batch.requests if self._matcher.is_open(name)}
         open_now = self._matcher.batch_of(batch.asked)
-        if not open_now and batch.step is None and not batch.ceded:
+        if not (open_now or batch.step or batch.ceded or batch.answered):
             return
         said = dict(zip(batch.requests, batch.said, strict=True))
         for name in sorted(batch.lost & self._day.cancelled_at.keys() - self._cancelled.keys()):
