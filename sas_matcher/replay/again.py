@@ -71,6 +71,7 @@ class Again(Replay):
         events = tuple(_renamed(event) for event in day.events)
         super().__init__(DayLog(day.meta, events), policy, journal=self._journal, **options)
         self._marks, self._policy = [_mark_renamed(mark) for mark in marks], policy
+        self._made = {name: at for mark in marks if isinstance(mark, Batch) for name, at in mark.made.items()}
         # withdrawals of which the matcher hears later than whom they sent away
         self._unheard: Sequence[str] = ()
         self._late: list[Announcement] = []
@@ -102,7 +103,7 @@ class Again(Replay):
 
     async def _pass(self, events: Sequence[Event]) -> None:
         """Let events happen, and the matcher hear of them; when it decides is said by the batches."""
-        for (t, kind), same in groupby(events, key=lambda event: (float(event.t), type(event))):
+        for (t, kind), same in groupby(events, key=lambda event: (self._instant_of(event), type(event))):
             # costs hang on the instant of the call; a practice's news is never older than the last
             self._clock.seconds = t if kind is RequestCreated else max(t, self._clock.seconds)
             happened = list(same)
@@ -113,6 +114,10 @@ class Again(Replay):
                     self._matcher.hear(self._cancelled.pop(event.request_id, ()))
             await self._hear()
             self._advance(len(happened))
+
+    def _instant_of(self, event: Event) -> float:
+        named = event.request.id if isinstance(event, RequestCreated) else ""
+        return float(self._made.get(named, event.t))
 
     async def _hear(self) -> list[Announcement]:
         """Let the matcher hear what was announced, but for withdrawals that it had not heard of in the recorded day."""

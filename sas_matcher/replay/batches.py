@@ -15,6 +15,7 @@ log that come before a line; several lines may stand after the same event.
   ``answered``: to whom the desk gave an answer, in this order (null for both: not known, in files of before).
   ``unheard``: slots that are withdrawn by then, and of which the matcher had not heard that, while it knew whom it sent
   away. ``released``: the instant for which places kept for urgent requests were released last, where some are kept.
+  ``made``: when those of ``asked`` called whose line in the day log bears a later instant (lines are in order).
   ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
   which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
@@ -69,6 +70,7 @@ class Batch:
     answered: tuple[str, ...] | None = None
     unheard: tuple[str, ...] = ()
     released: Instant | None = None
+    made: Mapping[str, Instant] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def mark_line(mark: Meta | Mark) -> bytes:
     if isinstance(mark, Batch):
         record["lost"] = sorted(mark.lost)
         record["released"] = None if mark.released is None else mark.released.iso()
+        record["made"] = {name: at.iso() for name, at in mark.made.items()}
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -195,6 +198,7 @@ def _mark(record: Any) -> Mark:
         planned=planned,
         answered=answered,
         unheard=tuple(map(str, record.get("unheard", ()))),
+        made={str(name): Instant.parse(at) for name, at in record.get("made", {}).items()},
         released=None if record.get("released") is None else Instant.parse(record["released"]),
     )
 

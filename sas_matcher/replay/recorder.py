@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from itertools import accumulate
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -248,29 +247,26 @@ class Recorder:
         desks = {territory.encode() for territory in told["territories"]}
         asked = {name.encode() for name in batch["asked"]}
         calls = self._calls()
-        # of practices' news an instant is as good as another; a call that comes after them keeps its own
-        until = [*accumulate((calls.get(n, t) for n in reversed(range(len(self._told)))), min, initial=t)][-2::-1]
         waiting, self._told = self._told, deque()
-        for n, (at, entry) in enumerate(waiting):
+        for number, (at, entry) in enumerate(waiting):
             # a matcher that has just started knows from the ledger whom it has not heard of
-            known = n in calls and entry.fields[b"request"] in asked
+            known = number in calls and entry.fields[b"request"] in asked
             heard = at_desks if entry.fields[b"territory"] in desks else first
             if known or entry_order(entry.id) <= heard.get(entry.stream, (0, 0)):
-                self._apply(entry, until[n])
+                self._apply(entry, t)
             else:
                 self._told.append((at, entry))
 
-    def _calls(self) -> dict[int, float]:
-        """When requests were made of which the log does not know yet (epoch seconds), by their place in the queue."""
-        calls: dict[bytes, tuple[int, float]] = {}
-        for n, (_, entry) in enumerate(self._told):
-            if entry.stream != REQUESTS_STREAM or entry.fields[b"type"] != b"open":
-                continue
-            name, files = entry.fields[b"request"], self._open.get(entry.fields[b"territory"].decode())
-            if files is not None and name not in calls and not files.recording.is_known(name.decode()):
-                made = datetime.fromisoformat(orjson.loads(entry.fields[b"data"])["created_at"])
-                calls[name] = (n, made.timestamp())
-        return dict(calls.values())
+    def _calls(self) -> set[int]:
+        """Where in the queue requests are opened of which the log does not know yet."""
+        calls: dict[bytes, int] = {}
+        for number, (_, entry) in enumerate(self._told):
+            files = self._open.get(entry.fields[b"territory"].decode())
+            if files is not None and entry.stream == REQUESTS_STREAM and entry.fields[b"type"] == b"open":
+                name = entry.fields[b"request"]
+                if name not in calls and not files.recording.is_known(name.decode()):
+                    calls[name] = number
+        return set(calls.values())
 
     async def _apply_batch(self, batch: Mapping[str, Any]) -> None:
         """Bring the day to where the matcher had read, then note what it decided."""

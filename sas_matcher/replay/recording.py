@@ -110,6 +110,8 @@ class Recording:
         self._firm: set[str] = set()
         self._open: set[str] = set()
         self._closed: set[str] = set()
+        # when those called whose line bears a later instant, until somebody decides for them
+        self._made: dict[str, Instant] = {}
         # who waits again since he was last decided for
         self._waits_again: set[str] = set()
         self._events = 0
@@ -305,7 +307,10 @@ class Recording:
             mt=None if document["mt"] is None else self._pseudonym(document["mt"]),
             on_phone=document["on_phone"],
         )
-        self._write(RequestCreated(self._instant(self._read_instant(document["created_at"])), request))
+        made = self._read_instant(document["created_at"])
+        if made < self._last:
+            self._made[name] = made
+        self._write(RequestCreated(self._instant(made), request))
         self._open.add(name)
 
     def cancelled(self, name: str, t: float) -> None:
@@ -409,6 +414,7 @@ class Recording:
                 None if answered is None else tuple(name for name in answered if name in self._open),
                 tuple(self._unheard.values()),
                 Instant(released, self._offset(released)) if released and (measures or {}).get(RESERVE) else None,
+                {name: self._made.pop(name) for name in called if name in self._made},
             )
         )
         self._waits_again -= set(called)

@@ -17,7 +17,7 @@ from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.bus import told_order
 from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
-from sas_matcher.replay.again import decide_again
+from sas_matcher.replay.again import Again, decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
 from sas_matcher.replay.daylog import DayLog
 from sas_matcher.replay.daylog_file import DayLogError, read_day
@@ -428,6 +428,49 @@ async def test_places_kept_for_urgent_requests_are_released_when_they_were(tmp_p
     assert waiting <= set(last.requests) and last.released == live.matcher.known.released
     _, _, different = await asyncio.to_thread(decide_again, day, "promise", marks)
     assert not different, differences(day, marks, different)
+
+
+async def test_who_waits_urgently_is_answered_again_in_a_round_that_nobody_called(tmp_path: Path) -> None:
+    live = await Live("promise").open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("elsewhere", lat=44.0))
+    urgent = request_row(tier="T1", deadline=NOW + timedelta(hours=4))
+    await live.ask(urgent, confirm=False)
+    await live.publish(slot("near", 120))
+    await live.decide()
+    await live.tell()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    last = [mark for mark in marks if isinstance(mark, Batch)][-1]
+    assert (last.asked, last.answered, last.said) == ((), (urgent["id"],), ("promised",))
+    _, summary, different = await asyncio.to_thread(decide_again, day, "promise", marks)
+    assert not different, differences(day, marks, different)
+    assert summary["batches"]["decided"] == 2
+
+
+async def test_who_called_before_what_was_heard_first_called_when_he_did(tmp_path: Path) -> None:
+    """Lines are in the order of what was heard; what a place costs hangs on the instant of the call."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("near"))
+    await live.pass_time(20)
+    await live.ask(request_row(created_at=live.clock.now()))
+    early = request_row(created_at=NOW + timedelta(minutes=5))
+    await live.ledger.create_request(NOW + timedelta(minutes=5), early, Idempotency("regulator", new_id(), b""))
+    await live.tell()
+    await live.decide()
+    await live.tell()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    last = [mark for mark in marks if isinstance(mark, Batch)][-1]
+    assert dict(last.made) == {early["id"]: (NOW + timedelta(minutes=5)).timestamp()}
+    assert [event.t for event in day.requests] == sorted(event.t for event in day.requests)
+    run = Again(day, "firm", marks, stopwatch=lambda: 0.0)
+    await run.run()
+    document = orjson.loads(await run._ledger.request_document(early["id"], None) or "{}")
+    assert datetime.fromisoformat(document["created_at"]) == NOW + timedelta(minutes=5)
 
 
 async def test_a_slot_whose_withdrawal_was_not_heard_yet_was_still_dealt_out(tmp_path: Path) -> None:
