@@ -124,8 +124,11 @@ class Planner:
         return [self._plan(task, item) for item in task.fields]
 
     def _plan(self, task: Task, item: FieldTask) -> FieldPlan:
-        keep = pruned(item.live)
-        live = item.live.where(keep)
+        # equal choices go by rows, not by which slots happened to be paired together
+        order = np.argsort(item.live.request * len(task.slots) + item.live.slot, kind="stable")
+        pairs = item.live.where(order)
+        keep = pruned(pairs)
+        live = pairs.where(keep)
         seats = np.maximum(task.left, 0)
         outlooks, least = [], []
         for future in self._futures(task, item.profession) if item.price is None else ():
@@ -133,7 +136,8 @@ class Planner:
             outlooks.append(outlook)
             least.append(low)
         price: Floats = np.mean(least, axis=0) if item.price is None else item.price
-        arc, gap = assigned(item.live, keep, price, item.penalty, seats, task.beyond, task.over)
+        arc, gap = assigned(pairs, keep, price, item.penalty, seats, task.beyond, task.over)
+        arc[arc >= 0] = order[arc[arc >= 0]]
         return FieldPlan(item.profession, arc, price, outlooks, gap)
 
     def _futures(self, task: Task, profession: int) -> Sequence[Future | None]:

@@ -78,6 +78,7 @@ class Again(Replay):
         # who had cancelled when the ledger judged a batch that had not heard of it: what is heard at the event
         self._cancelled: dict[str, list[Announcement]] = {}
         self._rules: tuple[bool, Mapping[str, Any]] = (False, {})
+        self._latest = float(day.meta.start)
         self.decided = 0
         self.different: list[tuple[str, str | None, str | None]] = []
 
@@ -105,7 +106,7 @@ class Again(Replay):
         """Let events happen, and the matcher hear of them; when it decides is said by the batches."""
         for (t, kind), same in groupby(events, key=lambda event: (self._instant_of(event), type(event))):
             # costs hang on the instant of the call; a practice's news is never older than the last
-            self._clock.seconds = t if kind is RequestCreated else max(t, self._clock.seconds)
+            self._clock.seconds = t if kind is RequestCreated else self._not_before(t)
             happened = list(same)
             self._slots |= {event.slot.id: event.slot for event in happened if isinstance(event, SlotPublished)}
             await self._happen(kind, happened)
@@ -114,6 +115,11 @@ class Again(Replay):
                     self._matcher.hear(self._cancelled.pop(event.request_id, ()))
             await self._hear()
             self._advance(len(happened))
+
+    def _not_before(self, t: float) -> float:
+        """An instant, or the last one of practices and batches where that is later."""
+        self._latest = max(t, self._latest)
+        return self._latest
 
     def _instant_of(self, event: Event) -> float:
         named = event.request.id if isinstance(event, RequestCreated) else ""
@@ -135,13 +141,14 @@ class Again(Replay):
         row = await self._ledger.slot_record(slot_id)
         if row is None or row["status"] != "open":
             return
-        self._clock.seconds = max(self._clock.seconds, float(seats.t))
+        self._clock.seconds = self._not_before(float(seats.t))
         taken = len(self._losing.tables.seats.get(slot_id, ()))
         await self._publish([self._slot_row(self._slots[seats.slot_id], taken + seats.left)])
         await self._hear()
 
     async def _decide_again(self, batch: Batch) -> None:
         self._clock.seconds = float(batch.t)
+        self._not_before(float(batch.t))
         if (batch.mt_first, batch.measures) != self._rules:
             await self._set_rules(batch)
         if batch.opened:
