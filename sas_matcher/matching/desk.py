@@ -347,9 +347,10 @@ class Desk(Book):
             if item.price is None:
                 self._fields[plan.profession].take_over(plan)
             verdicts += self._settle(item, plan, task.now, now)
-        for row in self._open if task.now < now else ():
+        meant = {row for plan in plans for row in np.flatnonzero(plan.arc >= 0).tolist()} if task.now < now else set()
+        for row in self._open.keys() & meant:
             if self.status[row] == PROMISED and row not in self.seat:
-                # his seat went to another while the plan was made
+                # his seat went to another while the plan was made; for whom there was none the next plan has none
                 self._field_of(row).edge = now
         for rows, pairs in self._published:
             self._price(rows, pairs)

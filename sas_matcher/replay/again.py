@@ -99,6 +99,7 @@ class Again(Replay):
             if isinstance(mark, Seats):
                 await self._correct(mark)
             else:
+                await self._cancel_early(mark, self._marks[number + 1 :])
                 await self._decide_again(mark)
         await self._pass(self._day.events[done:])
 
@@ -160,10 +161,6 @@ class Again(Replay):
         if not (open_now or batch.step or batch.ceded or batch.answered):
             return
         said = dict(zip(batch.requests, batch.said, strict=True))
-        for name in sorted(batch.lost & self._day.cancelled_at.keys() - self._cancelled.keys()):
-            if said[name] == "not_waiting":
-                await self._act("cancel", name, "cancelled")
-                self._cancelled[name] = self._inbox.take()
         self._losing.lost = {name: said[name] or "seat_lost" for name in batch.lost}
         began = self._stopwatch()
         territory = self._day.meta.territory
@@ -176,6 +173,17 @@ class Again(Replay):
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
         self._compare(batch, again)
+
+    async def _cancel_early(self, batch: Batch, later: Sequence[Mark]) -> None:
+        """Let the ledger know who had cancelled before it judged a batch, though the matcher heard of it afterwards."""
+        said = dict(zip(batch.requests, batch.said, strict=True))
+        for name in sorted(batch.lost & self._day.cancelled_at.keys() - self._cancelled.keys()):
+            # who is asked for again was closed by nobody: his place had just been taken back by its practice
+            again = any(isinstance(mark, Batch) and name in mark.asked for mark in later)
+            if said[name] == "not_waiting" and not again:
+                self._clock.seconds = self._not_before(float(batch.t))
+                await self._act("cancel", name, "cancelled")
+                self._cancelled[name] = self._inbox.take()
 
     async def _set_rules(self, batch: Batch) -> None:
         """Let the territory's setting be what it was when a batch was decided."""

@@ -190,6 +190,26 @@ async def test_a_plan_that_comes_after_a_place_has_begun_sends_nobody_there() ->
     assert scene.desk.is_kept("b")
 
 
+async def test_for_whom_there_is_no_other_place_no_plan_is_made_again_and_again() -> None:
+    """A practice takes the only place back: the plan that has nothing for him is no reason for another one."""
+    slow = Slow()
+    slow.go.set()
+    scene = Scene(PRESETS["promise"], slow, learned=True)
+
+    async def plan(now: float) -> None:
+        scene.decide(now)
+        await asyncio.wait_for(scene.woken.wait(), 5)
+        scene.woken.clear()
+        scene.decide(now + 1)
+
+    scene.publish(place(1, 300))
+    assert of(scene.call(request("a")), "promise") == ["a"]
+    await plan(NOW + 1)
+    scene.desks.gone(1)
+    await plan(NOW + 10)
+    assert scene.desk.is_kept("a") and not scene.desks.has_work(NOW + 12)
+
+
 async def test_urgent_people_who_wait_are_promised_what_comes_and_the_others_wait_for_the_plan() -> None:
     """A place is published, or a seat comes free, hours ahead: no plan is due, and the urgent need not wait for one."""
     scene = Scene(PRESETS["promise"])
