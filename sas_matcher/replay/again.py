@@ -5,6 +5,7 @@ Between the batches the day happens as in any replay. What was decided is compar
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -30,25 +31,30 @@ from sas_matcher.replay.daylog import (
     SlotWithdrawn,
 )
 from sas_matcher.replay.history import LEARNED
-from sas_matcher.replay.recording import DISPLACED, SEATED
+from sas_matcher.replay.recording import DISPLACED, LOST, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
 from sas_matcher.services.matcher.desks import Recorded
 from sas_matcher.services.matcher.neighbours import Ceded
 
 
 class LosingLedger(MemoryLedger):
-    """A ledger that refuses what the recorded one refused: the claims of requests in ``lost``, each by its word."""
+    """A ledger that refuses what the recorded one refused.
 
-    lost: Mapping[str, str] = MappingProxyType({})
+    Attributes:
+        said: of requests of whom a claim was refused, the words to each of their claims, in order.
+    """
+
+    said: Mapping[str, deque[str]] = MappingProxyType({})
 
     async def claim(
         self, now: datetime, fences: Mapping[str, int], claims: Sequence[Claim]
     ) -> tuple[list[str], list[Announcement]]:
         """Decide a batch, but for who was refused in the recorded day."""
-        kept = [claim for claim in claims if claim.request_id not in self.lost]
+        words = [words.popleft() if (words := self.said.get(claim.request_id)) else "" for claim in claims]
+        kept = [claim for claim, word in zip(claims, words, strict=True) if word not in LOST]
         verdicts, announced = await super().claim(now, fences, kept) if kept else ([], [])
-        of = {claim.request_id: verdict for claim, verdict in zip(kept, verdicts, strict=True)}
-        return [self.lost.get(claim.request_id) or of[claim.request_id] for claim in claims], announced
+        judged = iter(verdicts)
+        return [word if word in LOST else next(judged) for word in words], announced
 
 
 class Again(Replay):
@@ -157,11 +163,15 @@ class Again(Replay):
         if batch.released is not None:
             self._matcher.known.release(float(batch.released))
         again = {name for name in batch.requests if self._matcher.is_open(name)}
-        open_now = self._matcher.batch_of(batch.asked)
+        behind = {name: self._slot_ids[slot] for name, slot in batch.promised.items()}
+        open_now = self._matcher.batch_of(batch.asked, behind)
         if not (open_now or batch.step or batch.ceded or batch.answered):
             return
-        said = dict(zip(batch.requests, batch.said, strict=True))
-        self._losing.lost = {name: said[name] or "seat_lost" for name in batch.lost}
+        words: dict[str, deque[str]] = {name: deque() for name in batch.lost}
+        for name, word in zip(batch.requests, batch.said, strict=True):
+            if name in words:
+                words[name].append(word or "seat_lost")
+        self._losing.said = words
         began = self._stopwatch()
         territory = self._day.meta.territory
         steps = {} if batch.step is None else {territory: batch.step}
@@ -169,18 +179,18 @@ class Again(Replay):
         answered = {} if batch.answered is None else {territory: batch.answered}
         ceded = [Ceded(territory, self._slot_ids[slot], loser) for slot, loser in batch.ceded]
         await self._matcher.decide_batch(open_now, Recorded(steps, planned, answered, ceded))
-        self._losing.lost = {}
+        self._losing.said = {}
         self.decision_ms.append(1000 * (self._stopwatch() - began))
         await self._confirm()
         self._compare(batch, again)
 
     async def _cancel_early(self, batch: Batch, later: Sequence[Mark]) -> None:
         """Let the ledger know who had cancelled before it judged a batch, though the matcher heard of it afterwards."""
-        said = dict(zip(batch.requests, batch.said, strict=True))
-        for name in sorted(batch.lost & self._day.cancelled_at.keys() - self._cancelled.keys()):
+        refused = {name for name, word in zip(batch.requests, batch.said, strict=True) if word == "not_waiting"}
+        for name in sorted(refused & self._day.cancelled_at.keys() - self._cancelled.keys()):
             # who is asked for again was closed by nobody: his place had just been taken back by its practice
             again = any(isinstance(mark, Batch) and name in mark.asked for mark in later)
-            if said[name] == "not_waiting" and not again:
+            if not again:
                 self._clock.seconds = self._not_before(float(batch.t))
                 await self._act("cancel", name, "cancelled")
                 self._cancelled[name] = self._inbox.take()
@@ -214,8 +224,11 @@ class Again(Replay):
 
 
 def _heard(verdict: str | None) -> str | None:
-    """The ledger's word where something was decided; that there is no place is not told twice in one process."""
-    return verdict if verdict in {*SEATED, DISPLACED} else None
+    """The ledger's word where something was decided; that there is no place is not told twice in one process.
+
+    Whether it calls a promise moved hangs on what it knew before the matcher did: that a practice has taken it back.
+    """
+    return "promised" if verdict == "moved" else verdict if verdict in {*SEATED, DISPLACED} else None
 
 
 def _renamed(event: Event) -> Event:
@@ -231,7 +244,8 @@ def _mark_renamed(mark: Mark) -> Mark:
         return replace(mark, slot_id=base_name(mark.slot_id))
     slots = tuple(None if name is None else base_name(name) for name in mark.slots)
     ceded = tuple((base_name(slot), loser) for slot, loser in mark.ceded)
-    return replace(mark, slots=slots, ceded=ceded, unheard=tuple(map(base_name, mark.unheard)))
+    promised = {name: base_name(slot) for name, slot in mark.promised.items()}
+    return replace(mark, slots=slots, ceded=ceded, unheard=tuple(map(base_name, mark.unheard)), promised=promised)
 
 
 def decide_again(

@@ -16,6 +16,7 @@ log that come before a line; several lines may stand after the same event.
   ``unheard``: slots that are withdrawn by then, and of which the matcher had not heard that, while it knew whom it sent
   away. ``released``: the instant for which places kept for urgent requests were released last, where some are kept.
   ``made``: when those of ``asked`` called whose line in the day log bears a later instant (lines are in order).
+  ``promised``: the slot behind the promise of those of ``asked`` who had one.
   ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
   which request was displaced for it (null: who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
@@ -71,6 +72,7 @@ class Batch:
     unheard: tuple[str, ...] = ()
     released: Instant | None = None
     made: Mapping[str, Instant] = field(default_factory=dict)
+    promised: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +150,11 @@ def read_marks(lines: Iterable[bytes], day: DayLog) -> Iterator[Mark]:
                 *(name for name in mark.slots if name is not None),
                 *(slot for slot, _ in mark.ceded),
                 *mark.unheard,
+                *mark.promised.values(),
             }
             displaced = {loser for _, loser in mark.ceded if loser is not None}
             asked = {*mark.requests, *mark.lost, *mark.asked, *displaced, *(mark.answered or ())}
+            asked |= mark.made.keys() | mark.promised.keys()
         if unknown := sorted((named - slots) | (asked - requests)):
             raise DayLogError(number, f"« {unknown[0]} » n'est pas dans le journal.")
         if not after <= mark.after <= len(day.events):
@@ -199,6 +203,7 @@ def _mark(record: Any) -> Mark:
         answered=answered,
         unheard=tuple(map(str, record.get("unheard", ()))),
         made={str(name): Instant.parse(at) for name, at in record.get("made", {}).items()},
+        promised={str(name): str(slot) for name, slot in record.get("promised", {}).items()},
         released=None if record.get("released") is None else Instant.parse(record["released"]),
     )
 

@@ -286,6 +286,7 @@ class Recorder:
                 mt_first=territory in batch["mt_first"],
                 measures=batch["measures"].get(territory),
                 asked=batch["asked"],
+                promised=batch["promised"],
                 step=batch["steps"].get(territory),
                 released=batch["heard"]["released"],
                 planned=batch["planned"].get(territory),

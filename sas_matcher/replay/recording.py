@@ -370,6 +370,7 @@ class Recording:
         mt_first: bool,
         measures: Mapping[str, Any] | None = None,
         asked: Sequence[str] | None = None,
+        promised: Mapping[str, int] | None = None,
         step: Sequence[str] | None = None,
         released: float | None = None,
         planned: Sequence[str] | None = None,
@@ -385,6 +386,7 @@ class Recording:
             mt_first: whether a free place at the médecin traitant's came first.
             measures: what the territory had set beside that (``domain.policy.WEIGHED``), where it was not the default.
             asked: who had just called, in order; all of them where nothing is said.
+            promised: the slot behind the promise of those of ``asked`` who had one.
             step: what became of the plan of the territory's desk, and under which policies it was made.
             released: for which instant (epoch seconds) places kept for urgent requests were released last.
             planned: the professions of a plan that was begun.
@@ -415,6 +417,7 @@ class Recording:
                 tuple(self._unheard.values()),
                 Instant(released, self._offset(released)) if released and (measures or {}).get(RESERVE) else None,
                 {name: self._made.pop(name) for name in called if name in self._made},
+                {name: slot for name in called if (slot := self._name_of((promised or {}).get(name, -1))) is not None},
             )
         )
         self._waits_again -= set(called)

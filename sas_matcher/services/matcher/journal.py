@@ -59,6 +59,7 @@ def batch_news(
             for request, slot, verdict in (*claims, *unclaimed)
         ],
         "asked": [request.id for request in batch],
+        "promised": {request.id: request.promised for request in batch if request.promised is not None},
         # a plan may decide for nobody: under which policies is said with it
         "steps": {
             name: [step, "+".join(sorted(set(rules.policies(name).values())))] for name, step in desks.steps.items()

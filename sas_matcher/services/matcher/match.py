@@ -7,7 +7,7 @@ deciding goes on with what is known.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from typing import Final, Protocol
@@ -150,9 +150,9 @@ class Matcher:
         """When the matcher wants to decide next though nothing happens: epoch seconds, infinite for never."""
         return self.known.due()
 
-    def batch_of(self, request_ids: Iterable[str]) -> list[OpenRequest]:
-        """Take these of the open requests to be decided together, whatever else is open (a recorded batch)."""
-        return self.known.open.take(request_ids)
+    def batch_of(self, request_ids: Iterable[str], promised: Mapping[str, int]) -> list[OpenRequest]:
+        """Take these of the open requests to be decided together, as ``OpenRequests.take`` (a recorded batch)."""
+        return self.known.open.take(request_ids, promised)
 
     async def open_desks_anew(self) -> None:
         """Replace the desks that there are; whom they had goes round again (a recorded day)."""

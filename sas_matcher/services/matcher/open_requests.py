@@ -113,10 +113,21 @@ class OpenRequests:
             del self.new[request.id]
         return ready
 
-    def take(self, request_ids: Iterable[str]) -> list[OpenRequest]:
-        """Take these, wherever they wait."""
-        places = (self.new, self.waiting, self.for_mt)
-        return [place.pop(name) for name in request_ids for place in places if name in place]
+    def take(self, request_ids: Iterable[str], promised: Mapping[str, int]) -> list[OpenRequest]:
+        """Take these, wherever they wait.
+
+        Args:
+            request_ids: who is asked for.
+            promised: the slot behind the promise of whom a desk has already, where he was heard to have one.
+        """
+        taken = []
+        for name in request_ids:
+            place = next((p for p in (self.new, self.waiting, self.for_mt, self.at_desk) if name in p), None)
+            if place is self.at_desk:
+                taken.append(replace(place.pop(name), promised=promised.get(name)))
+            elif place is not None:
+                taken.append(place.pop(name))
+        return taken
 
     def begin(self, batch: Sequence[OpenRequest]) -> None:
         """These are being decided."""
