@@ -372,6 +372,39 @@ async def test_who_cancelled_before_a_busy_matcher_heard_of_it_was_in_what_it_de
     assert not different, differences(day, marks, different)
 
 
+async def test_who_was_given_another_place_while_it_was_heard_that_his_was_taken_back_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He moves to make room for an urgent caller, and is then heard to have no place: the desk takes him in anew."""
+    live = await Live("promise").open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("near", 60), slot("later", 240), slot("last", 300))
+    (first,) = await live.ask(request_row(tier="T2", deadline=NOW + timedelta(hours=8)), confirm=False)
+    urgent = request_row(tier="T0", deadline=NOW + timedelta(minutes=75))
+    await live.ledger.create_request(live.clock.now(), urgent, Idempotency("regulator", new_id(), b""))
+    await live.tell()
+    await live.ledger.withdraw_slots(live.clock.now(), SOURCE, ["near"], None, None, "ill")
+    claim = live.ledger.claim
+
+    async def late_claim(*arguments: Any) -> Any:
+        await live.tell()
+        return await claim(*arguments)
+
+    monkeypatch.setattr(live.ledger, "claim", late_claim)
+    await live.matcher.decide_batch(live.matcher.known.next_batch())
+    monkeypatch.undo()
+    await live.tell()
+    await live.decide()
+    await live.tell()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    batches = [mark for mark in marks if isinstance(mark, Batch)]
+    assert [first in batch.asked for batch in batches].count(True) == 2
+    _, _, different = await asyncio.to_thread(decide_again, day, "promise", marks)
+    assert not different, differences(day, marks, different)
+
+
 async def test_what_a_matcher_decided_while_it_was_stopped_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
