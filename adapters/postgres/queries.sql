@@ -88,7 +88,7 @@ with taken as (
     where c.starts + interval '2 days' > $1 and (l.counts = 'patients' or s.mode = 'visite')
 )
 select array_send(array[
-    s.id, extract(epoch from s.starts)::bigint, extract(epoch from s.ends)::bigint,
+    s.id, floor(extract(epoch from s.starts))::bigint, floor(extract(epoch from s.ends))::bigint,
     case when blocked.id is not null then 0
         else least(s.capacity - coalesce(t.seats, 0), case when closed.id is not null or s.handed_back is not null or s.shut then 0 end)
         end, s.capacity, s.landmass, s.version, (s.own_until is not null)::int,
@@ -103,7 +103,7 @@ where s.status = 'open' and s.for_request is null and s.starts > $1
 
 -- name: live_records
 -- Live places of a territory as records, in the order of their numbers: desks that are opened anew must choose alike.
-select s.id, s.version, extract(epoch from s.starts)::bigint as start, place_left(s) as left, place_json(s)::text as record
+select s.id, s.version, floor(extract(epoch from s.starts))::bigint as start, place_left(s) as left, place_json(s)::text as record
 from slot s where s.status = 'open' and s.starts > $1 and s.territory = $2
 order by s.id
 
@@ -111,8 +111,8 @@ order by s.id
 select distinct territory from slot where status = 'open' and starts > $1
 
 -- name: slot_record
-select place_json(s)::text as record, place_left(s) as left, extract(epoch from s.starts)::bigint as start,
-    extract(epoch from s.ends)::bigint as "end", status
+select place_json(s)::text as record, place_left(s) as left, floor(extract(epoch from s.starts))::bigint as start,
+    floor(extract(epoch from s.ends))::bigint as "end", status
 from slot s where id = $1
 
 -- name: slot_owner

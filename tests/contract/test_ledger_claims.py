@@ -247,6 +247,8 @@ async def _as_news_and_loaded(desk: Desk) -> None:
         slot_row("b", at=70, professional="81", offers=["pmr", "ecg"], label="Cabinet"),
         slot_row("c", capacity=3, professional=None, booking_kind="walkin", lat=45.8, landmass=2),
         slot_row("d", mode="tele", profession="DENT", specialty="SM40"),
+        # of an editor: to the millisecond, and past the half of a second
+        slot_row("e", at=200 + 0.7 / 60, lasts=15),
     )
     loader, told = Loader(), Market()
     async for page in desk.ledger.live_places(NOW, None):
@@ -255,7 +257,11 @@ async def _as_news_and_loaded(desk: Desk) -> None:
     for slot in slots:
         row = await desk.ledger.slot_record(slot)
         assert row is not None
-        told.put([place_row(orjson.loads(row["record"]), row["left"], row["start"], row["end"])])
+        record = orjson.loads(row["record"])
+        # as news say it: the whole second in which it lies
+        start, end = (int(datetime.fromisoformat(record[name]).timestamp()) for name in ("start", "end"))
+        assert (row["start"], row["end"]) == (start, end)
+        told.put([place_row(record, row["left"], start, end)])
         ours, theirs = loaded.find(slot), told.find(slot)
         assert ours is not None and theirs is not None
         for name in set(ROW.names or ()) - {"site", "professional", "specialty", "source", "offers"}:
