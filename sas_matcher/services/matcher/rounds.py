@@ -114,23 +114,18 @@ class Rounds:
                 told = {request.id for request, _, _ in said.claims}
                 left = [pick for pick in picks if pick.row >= 0 and pick.request.id not in told]
                 said.claims.extend((pick.request, pick.slot_id, "seat_lost") for pick in left)
-                self._tell(
-                    began,
-                    Heard(first, first, (), self._known.released),
-                    [pick.request for pick in picks],
-                    said,
-                    NO_ROUND,
-                )
+                heard = Heard(first, first, (), self._known.released)
+                self._tell(began, heard, [pick.request for pick in picks], said, NO_ROUND)
             raise
         if said.claims or at_desk or done.steps or done.opened:
             territories = {*(request.territory for request in at_desk), *done.territories}
             self._tell(began, Heard(first, at_desks, territories, self._known.released), batch, said, done)
 
-    def _tell(self, began: datetime, heard: Heard, batch: Sequence[OpenRequest], said: "Said", done: Round) -> None:
+    def _tell(self, began: datetime, heard: Heard, batch: Sequence[OpenRequest], said: Said, done: Round) -> None:
         if self._journal is not None:
             self._journal.announce([batch_news(self._rules, began, heard, batch, said.claims, said.announced, done)])
 
-    async def _claim_in_parts(self, began: datetime, picks: Sequence[Pick], said: "Said") -> list[Line]:
+    async def _claim_in_parts(self, began: datetime, picks: Sequence[Pick], said: Said) -> list[Line]:
         """Claim what was decided together, the most urgent first, all but the last part; returns the lines of that.
 
         While the ledger writes a part the next is explained, and whose part it was has his answer and the next caller
@@ -157,7 +152,7 @@ class Rounds:
                 await writing
         return last
 
-    async def _commit(self, began: datetime, lines: Sequence[Line], said: "Said") -> None:
+    async def _commit(self, began: datetime, lines: Sequence[Line], said: Said) -> None:
         """Claim, and bring memory in line with what the ledger says."""
         fences = {line.request.territory: self._known.fences.get(line.request.territory, -1) for line in lines}
         try:
@@ -184,7 +179,7 @@ class Rounds:
         picks = await self._decider.picks(self._known.market, batch, found, began) if batch else []
         return picks, heard
 
-    async def _lines(self, began: datetime, picks: Sequence[Pick], said: "Said") -> list[Line]:
+    async def _lines(self, began: datetime, picks: Sequence[Pick], said: Said) -> list[Line]:
         """Write down the claims of picks."""
         lines: list[Line] = []
         for number, pick in enumerate(picks):
@@ -219,7 +214,7 @@ class Rounds:
             return self._desks.decide(now, recorded), found, heard
 
     async def _desk_lines(
-        self, began: datetime, done: Round, found: Mapping[str, Candidates], said: "Said"
+        self, began: datetime, done: Round, found: Mapping[str, Candidates], said: Said
     ) -> list[Line]:
         """Write down the claims of what the desks decided."""
         now = began.timestamp()
