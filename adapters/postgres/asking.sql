@@ -1,7 +1,6 @@
 -- name: due
 -- Requests that wait without a place, in territories with a ladder, whose next step is due; who may be asked for each.
--- Asked every second: decisions are read of those only of whom the rest is true. All who wait were read before, half a
--- second of the server each time after an overload.
+-- Asked every second: decisions (kilobytes each) are read only of those of whom the rest is true.
 with due as materialized (
     select r.id from request r left join asking a on a.request_id = r.id
     where r.status = 'waiting' and r.deadline > $1 and (a.request_id is null or a.next_at <= $1)
@@ -9,7 +8,7 @@ with due as materialized (
 select request_json(r)::text as request, case when a.request_id is not null then asking_json(a) end::text as asking, l.steps::text as steps,
     overflow_candidates($1, r)::text as persons
 from due join request r on r.id = due.id
-join ladder l on l.territory = r.territory and l.steps <> '[]'
+join ladder l on l.territory = r.territory
 left join asking a on a.request_id = r.id
 where json_typeof(r.decision -> 'none') = 'object'
   -- who waits beside free places has a desk that keeps these for others
