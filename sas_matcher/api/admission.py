@@ -40,7 +40,7 @@ URGENT_EXTRA: Final = 32
 ROOM: Final = 128
 """Requests that wait: a third of a second at 400 decisions a second."""
 
-PATIENCE_S: Final = dict.fromkeys(Tier, 2.0)
+PATIENCE_S: Final = 2.0
 """Who waits longer is told: a regulator has somebody on the line, and 2 s is what a call waits for its decision."""
 
 LONGEST_RETRY_S: Final = 30
@@ -142,7 +142,7 @@ class Admission:
             if not last.gate.done():  # else it has hung up, or has waited long enough
                 last.gate.set_result(self._refusal(last))
         try:
-            async with asyncio.timeout(PATIENCE_S[tier]):
+            async with asyncio.timeout(PATIENCE_S):
                 refusal = await gate
         except TimeoutError:
             # a turn that came in the same instant counts
