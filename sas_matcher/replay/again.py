@@ -78,6 +78,10 @@ class Again(Replay):
         super().__init__(DayLog(day.meta, events), policy, journal=self._journal, **options)
         self._marks, self._policy = [_mark_renamed(mark) for mark in marks], policy
         self._made = {name: at for mark in marks if isinstance(mark, Batch) for name, at in mark.made.items()}
+        # by request: the last mark that asked for it
+        self._asked_last = {
+            name: number for number, mark in enumerate(marks) if isinstance(mark, Batch) for name in mark.asked
+        }
         # withdrawals of which the matcher hears later than whom they sent away
         self._unheard: Sequence[str] = ()
         self._late: list[Announcement] = []
@@ -97,15 +101,16 @@ class Again(Replay):
 
     async def _play(self) -> None:
         done = 0
+        unheard = _unheard(self._marks)
         for number, mark in enumerate(self._marks):
-            self._unheard = next((one.unheard for one in self._marks[number:] if isinstance(one, Batch)), ())
+            self._unheard = unheard[number]
             await self._hear()
             await self._pass(self._day.events[done : mark.after])
             done = mark.after
             if isinstance(mark, Seats):
                 await self._correct(mark)
             else:
-                await self._cancel_early(mark, self._marks[number + 1 :])
+                await self._cancel_early(number, mark)
                 await self._decide_again(mark)
         await self._pass(self._day.events[done:])
 
@@ -184,13 +189,12 @@ class Again(Replay):
         await self._confirm()
         self._compare(batch, again)
 
-    async def _cancel_early(self, batch: Batch, later: Sequence[Mark]) -> None:
+    async def _cancel_early(self, number: int, batch: Batch) -> None:
         """Let the ledger know who had cancelled before it judged a batch, though the matcher heard of it afterwards."""
         refused = {name for name, word in zip(batch.requests, batch.said, strict=True) if word == "not_waiting"}
         for name in sorted(refused & self._day.cancelled_at.keys() - self._cancelled.keys()):
             # who is asked for again was closed by nobody: his place had just been taken back by its practice
-            again = any(isinstance(mark, Batch) and name in mark.asked for mark in later)
-            if not again:
+            if self._asked_last.get(name, -1) <= number:
                 self._clock.seconds = self._not_before(float(batch.t))
                 await self._act("cancel", name, "cancelled")
                 self._cancelled[name] = self._inbox.take()
@@ -221,6 +225,14 @@ class Again(Replay):
                     self.different.append((name, slot, now))
         # whom the live plan let be
         self.different += [(name, None, slot) for name, (slot, verdict) in chosen.items() if verdict is not None]
+
+
+def _unheard(marks: Sequence[Mark]) -> list[tuple[str, ...]]:
+    """Return for each mark what the batch that comes next, or is it, had not heard of."""
+    found: list[tuple[str, ...]] = []
+    for mark in reversed(marks):
+        found.append(mark.unheard if isinstance(mark, Batch) else found[-1] if found else ())
+    return found[::-1]
 
 
 def _heard(verdict: str | None) -> str | None:
