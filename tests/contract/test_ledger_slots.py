@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
+from adapters.geo.gazetteer import WHOLE_CITIES, Gazetteer
 from tests.conftest import Recorder
 from tests.contract.conftest import postgres_only
 from tests.ledger_cases import NOW, SOURCE, TERRITORY, Desk, minutes, slot_row
@@ -266,3 +267,15 @@ async def test_offers_list_live_places_with_seats(desk: Desk) -> None:
     box = ("MG", ["cabinet"], NOW, NOW + minutes(600), 45.0, 46.0, 4.0, 5.0, None, ["ecg"], ["snp"], 10)
     assert [(orjson.loads(record)["slot_id"], left) for record, left in await desk.ledger.offers(*box)] == [(free, 1)]
     assert await desk.ledger.offers(*box[:9], ["radio"], *box[10:]) == []
+
+
+@postgres_only
+async def test_the_ledgers_cities_are_the_gazetteers(desk: Desk) -> None:
+    """Which codes are arrondissements is told in SQL as well: by the gazetteer's names both mean the same."""
+    gazetteer = Gazetteer.load()
+    names = {commune.code: commune.name for commune in gazetteer}
+    rows = await desk.rows("select code, city_of(code) as city from unnest($1::text[]) code", list(names))
+    cities = {row["code"]: row["city"] for row in rows if row["city"] != row["code"]}
+    assert set(cities.values()) == WHOLE_CITIES
+    assert cities.keys() == {code for code, name in names.items() if name.endswith("Arrondissement")}
+    assert all(names[code].startswith(names[city]) for code, city in cities.items())
