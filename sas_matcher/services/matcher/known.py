@@ -78,7 +78,8 @@ class Known:
         fences: the territories decided here, with the fence of each lease.
         work: set when there may be something to decide.
         settings_news: set when a territory has changed what it sets.
-        released: until when what starts ``RELEASE_S`` later was released, of places kept for urgent requests.
+        released: the instant for which places kept for urgent requests were released last: those that start
+            ``RELEASE_S`` after it.
         still: held while news are taken in, and while candidates are found: a batch looks at one market.
         deciding: held from a decision to what the ledger says to it: no desk opens or closes and no territory is left
             meanwhile.
