@@ -90,8 +90,8 @@ def _in_the_way(booking: Booking, times: Sequence[tuple[str | None, datetime, da
 def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     """Close requests that nobody could serve before their deadline, and break promises that were never told.
 
-    A promise whose seat has begun is broken, or lost to the practice that offers fewer seats than it did; its request
-    waits again where there is still time.
+    A promise whose seat has begun is broken, or lost to the practice that offers fewer seats than it did, or did so until
+    it was too late to tell; its request waits again where there is still time.
     """
     late = tables.past_deadline(now, limit)
     for request in late:
@@ -100,14 +100,21 @@ def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     promised = sorted(tables.promised.values(), key=lambda r: r.id)
     begun = [r for r in promised if (b := tables.active(r)) is not None and tables.slots[b.slot_id].starts <= now]
     begun = begun[:limit]
-    lost: list[Request] = []
+    lost = [r for r in begun if (b := tables.active(r)) is not None and _is_cut(tables, b)]
     for request in begun:
         if (booking := tables.active(request)) is not None:
-            gone = booking.seat >= tables.slots[booking.slot_id].capacity
-            lost += [request] * gone
+            gone = request in lost
             release_booking(tables, now, booking, "withdrawn" if gone else "displaced", "never_told", "waiting", ())
     tables.announce_requests(now, lost, "request.reopened")
     tables.announce_requests(now, [request for request in begun if request not in lost], "request.displaced")
+
+
+def _is_cut(tables: Tables, booking: Booking) -> bool:
+    """Whether its practice had no seat left behind a promise; whoever was told, or holds one, has his before any promise."""
+    slot = tables.slots[booking.slot_id]
+    offered = slot.capacity if slot.cut_to is None else min(slot.capacity, slot.cut_to)
+    others = tables.seats[slot.id].values()
+    return sum(b.state != "promised" or b.seat < booking.seat for b in others) >= offered
 
 
 def confirm_hold(tables: Tables, now: datetime, key_id: str, request_id: str, booking_id: str | None) -> Answer:

@@ -49,6 +49,7 @@ class Slot:
     back_at: datetime | None = None
     handed_back: int | None = None
     refused: bool = False
+    cut_to: int | None = None
 
 
 @dataclass(slots=True)
@@ -135,7 +136,7 @@ _OF_THE_LEDGER: Final = frozenset(
     {
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
-        *("promise_behind", "for_request", "handed_back", "refused", "refused_for", "refused_at"),
+        *("promise_behind", "for_request", "handed_back", "cut_to", "refused", "refused_for", "refused_at"),
         *("has_mt", "mt_said", "mt_until", "shut", "platform", "own_until", "rule"),
     }
 )

@@ -42,6 +42,10 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
             # other words leave handed back what is; another hour, or another rule, begins anew
             if (slot.status, slot.starts, slot.back_at) != ("open", values["starts"], values["back_at"]):
                 slot.handed_back = None
+            if slot.status != "open":
+                slot.cut_to = None
+            elif values["capacity"] < slot.capacity:
+                slot.cut_to = values["capacity"] if slot.cut_to is None else min(slot.cut_to, values["capacity"])
             for column, value in values.items():
                 # as in the ledger: the landmass stays what it was first found to be
                 if column != "landmass":

@@ -342,6 +342,7 @@ class Desk(Book):
         """
         self._absorb()
         self._now = now
+        self._taken_back()
         verdicts = self._overdue(now)
         for item, plan in zip(task.fields, plans, strict=True):
             if item.price is None:
@@ -360,16 +361,22 @@ class Desk(Book):
                 self._field_of(row).spend(pairs)
         return verdicts
 
-    def _overdue(self, now: float) -> list[Verdict]:
-        """Tell those who should have been told already (nobody decided for a while): late rather than never.
+    def _taken_back(self) -> None:
+        """Whoever leans on a seat that its practice has taken back leans on none: it may come back when it is too late.
 
-        Not on a seat that its practice has taken back: that promise is lost to the practice.
+        He keeps his promise, and the plan that is due since then finds him another seat, or this one should it return
+        while he can still be called back.
         """
+        for request in [r for r, s in self.seat.items() if self.left[s] <= 0]:
+            self._give_back(request)
+
+    def _overdue(self, now: float) -> list[Verdict]:
+        """Tell those who should have been told already (nobody decided for a while): late rather than never."""
         late = [r for r, s in self.seat.items() if now < self.slots.start[s] < now + self._notice]
         verdicts = []
         for row in sorted(late):
             slot = self.seat[row]
-            if self.left[slot] > 0:
+            if self.left[slot] > 0:  # two may be late for the one seat that is left
                 self._firm(row, slot)
                 verdicts.append(Verdict("firm", row, slot, 0.0))
         return verdicts

@@ -304,3 +304,34 @@ async def test_a_promise_on_a_seat_that_is_no_longer_offered_is_lost_to_the_prac
     counts = [(p["broken"], p["lost_to_practice"]) for p in [await _promise_of(desk, r) for r in requests]]
     assert sorted(counts) == [(0, 1), (1, 0), (1, 0)]
     assert sorted(_events(recorder)) == ["request.displaced", "request.displaced", "request.reopened"]
+
+
+async def test_a_seat_that_came_back_when_it_was_too_late_was_lost_to_the_practice_too(desk: Desk) -> None:
+    (plage,) = await desk.publish(slot_row("a", at=60, capacity=3))
+    requests = [await desk.promise(plage) for _ in range(3)]
+    for number, seats in enumerate((2, 3)):
+        await desk.publish(slot_row("a", at=60, capacity=seats, valid_at=NOW + minutes(1 + number)))
+    await desk.ledger.close_unserved(NOW + minutes(60))
+    counts = [(p["broken"], p["lost_to_practice"]) for p in [await _promise_of(desk, r) for r in requests]]
+    assert sorted(counts) == [(0, 1), (1, 0), (1, 0)]
+
+
+async def test_who_was_told_has_a_seat_that_is_still_offered_and_not_whoever_was_promised_one_first(desk: Desk) -> None:
+    (plage,) = await desk.publish(slot_row("a", at=60, capacity=3))
+    requests = [await desk.promise(plage) for _ in range(3)]
+    await desk.publish(slot_row("a", at=60, capacity=2, valid_at=NOW + minutes(1)))
+    for told in requests[1:]:
+        assert (await desk.claim_kinds([(TELL, told, plage)]))[0] == ["told_firm"]
+    await desk.ledger.close_unserved(NOW + minutes(60))
+    lost = await _promise_of(desk, requests[0])
+    assert (lost["broken"], lost["lost_to_practice"]) == (0, 1)
+
+
+async def test_a_place_published_anew_after_its_withdrawal_was_never_cut(desk: Desk) -> None:
+    (plage,) = await desk.publish(slot_row("a", at=60, capacity=3))
+    await desk.publish(slot_row("a", at=60, capacity=2, valid_at=NOW + minutes(1)))
+    await desk.withdraw("a")
+    await desk.publish(slot_row("a", at=60, capacity=3, valid_at=NOW + minutes(2)))
+    requests = [await desk.promise(plage) for _ in range(3)]
+    await desk.ledger.close_unserved(NOW + minutes(60))
+    assert [(await _promise_of(desk, r))["broken"] for r in requests] == [1, 1, 1]

@@ -114,6 +114,44 @@ def test_a_promise_is_not_told_late_on_a_place_that_its_practice_took_back(polic
     assert judged.figures()["lost_to_practices"] == 1
 
 
+@pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
+def test_a_seat_that_its_practice_gives_back_too_late_is_not_told(policy: str) -> None:
+    """Less than the notice before it begins nobody can be called back; the word was broken by the practice."""
+    day = day_of(
+        published(at("08:00"), "s", at("09:30")),
+        created(at("08:00"), "r", at("12:00"), tier="T1"),
+        capacity(at("08:10"), "s", 0),
+        capacity(at("09:10"), "s", 1),
+    )
+    lines, _ = replay_day(day, policy)
+    assert orjson.loads(lines[0])["status"] == "unserved"
+    judged = score(day, lines, policy)
+    assert (judged.violations, judged.broken_promises) == ((), 0)
+    assert judged.figures()["lost_to_practices"] == 1
+
+
+@pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
+def test_a_seat_that_comes_back_in_time_is_the_promised_one_again(policy: str) -> None:
+    day = day_of(
+        published(at("08:00"), "s", at("09:30")),
+        created(at("08:00"), "r", at("12:00"), tier="T1"),
+        capacity(at("08:10"), "s", 0),
+        capacity(at("08:40"), "s", 1),
+    )
+    (row,) = rows(day, policy).values()
+    assert (row["status"], row["slot_id"], row["moves"], row["broken_promises"]) == ("served", "s", 0, 0)
+    assert row["first_promised_at"] == at("08:00") < at("08:58") < row["firm_at"] < at("09:00")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_of_two_who_call_at_one_instant_the_order_of_their_lines_chooses_nobody(policy: str) -> None:
+    place = published(at("08:00"), "s", at("11:00"))
+    calls = [created(at("09:00"), name, at("12:00"), tier="T1") for name in ("one", "two")]
+    result = rows(day_of(place, *calls), policy)
+    assert result == rows(day_of(place, *reversed(calls)), policy)
+    assert sorted(row["status"] for row in result.values()) == ["served", "unserved"]
+
+
 def test_the_summary_is_the_scorers_with_what_the_stopwatch_says() -> None:
     day = sample_day()
     ticks = itertools.count()

@@ -102,10 +102,12 @@ class OpenRequests:
             for request in self.new.values()
             if request.territory in territories and (request.promised is None or request.territory in with_desk)
         ]
+        # in whichever order they were heard of: of two made at one instant a desk serves the first first
+        ready.sort(key=lambda r: (r.created_at, r.id))
         if len(ready) > BATCH:
             turns = Counter[tuple[str, str]]()
             ranked = []
-            for request in sorted(ready, key=lambda r: (r.created_at, r.id)):
+            for request in ready:
                 turns[request.territory, request.tier] += 1
                 ranked.append((TIER_RANK[request.tier], turns[request.territory, request.tier], request))
             ready = [request for *_, request in sorted(ranked, key=lambda entry: entry[:2])[:BATCH]]

@@ -83,6 +83,8 @@ create table slot (
     starts            timestamptz not null,
     ends              timestamptz not null,
     capacity          int not null check (capacity between 1 and 200),
+    -- the fewest seats to which its practice has cut it; null: it has not
+    cut_to            int,
     mode              text not null,
     booking_kind      text not null,
     profession        text not null,

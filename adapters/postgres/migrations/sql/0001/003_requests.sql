@@ -118,7 +118,7 @@ begin
 end $$;
 
 -- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken, or
--- lost to the practice that offers fewer seats than it did. Their requests wait again where there is still time.
+-- lost to the practice that offers fewer seats than it did, or did so until it was too late to tell. Their requests wait again where there is still time.
 create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
 declare closed uuid[]; untold uuid[]; lost uuid[]; b record;
 begin
@@ -136,7 +136,10 @@ begin
     into untold;
     if untold is null then return; end if;
     perform lock_places(array(select k.slot_id from request r join booking k on k.id = r.booking_id where r.id = any(untold)));
-    for b in select r.id, r.booking_id, k.seat >= s.capacity as lost
+    -- whoever was told, or holds a seat, has his before any promise
+    for b in select r.id, r.booking_id,
+                 (select count(*) from booking o where o.slot_id = s.id and o.ended_at is null
+                    and (o.state <> 'promised' or o.seat < k.seat)) >= least(s.capacity, s.cut_to) as lost
              from request r join booking k on k.id = r.booking_id join slot s on s.id = k.slot_id
              where r.id = any(untold) and r.status = 'promised' order by r.id loop
         if b.lost then lost := lost || b.id; end if;

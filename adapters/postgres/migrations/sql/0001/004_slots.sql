@@ -84,7 +84,10 @@ begin
             territory = j.territory, professional = j.professional, professional_name = j.professional_name,
             structure = j.structure, structure_name = j.structure_name, source_kind = j.source_kind, lat = j.lat,
             lon = j.lon, landmass = j.landmass, insee = j.insee, label = j.label, phone = j.phone, starts = j.starts,
-            ends = j.ends, capacity = j.capacity, mode = j.mode, booking_kind = j.booking_kind,
+            ends = j.ends, capacity = j.capacity,
+            cut_to = case when s.status <> 'open' then null when j.capacity < s.capacity then least(s.cut_to, j.capacity)
+                else s.cut_to end,
+            mode = j.mode, booking_kind = j.booking_kind,
             profession = j.profession, specialty = j.specialty, offers = j.offers, visibility = j.visibility,
             acceptance = j.acceptance, accept_min = j.accept_min, back_at = j.back_at,
             -- other words leave handed back what is; another hour, or another rule, begins anew
