@@ -159,7 +159,7 @@ class Hub:
                 if not self.started.is_set():
                     await self._begin()
                 now = self._clock.now().timestamp()
-                if now - looked >= _EPOCH_S:
+                if not 0 <= now - looked < _EPOCH_S:  # the clock may have been put back
                     looked = now
                     await self._watch_epoch()
                 for entry in await self._bus.read({EVENTS_STREAM: self.position}, block_ms=200):

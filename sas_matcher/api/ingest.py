@@ -64,7 +64,7 @@ class Ingest:
         while True:
             try:
                 now = self._clock.now()
-                if now - looked >= _KEYS_EVERY:
+                if not timedelta(0) <= now - looked < _KEYS_EVERY:  # the clock may have been put back
                     looked = now
                     await self._look()
                 if not self._keys:

@@ -304,6 +304,16 @@ async def test_a_wipe_of_redis_loses_no_publisher(editor: Editor, alone: Running
     await eventually(back)
 
 
+async def test_a_new_key_is_known_though_the_clock_was_put_back(alone: Running) -> None:
+    await asyncio.sleep(0.5)  # the keys were looked at, by the clock as it was
+    alone.clock.ahead -= timedelta(hours=2)
+    try:
+        made = await editor_of(alone, await alone.practice())
+        await made.redis.aclose()
+    finally:
+        alone.clock.ahead += timedelta(hours=2)
+
+
 async def test_a_revoked_key_publishes_no_more(editor: Editor, alone: Running) -> None:
     redis = alone.stores.bus.redis
     assert await alone.stores.ledger.revoke_key(editor.caller.key_id, alone.clock.now())

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 
 from adapters.embedded import ValkeyServer, start_valkey
 from adapters.redis import RedisBus
-from adapters.system import SystemClock
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.hub import Hub, Subscriber
 from sas_matcher.domain.vocabulary import Role
@@ -42,13 +41,27 @@ async def bus(server: ValkeyServer) -> AsyncIterator[RedisBus]:
     await opened.close()
 
 
+class PutBack:
+    """The machine's clock, or what it shows once somebody has put it back."""
+
+    behind = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) - self.behind
+
+
 @pytest.fixture
-async def hub(bus: RedisBus) -> AsyncIterator[Hub]:
+def clock() -> PutBack:
+    return PutBack()
+
+
+@pytest.fixture
+async def hub(bus: RedisBus, clock: PutBack) -> AsyncIterator[Hub]:
     """A hub in epoch "first", with three events before its time and none since."""
     await bus.begin_epoch("first")
     await bus.publish([event(version) for version in (1, 2, 3)])
     ledger: Any = None  # no caller waits for a decision here
-    opened = Hub(bus, ledger, SystemClock())
+    opened = Hub(bus, ledger, clock)
     following = asyncio.create_task(opened.run())
     await asyncio.wait_for(opened.started.wait(), 5)
     yield opened
@@ -66,6 +79,19 @@ async def said_to(subscriber: Subscriber) -> dict[str, Any]:
     assert message is not None
     told: dict[str, Any] = orjson.loads(message)
     return told
+
+
+async def test_the_hub_hears_of_a_restart_though_the_clock_was_put_back(
+    hub: Hub, bus: RedisBus, server: ValkeyServer, clock: PutBack
+) -> None:
+    subscriber = Subscriber(REGULATOR)
+    hub.join(subscriber)
+    await asyncio.sleep(0.3)  # the hub has looked, by the clock as it was
+    clock.behind = timedelta(hours=12)
+    server.kill()
+    server.start()
+    await bus.begin_epoch("second")
+    assert (await said_to(subscriber))["type"] == "gap"
 
 
 async def test_a_restarted_server_has_no_epoch_until_one_begins(bus: RedisBus, server: ValkeyServer) -> None:

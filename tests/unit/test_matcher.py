@@ -945,6 +945,15 @@ async def test_who_waits_for_a_place_hears_of_one_that_came_while_nobody_told(st
         await until(lambda: ledger.held("r") == 1)
 
 
+async def test_a_wipe_is_seen_though_the_clock_was_put_back(stage: Stage) -> None:
+    async with stage.running() as ledger:
+        await asyncio.sleep(2 * following.EPOCH_S)  # it has looked, by the clock as it was
+        stage.clock.ahead -= 12 * 3600
+        ledger.publish_place(1, 24 * 60, quiet=True)
+        stage.bus.wipe("second")
+        await until(lambda: 1 in stage.matcher.market)
+
+
 async def test_a_territory_that_was_moved_is_left_to_its_new_matcher(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,9 +55,10 @@ class Follower:
         while True:
             try:
                 now = self._known.now()
-                if now - looked > EPOCH_S:
-                    # after a pause (stopped process, Redis away) the log may have run past us
-                    complete = now - looked < PAUSE_S or await self._bus.has_all_since(
+                if not 0 <= now - looked <= EPOCH_S:
+                    # after a pause (stopped process, Redis away) the log may have run past us; and the clock may have
+                    # been put back
+                    complete = 0 <= now - looked < PAUSE_S or await self._bus.has_all_since(
                         PLACES_STREAM, self._positions[PLACES_STREAM]
                     )
                     looked = now
