@@ -32,7 +32,8 @@ from sas_matcher.ports.ledger import Announcement
 from tests.ledger_cases import Desk
 
 _NUMBERS = itertools.count()
-_LAST_REDIS_NUMBER = 15  # a server has 16 numbered databases unless told otherwise; 0 is left to whoever uses it
+_REDIS_NUMBERS = itertools.count()
+_REDIS_DATABASES = 4_096  # more than a session needs: none is flushed under a service that still runs on it
 
 
 # What takes longest begins first, so that nobody waits at the end for one long file (see ``./sas test``).
@@ -197,8 +198,10 @@ class Servers:
                 time.sleep(0.2)
 
     def new_redis(self) -> str:
-        """Return the URL of a flushed numbered database (they come round again after fifteen)."""
-        url = with_number(self.redis_url, 1 + next(_NUMBERS) % _LAST_REDIS_NUMBER)
+        """Return the URL of a flushed numbered database; 0 is left to whoever uses it, the others come round again."""
+        with Redis.from_url(self.redis_url) as redis:
+            databases = int(redis.config_get("databases")["databases"])
+        url = with_number(self.redis_url, 1 + next(_REDIS_NUMBERS) % (databases - 1))
         with Redis.from_url(url) as redis:
             redis.flushdb()
         return url
@@ -219,7 +222,7 @@ def servers() -> Iterator[Servers]:
             superuser = database_url.replace(f"//{ROLE}@", f"//{SUPERUSER}@")
         redis_url = os.environ.get("SAS_TEST_REDIS_URL")
         if redis_url is None:
-            valkey = start_valkey(folder / "valkey", durable=False)
+            valkey = start_valkey(folder / "valkey", durable=False, settings={"databases": _REDIS_DATABASES})
             stack.callback(valkey.stop)
             redis_url = valkey.url
         template = f"sas_template_{os.getpid()}"
