@@ -42,10 +42,7 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
             # other words leave handed back what is; another hour, or another rule, begins anew
             if (slot.status, slot.starts, slot.back_at) != ("open", values["starts"], values["back_at"]):
                 slot.handed_back = None
-            if slot.status != "open":
-                slot.cut_to = None
-            elif values["capacity"] < slot.capacity:
-                slot.cut_to = values["capacity"] if slot.cut_to is None else min(slot.cut_to, values["capacity"])
+            slot.cut_to = _cut(slot, values["capacity"])
             for column, value in values.items():
                 # as in the ledger: the landmass stays what it was first found to be
                 if column != "landmass":
@@ -66,6 +63,13 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
         {"n": n, "outcome": outcome, "slot_id": ids[name]}
         for n, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
     ]
+
+
+def _cut(slot: Slot, capacity: int) -> int | None:
+    """Return the fewest seats to which a practice has cut its slot, with this new count of them."""
+    if slot.status != "open":
+        return None
+    return slot.cut_to if capacity >= slot.capacity else capacity if slot.cut_to is None else min(slot.cut_to, capacity)
 
 
 def _created(tables: Tables, now: datetime, source: str, name: str, values: dict[str, Any]) -> Slot:
