@@ -90,8 +90,8 @@ def _in_the_way(booking: Booking, times: Sequence[tuple[str | None, datetime, da
 def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
     """Close requests that nobody could serve before their deadline, and break promises that were never told.
 
-    A promise whose seat has begun is broken, or lost to the practice that offers fewer seats than it did, or did so until
-    it was too late to tell; its request waits again where there is still time.
+    A promise whose seat has begun is broken, or lost to the practice that offers fewer seats than it did, or did so
+    until it was too late to tell; its request waits again where there is still time.
     """
     late = tables.past_deadline(now, limit)
     for request in late:
@@ -110,7 +110,7 @@ def close_unserved(tables: Tables, now: datetime, limit: int) -> None:
 
 
 def _is_cut(tables: Tables, booking: Booking) -> bool:
-    """Whether its practice had no seat left behind a promise; whoever was told, or holds one, has his before any promise."""
+    """Whether its practice had no seat left behind a promise; whoever was told, or holds one, has his before it."""
     slot = tables.slots[booking.slot_id]
     offered = slot.capacity if slot.cut_to is None else min(slot.capacity, slot.cut_to)
     others = tables.seats[slot.id].values()
