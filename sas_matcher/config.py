@@ -49,6 +49,8 @@ class Settings:
         mail_from: address that these come from.
         webhook_hosts: hosts (``host`` or ``host:port``) of our own network that webhooks may go to, also without TLS.
         history_dir: folder of recorded days, one folder for each territory; forecasts learn from them. Empty: none.
+        expected_days: days with which forecasts begin: as long as fewer were recorded, ordinary ones are drawn from the
+            demand model in their place. 0: nothing is forecast without recorded days.
         lrm_origins: values of ``origin`` with which regulators' software may open the regulation page (INT_L01).
         drill: this service is an exercise: its ledger holds nothing real, and everything that leaves it says so.
         demo: title of the demonstration that this is: its pages let anybody of this machine in. Empty: none.
@@ -91,6 +93,7 @@ class Settings:
     mail_from: str = ""
     webhook_hosts: tuple[str, ...] = ()
     history_dir: str = ""
+    expected_days: int = 4
     drill: bool = False
     lrm_origins: tuple[str, ...] = ()
     demo: str = ""
@@ -112,6 +115,8 @@ class Settings:
                 raise ConfigError(f"{PREFIX}{name.upper()} n'est pas un réglage connu ; voyez le README.")
             read[name] = _read(name, text, getattr(defaults, name))
         settings = replace(defaults, **read)
+        if settings.expected_days < 0:
+            raise ConfigError("SAS_EXPECTED_DAYS est un nombre de jours, 0 ou plus.")
         if settings.drill and (settings.national_url or settings.editors):
             raise ConfigError(
                 "SAS_DRILL : un exercice ne parle ni à la plateforme nationale ni à de vrais éditeurs ; "

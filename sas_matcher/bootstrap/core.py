@@ -24,13 +24,15 @@ from sas_matcher.bootstrap.stores import PATIENCE_S, Stores, open_stores, territ
 from sas_matcher.config import Settings
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.terms import UNITS_PER_MIN
-from sas_matcher.replay.history import RecordedDays
+from sas_matcher.replay.expected import ExpectedDays
+from sas_matcher.replay.history import KnownDays, RecordedDays
 from sas_matcher.services.agenda.agendas import Agendas
 from sas_matcher.services.agenda.feed import AgendaFeeds
 from sas_matcher.services.agenda.show import AgendaShow
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.crisis.alerting import Alerting
 from sas_matcher.services.keeper import Keeper
+from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.publish import Publishing
 
@@ -61,6 +63,16 @@ class Meter:
         """Show what is in memory."""
         metrics.PLACES.set(places)
         metrics.WAITING.set(waiting)
+
+
+def history_of(settings: Settings, geography: Gazetteer) -> History | None:
+    """What forecasts learn from: recorded days, and for want of them what the demand model expects; None: nothing."""
+    folder = Path(settings.history_dir) if settings.history_dir else None
+    recorded = None if folder is None else RecordedDays(folder, geography.landmass_of)
+    if not settings.expected_days:
+        return recorded
+    where = (geography.communes_of, geography.territories, geography.landmass_of)
+    return ExpectedDays(recorded or KnownDays([], {}), *where, enough=settings.expected_days)
 
 
 async def core(settings: Settings, holder: str) -> None:
@@ -98,7 +110,7 @@ async def core(settings: Settings, holder: str) -> None:
             watch=Meter(),
             journal=stores.relay,
             radius_of=lambda code: geography.territories[code].default_radius_km,
-            history=RecordedDays(Path(settings.history_dir), geography.landmass_of) if settings.history_dir else None,
+            history=history_of(settings, geography),
             share=(settings.share, settings.matchers),
         )
         keeper = Keeper(stores.ledger, stores.bus, stores.relay, stores.clock, stores.ids)

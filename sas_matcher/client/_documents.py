@@ -137,7 +137,8 @@ class NoPlace:
 class Decision:
     """What the matcher decided and why: ``place``, or ``none``; a promise has neither, its place may still move.
 
-    ``price_min``: what the place is worth to those still expected, in minutes; ``None`` where nothing is forecast.
+    ``price_min``: what the place is worth to those still expected, in minutes; ``None`` where no desk decided.
+    ``recorded_days`` and ``expected_days``: from how many recorded, and drawn for want of these, that is known.
     ``mt``: what came of the médecin traitant, where the territory puts him first, as a sentence.
     """
 
@@ -151,6 +152,8 @@ class Decision:
     batch_size: int
     gap_min: float | None
     price_min: float | None
+    recorded_days: int
+    expected_days: int
     mt: str | None
     raw: Json
 
@@ -168,6 +171,8 @@ class Decision:
             document["batch_size"],
             document["gap_min"],
             document.get("price_min"),
+            document.get("learned_days", {}).get("recorded", 0),
+            document.get("learned_days", {}).get("expected", 0),
             (document.get("mt") or {}).get("sentence"),
             document,
         )

@@ -51,9 +51,11 @@ class Pick:
     # seats that the batch takes, by slot; and whether to look for what would help, when there is no place
     taken: Mapping[int, int] = field(default_factory=dict)
     helped: bool = True
-    # the policy it was decided under, and what the seat is worth to those still to come (tenths of a minute)
+    # the policy it was decided under, what the seat is worth to those still to come (tenths of a minute), and from how
+    # many recorded and expected days that is known
     policy: str = "firm"
     price: float | None = None
+    learned: tuple[int, int] = (0, 0)
 
     @property
     def slot_id(self) -> int | None:

@@ -21,6 +21,10 @@ from sas_matcher.matching.terms import Terms
 PRIOR: Final = 20.0
 """Calls that a guess of the day's level weighs against those seen (matching study §8)."""
 
+PRIOR_EXPECTED: Final = 5.0
+"""The same where the day was drawn: the model knows less of a territory than its own days do. With 20 a day of a tenth
+of the volume told 12 callers in a hundred fewer within two minutes than without any forecast, with 5 as many."""
+
 BURST_S: Final = 3600.0
 LEVEL_SPREAD: Final = 0.35
 """How far, in logarithms of the level, a day may be from today and still be drawn often; a guess."""
@@ -40,11 +44,12 @@ MOST: Final = 12.0
 
 @dataclass(frozen=True, eq=False)
 class HistoryDay:
-    """An earlier day: what was asked and published; ``weekday`` 0 is Monday."""
+    """An earlier day: what was asked and published; ``weekday`` 0 is Monday; ``expected``: drawn, not recorded."""
 
     requests: Requests
     slots: Slots
     weekday: int
+    expected: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +101,7 @@ class Forecast:
         self._days = list(history)
         self._terms, self._seed = terms, seed
         self._created = [np.sort(day.requests.created) for day in self._days]
+        self._prior = [PRIOR_EXPECTED if day.expected else PRIOR for day in self._days]
         self._parts: dict[int, list[_Part]] = {}
         self._calls: Floats = np.zeros(0)
 
@@ -136,10 +142,11 @@ class Forecast:
         """Today against each earlier day: of the whole day so far, and of the last hour (at most ``MOST``)."""
         calls = self._calls
         lately = int((calls > now - BURST_S).sum())
-        day = [(calls.size + PRIOR) / (int(c.searchsorted(now, "right")) + PRIOR) for c in self._created]
+        known = list(zip(self._created, self._prior, strict=True))
+        day = [(calls.size + prior) / (int(c.searchsorted(now, "right")) + prior) for c, prior in known]
         hour = [
-            (lately + PRIOR) / (int(c.searchsorted(now, "right") - c.searchsorted(now - BURST_S, "right")) + PRIOR)
-            for c in self._created
+            (lately + prior) / (int(c.searchsorted(now, "right") - c.searchsorted(now - BURST_S, "right")) + prior)
+            for c, prior in known
         ]
         return np.minimum(day, MOST), np.minimum(hour, MOST)
 

@@ -40,6 +40,13 @@ class Decision(NamedTuple):
     gap: int = 0
 
 
+class Learned(NamedTuple):
+    """What a desk's forecasts come from: numbers of recorded days, and of days that the demand model expects."""
+
+    recorded: int
+    expected: int
+
+
 class TerritoryDesk:
     """A territory's desk for one day.
 
@@ -66,6 +73,7 @@ class TerritoryDesk:
         self._codes = Codes()
         learned = history(self._codes)
         self.planner = Planner.learned(learned, terms, seed, weekday)
+        self.learned = Learned(sum(not day.expected for day in learned), sum(day.expected for day in learned))
         self._row_of_slot: dict[int, int] = {}
         self._slot_ids: list[int] = []
         self._child: list[bool] = []
@@ -127,6 +135,10 @@ class TerritoryDesk:
     def called(self, calls: Sequence[float]) -> None:
         """When the requests of today were made before this desk opened (epoch seconds, in order)."""
         self._desk.called = np.array(calls, np.float64) - self.midnight
+
+    def was_called(self) -> bool:
+        """Whether anybody has called today."""
+        return bool(self._row) or self._desk.called.size > 0
 
     def _known(self, slot_id: int, row: int, left: int) -> None:
         self._row_of_slot[slot_id] = row

@@ -30,6 +30,7 @@ from sas_matcher.replay.daylog import (
     SlotPublished,
     SlotWithdrawn,
 )
+from sas_matcher.replay.expected import expected_beside
 from sas_matcher.replay.history import LEARNED
 from sas_matcher.replay.recording import DISPLACED, LOST, SEATED
 from sas_matcher.replay.run import REGULATOR, Inbox, Replay, summary_of
@@ -164,6 +165,7 @@ class Again(Replay):
         if (batch.mt_first, batch.measures) != self._rules:
             await self._set_rules(batch)
         if batch.opened:
+            self._days.expected = expected_beside(self._day, batch.expected) if batch.expected else ()
             await self._matcher.open_desks_anew()
         if batch.released is not None:
             self._matcher.known.release(float(batch.released))

@@ -17,8 +17,9 @@ log that come before a line; several lines may stand after the same event.
   away. ``released``: the instant for which places kept for urgent requests were released last, where some are kept.
   ``made``: when those of ``asked`` called whose line in the day log bears a later instant (lines are in order).
   ``promised``: the slot behind the promise of those of ``asked`` who had one.
-  ``opened``: the desk was new. ``ceded``: slots of which a seat went to an urgent request of another territory, and
-  which request was displaced for it (null: who had it moved).
+  ``opened``: the desk was new; ``expected``: from how many days it learned that were drawn, not recorded. ``ceded``:
+  slots of which a seat went to an urgent request of another territory, and which request was displaced for it (null:
+  who had it moved).
 - ``seats``: from here on the matcher saw ``left`` free seats on a slot, whatever a replay would have; ``hidden`` of its
   places were taken before the log began.
 """
@@ -73,6 +74,7 @@ class Batch:
     released: Instant | None = None
     made: Mapping[str, Instant] = field(default_factory=dict)
     promised: Mapping[str, str] = field(default_factory=dict)
+    expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,7 @@ def _mark(record: Any) -> Mark:
         step=None if step is None else Step(step),
         measures=measures,
         opened=bool(record.get("opened", False)),
+        expected=_whole(record.get("expected", 0)),
         ceded=ceded,
         planned=planned,
         answered=answered,

@@ -1,7 +1,9 @@
 """Earlier days, from day logs, in the columns that forecasts learn from."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -97,19 +99,29 @@ def history_day(
     return HistoryDay(requests, slots, weekday)
 
 
+def expected_day(day: DayLog, terms: Terms, codes: Codes, landmass_of: LandmassOf = one_landmass) -> HistoryDay:
+    """A day that was drawn, not recorded (``replay.expected``); arguments as for ``history_day``."""
+    return replace(history_day(day, terms_of(day.meta)[1], terms, codes, landmass_of), expected=True)
+
+
 class KnownDays:
-    """Port ``History``: the days of one territory, already read."""
+    """Port ``History``: the days of one territory, already read; ``expected`` are drawn ones (``replay.expected``)."""
 
-    def __init__(self, days: Sequence[DayLog], tiers: Mapping[str, Tier]) -> None:
-        self._days, self._tiers = list(days), tiers
+    def __init__(self, days: Sequence[DayLog], tiers: Mapping[str, Tier], expected: Sequence[DayLog] = ()) -> None:
+        self._days, self._tiers, self.expected = list(days), tiers, expected
 
-    def has(self, territory: str, before: date) -> bool:
-        """Whether there are any."""
-        return bool(self._days)
+    def count(self, territory: str, before: date) -> int:
+        """How many there are."""
+        return len(self._days)
+
+    def expect(self, territory: str, today: date) -> bool:
+        """Nothing: what is known here is known from the beginning."""
+        return False
 
     def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> list[HistoryDay]:
         """Return them, in the numbers of ``codes``."""
-        return [history_day(day, self._tiers, terms, codes) for day in self._days]
+        learned = [history_day(day, self._tiers, terms, codes) for day in self._days]
+        return learned + [expected_day(day, terms, codes) for day in self.expected]
 
 
 class RecordedDays:
@@ -121,9 +133,13 @@ class RecordedDays:
     def __init__(self, folder: Path, landmass_of: LandmassOf) -> None:
         self._folder, self._landmass_of = folder, landmass_of
 
-    def has(self, territory: str, before: date) -> bool:
-        """Whether there are any before a day, which may still be written."""
-        return next(self._files(territory, before), None) is not None
+    def count(self, territory: str, before: date) -> int:
+        """How many there are before a day, which may still be written; at most ``LEARNED``."""
+        return sum(1 for _ in islice(self._files(territory, before), LEARNED))
+
+    def expect(self, territory: str, today: date) -> bool:
+        """Nothing: only what was recorded is known here."""
+        return False
 
     def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> list[HistoryDay]:
         """Return them, the newest first, in the numbers of ``codes``."""

@@ -292,6 +292,7 @@ class Recorder:
                 planned=batch["planned"].get(territory),
                 answered=batch["answered"].get(territory, ()),
                 opened=territory in batch["opened"],
+                expected=batch["opened"].get(territory, {}).get("expected", 0),
                 ceded=[seat[1:] for seat in batch["ceded"] if seat[0] == territory],
             )
         for territory, kind, items in batch["news"]:

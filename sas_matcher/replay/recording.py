@@ -376,6 +376,7 @@ class Recording:
         planned: Sequence[str] | None = None,
         answered: Sequence[str] | None = None,
         opened: bool = False,
+        expected: int = 0,
         ceded: Sequence[Sequence[Any]] = (),
     ) -> None:
         """Take in a batch.
@@ -392,6 +393,7 @@ class Recording:
             planned: the professions of a plan that was begun.
             answered: to whom the desk gave an answer, in this order.
             opened: whether that desk was new.
+            expected: from how many days that were not recorded but drawn it learned then.
             ceded: its seats that went to other territories' desks: the slot, and which request was displaced (or None).
         """
         mine = [(name, slot, verdict) for name, slot, verdict, _ in rows if name in self._open]
@@ -418,6 +420,7 @@ class Recording:
                 Instant(released, self._offset(released)) if released and (measures or {}).get(RESERVE) else None,
                 {name: self._made.pop(name) for name in called if name in self._made},
                 {name: slot for name in called if (slot := self._name_of((promised or {}).get(name, -1))) is not None},
+                expected,
             )
         )
         self._waits_again -= set(called)

@@ -124,7 +124,7 @@ class Replay:
     Args:
         day: the day log.
         policy: one of ``POLICIES``.
-        history: earlier days, to learn from.
+        history: earlier days, to learn from; ``expected``: days drawn for want of them.
         seed: of the futures drawn.
         crisis_from: when a crisis is declared, for ``auto``.
         mt_first: the territory lets a place at the médecin traitant's come first; else it has the day's bonus.
@@ -139,6 +139,7 @@ class Replay:
         policy: str,
         *,
         history: Sequence[DayLog] = (),
+        expected: Sequence[DayLog] = (),
         seed: int = 0,
         crisis_from: Instant | None = None,
         mt_first: bool = False,
@@ -157,6 +158,7 @@ class Replay:
         terms, self._tiers = terms_of(day.meta)
         self._clock, self._inbox, self._ids = VirtualClock(day.meta.start), Inbox(), _CountedIds()
         self._ledger = self._new_ledger()
+        self._days = KnownDays(history, self._tiers, expected)
         self._matcher = Matcher(
             ledger=self._ledger,
             bus=MemoryBus(self._clock),
@@ -168,7 +170,7 @@ class Replay:
             landmass_of=lambda _: 0,  # a day log knows distances, no seas
             terms=replace(terms, mt_first=mt_first),
             policy=policy,
-            history=KnownDays(history, self._tiers),
+            history=self._days,
             seed=seed,
             journal=journal,
             watch=watch,
@@ -433,6 +435,7 @@ def replay_day(
     policy: str,
     *,
     history: Sequence[DayLog] = (),
+    expected: Sequence[DayLog] = (),
     seed: int = 0,
     crisis_from: Instant | None = None,
     mt_first: bool = False,
@@ -446,6 +449,7 @@ def replay_day(
         day: The day log.
         policy: One of ``POLICIES``.
         history: Earlier days, to learn from; without any, nothing is forecast and nothing priced.
+        expected: Days drawn for want of these, learned from beside them (``replay.expected``).
         seed: Of the futures drawn.
         crisis_from: When a crisis is declared, for ``auto``.
         mt_first: The territory lets a place at the médecin traitant's come first.
@@ -468,6 +472,7 @@ def replay_day(
         day,
         policy,
         history=history,
+        expected=expected,
         seed=seed,
         crisis_from=crisis_from,
         mt_first=mt_first,

@@ -31,7 +31,7 @@ def days(tmp_path: Path) -> RecordedDays:
 
 
 def test_a_territory_without_recorded_days_has_no_history(days: RecordedDays) -> None:
-    assert days.has("69", TODAY) and not days.has("01", TODAY)
+    assert days.count("69", TODAY) == LEARNED and days.count("01", TODAY) == 0
 
 
 def test_the_newest_full_days_are_learned_from(days: RecordedDays, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_newest_full_days_are_learned_from(days: RecordedDays, tmp_path: Pat
     for path in (tmp_path / "69").glob("2026-01-[01]*.jsonl"):
         path.unlink()
     # what is left is today's, still being written
-    assert not days.has("69", TODAY) and days.learn("69", TODAY, Terms(), Codes()) == []
+    assert not days.count("69", TODAY) and days.learn("69", TODAY, Terms(), Codes()) == []
 
 
 def test_a_day_that_cannot_be_read_is_left_out(days: RecordedDays, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_day_is_learned_from_its_own_midnight_in_the_numbers_of_today() -> Non
     assert 0 < len(learned.slots) == len(real) < len(list(day.slots)), "phantoms and what was withdrawn gave none"
     assert 0 <= learned.requests.created.min() < learned.requests.created.max() <= 2 * 86_400
     later = replace(day, events=day.events[: len(day.events) // 2])
-    assert KnownDays([day, later], terms_of(day.meta)[1]).has("69", TODAY)
+    assert KnownDays([day, later], terms_of(day.meta)[1]).count("69", TODAY)
 
 
 def test_a_day_is_not_over_before_it_is_over_there(days: RecordedDays) -> None:

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, SettingChange
+from sas_matcher.replay.expected import EXPECTED, ExpectedDays
+from sas_matcher.replay.history import KnownDays, one_landmass
 from sas_matcher.replay.run import Inbox
+from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import KEY, NOW, TERRITORY, StillClock, TwinDesk, new_id, slot_row
 
@@ -47,7 +51,7 @@ class Numbers:
 class Stage:
     """A matcher at the twins, for one territory, that is told of what happens by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: History | None = None) -> None:
         self.clock, self.inbox = StillClock(NOW), Inbox()
         self.ledger = GatedLedger(self.inbox, self.clock)
         self.ledger.gate, self.ledger.asked, self.ledger.full = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -63,6 +67,7 @@ class Stage:
             territories=[TERRITORY],
             zone_of=lambda _: UTC,
             landmass_of=lambda _: 0,
+            history=history,
         )
 
     async def begin(self) -> None:
@@ -142,3 +147,73 @@ async def test_a_territory_that_another_matcher_has_now_has_no_desk_here(stage: 
     stage.matcher.known.fences = {}
     await stage.matcher.refresh()
     assert stage.matcher.due() == float("inf")
+
+
+def nothing_recorded() -> ExpectedDays:
+    geography = Gazetteer.load()
+    return ExpectedDays(KnownDays([], {}), geography.communes_of, geography.territories, one_landmass)
+
+
+async def the_one_place(stage: Stage) -> tuple[str, str, Any]:
+    """On a busy morning a T2 calls for the only place, a T1 an hour later: how they are, and what the T2 heard."""
+    await stage.begin()
+    await stage.setting("auto")
+    await stage.matcher.refresh()
+    await stage.people.publish(slot_row("a", at=150))
+    for _ in range(100):  # for other things; so many calls so early say how busy the day will be
+        await stage.people.ask(profession="DENT")
+    await stage.step()
+    await stage.matcher.foresee()
+    await stage.step()
+    today = await stage.people.ask(tier="T2", deadline=NOW + timedelta(hours=12))
+    await stage.step()
+    heard = (await stage.people.document(today))["decision"]
+    stage.clock.instant = NOW + timedelta(hours=1)
+    urgent = await stage.people.ask(deadline=NOW + timedelta(hours=5))
+    await stage.step()
+    return await stage.people.status(today), await stage.people.status(urgent), heard
+
+
+async def test_an_urgent_patient_finds_the_place_that_was_kept_as_the_model_expects_him() -> None:
+    today, urgent, heard = await the_one_place(Stage(nothing_recorded()))
+    assert (today, urgent) == ("waiting", "promised")
+    assert heard["none"]["reason"] == "KEPT_FOR_OTHERS"
+    assert heard["learned_days"] == {"recorded": 0, "expected": EXPECTED}, "it does not pretend to have learned"
+
+
+async def test_where_nothing_is_expected_the_place_is_gone() -> None:
+    today, urgent, heard = await the_one_place(Stage())
+    assert (today, urgent) == ("promised", "waiting")
+    assert heard["learned_days"] == {"recorded": 0, "expected": 0}
+
+
+async def test_a_territory_that_nobody_called_draws_nothing_and_one_that_was_called_once_for_each_desk() -> None:
+    drawn = []
+
+    class Counted(ExpectedDays):
+        def expect(self, territory: str, today: date) -> bool:
+            drawn.append(today)
+            return super().expect(territory, today)
+
+    geography = Gazetteer.load()
+    days = Counted(KnownDays([], {}), geography.communes_of, geography.territories, one_landmass)
+    stage = Stage(days)
+    await stage.begin()
+    await stage.matcher.foresee()
+    assert drawn == []
+    await stage.people.ask()
+    await stage.step()
+    for _ in range(2):
+        await stage.matcher.foresee()
+    assert drawn == [NOW.date()]
+    await stage.setting("auto")
+    await stage.matcher.refresh()
+    for _ in range(2):
+        await stage.matcher.foresee()
+    assert drawn == [NOW.date()] * 2, "what is set opens another desk, which begins without"
+    stage.clock.instant = NOW + timedelta(days=1)
+    await stage.matcher.refresh()
+    await stage.people.ask(deadline=NOW + timedelta(days=1, hours=2))
+    await stage.step()
+    await stage.matcher.foresee()
+    assert drawn == [NOW.date()] * 2 + [NOW.date() + timedelta(days=1)]

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
+from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.bus import told_order
@@ -21,9 +22,12 @@ from sas_matcher.replay.again import Again, decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
 from sas_matcher.replay.daylog import DayLog
 from sas_matcher.replay.daylog_file import DayLogError, read_day
+from sas_matcher.replay.expected import EXPECTED, ExpectedDays
+from sas_matcher.replay.history import KnownDays, one_landmass
 from sas_matcher.replay.recorder import KEY, MARK, Recorder, meta_of, open_folder
 from sas_matcher.replay.recording import specialty_of
 from sas_matcher.replay.run import replay_day
+from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import NOW, SOURCE, StillClock, minutes, new_id, request_row, slot_row
 from tests.recorded_days import differences
@@ -42,7 +46,7 @@ class Ids:
 class Live:
     """Ledger, bus and matcher in one process, on a clock that is moved by hand."""
 
-    def __init__(self, policy: str = "firm") -> None:
+    def __init__(self, policy: str = "firm", history: History | None = None) -> None:
         self.clock = StillClock(NOW)
         self.passed_s = 0.0
         self.said: list[Announcement] = []
@@ -61,6 +65,7 @@ class Live:
             landmass_of=lambda _: 0,
             journal=self,
             policy=policy,
+            history=history,
         )
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
@@ -322,6 +327,34 @@ async def test_a_plan_for_a_seat_that_went_and_came_back_is_made_again(tmp_path:
     assert not different, differences(day, marks, different)
     # what was planned is not found again without being told
     untold = [replace(mark, planned=None) if isinstance(mark, Batch) else mark for mark in marks]
+    assert (await asyncio.to_thread(decide_again, day, "promise", untold))[2] != []
+
+
+async def test_what_a_desk_expected_is_expected_again(tmp_path: Path) -> None:
+    """For want of recorded days a desk learned from drawn ones in the midst of the morning: the batches say so."""
+    geography = Gazetteer.load()
+    nothing = KnownDays([], {})
+    live = await Live(
+        "promise", ExpectedDays(nothing, geography.communes_of, geography.territories, one_landmass)
+    ).open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("only", 150))
+    await live.ask(*(request_row(profession="DENT") for _ in range(100)), confirm=False)
+    await read_all(live, recorder)
+    await live.matcher.foresee()
+    await live.decide()
+    await read_all(live, recorder)
+    await live.ask(request_row(tier="T2", deadline=NOW + timedelta(hours=12)), confirm=False)
+    await live.ask(request_row(), confirm=False)
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    opened = [mark.expected for mark in marks if isinstance(mark, Batch) and mark.opened]
+    assert opened == [0, EXPECTED]
+    _, _, different = await asyncio.to_thread(decide_again, day, "promise", marks)
+    assert not different, differences(day, marks, different)
+    # who waited for what was expected is promised the place where nothing is
+    untold = [replace(mark, expected=0) if isinstance(mark, Batch) else mark for mark in marks]
     assert (await asyncio.to_thread(decide_again, day, "promise", untold))[2] != []
 
 
@@ -789,6 +822,7 @@ def test_the_first_line_says_the_terms_of_the_service() -> None:
         (2, {"ceded": [["nowhere", None]]}, "« nowhere »"),
         (2, {"ceded": [["s0000000001", "nobody"]]}, "« nobody »"),
         (2, {"ceded": ["s0000000001"]}, "valeur incorrecte"),
+        (2, {"expected": -1}, "entier positif"),
         (2, {"policy": ...}, "clé « policy » manquante"),
         (2, {"measures": {"hold_seconds": 60}}, "hold_seconds"),
     ],

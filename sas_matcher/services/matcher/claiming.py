@@ -19,7 +19,7 @@ from sas_matcher.matching.explain import (
     explain_waiting,
 )
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.territory import Decision
+from sas_matcher.matching.territory import Decision, Learned
 from sas_matcher.ports.ledger import Claim
 from sas_matcher.ports.world import Ids
 from sas_matcher.services.matcher.rules import Rules
@@ -61,6 +61,7 @@ class Scribe:
         found: Candidates,
         began: datetime,
         *,
+        learned: Learned,
         kept: bool,
     ) -> Line:
         """Write down a desk's decision.
@@ -71,6 +72,7 @@ class Scribe:
             decision: what was decided.
             found: all that the request could be given, full or not.
             began: the instant of the batch.
+            learned: what the desk's forecasts come from.
             kept: the ledger keeps a promise for this request.
 
         Raises:
@@ -83,6 +85,7 @@ class Scribe:
         pick = Pick(request, found, int(rows[0]) if rows.size else -1, method, 1, decision.gap)
         pick.policy = self._rules.policies(request.territory)[request.tier]
         pick.price = None if decision.slot_id is None else decision.price
+        pick.learned = learned
         told_by = request.deadline - 60 * terms.notice_min
         until = None
         match decision.what:

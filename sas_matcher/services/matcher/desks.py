@@ -18,7 +18,7 @@ from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms
-from sas_matcher.matching.territory import Decision, TerritoryDesk
+from sas_matcher.matching.territory import Decision, Learned, TerritoryDesk
 from sas_matcher.services.matcher.neighbours import Ceded, cede_again, cede_seats
 
 INLINE_PAIRS: Final = 4_000
@@ -61,8 +61,8 @@ class Round(NamedTuple):
     """What the desks of a round decided, by territory, how the plans among it went, and the step of each territory.
 
     ``planned``: the professions of the plans that were begun in it. ``answered``: to whom the desks gave an answer, in
-    this order. ``opened``: the territories whose desk was new in this round. ``ceded``: seats that desks ceded to one
-    another.
+    this order. ``opened``: the territories whose desk was new in this round, and what it learned from. ``ceded``: seats
+    that desks ceded to one another.
     """
 
     decisions: list[tuple[str, Decision]]
@@ -70,7 +70,7 @@ class Round(NamedTuple):
     steps: dict[str, Step]
     planned: dict[str, list[str]]
     answered: dict[str, list[str]]
-    opened: frozenset[str]
+    opened: Mapping[str, Learned]
     ceded: list[Ceded]
 
     @property
@@ -79,7 +79,7 @@ class Round(NamedTuple):
         return {*self.steps, *self.answered, *self.opened, *(name for name, _ in self.decisions)}
 
 
-NO_ROUND: Final = Round([], [], {}, {}, {}, frozenset(), [])
+NO_ROUND: Final = Round([], [], {}, {}, {}, {}, [])
 """No desk was asked."""
 
 
@@ -245,7 +245,8 @@ class Desks:
         else:
             ceded, more = cede_seats(self._desks, now)
         decisions = _with(decisions, more)
-        opened, self._new = frozenset(self._new & self._desks.keys()), set()
+        opened = {name: self._desks[name].learned for name in self._new & self._desks.keys()}
+        self._new = set()
         return Round(decisions, plans, steps, planned, answered, opened, ceded)
 
     def _steps(self, now: float) -> dict[str, Step]:

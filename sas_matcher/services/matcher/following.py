@@ -103,7 +103,7 @@ class Follower:
             for territory in {request.territory for request in waiting.values()}:
                 self._known.open.move_to_new(waiting, territory)
             # those that there are may have missed what became of their places
-            await self._holding.open_desks(anew=True)
+            await self._holding.open_desks(anew=self._known.desks)
 
         await until_there(load)
         _log.info("matcher.reloaded", places=len(self._known.market))

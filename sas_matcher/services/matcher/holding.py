@@ -1,10 +1,11 @@
 """Which territories a matcher decides for: their leases, what they set, their desks, and what is open there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import date, datetime, time, tzinfo
 from functools import partial
 from typing import Final, Protocol
+from weakref import WeakSet
 
 import orjson
 import structlog
@@ -22,18 +23,26 @@ from sas_matcher.services.matcher.shares import Shares
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
 ENTERED: Final = 200  # places entered at a desk between two breaths: about 10 ms, most of it reading their JSON
 AGAIN_S: Final = 0.2  # between two tries while a store is away
+FORESEE_S: Final = 3.0  # between two desks that learn what is expected: all of France within five minutes of its calls
 _log = structlog.get_logger(__name__)
 
 
 class History(Protocol):
     """The earlier days that forecasts learn from."""
 
-    def has(self, territory: str, before: date) -> bool:
-        """Whether there are any of a territory, before a day of its own calendar; may look at files."""
+    def count(self, territory: str, before: date) -> int:
+        """How many were recorded of a territory, before a day of its own calendar; may look at files."""
+        ...
+
+    def expect(self, territory: str, today: date) -> bool:
+        """Find out what else is expected today where too few were recorded: whether ``learn`` gives more next time.
+
+        May take a second.
+        """
         ...
 
     def learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
-        """Return them, in the numbers of ``codes``; may read files."""
+        """Return them and what is expected beside, in the numbers of ``codes``; may read files."""
         ...
 
 
@@ -82,6 +91,7 @@ class Holding:
         self._shares = Shares(self._territories, *share)
         self._history, self._seed = history, seed
         self._remembered: dict[str, tuple[date, bool]] = {}  # whether there are earlier days, as looked up on a day
+        self._foreseen: WeakSet[TerritoryDesk] = WeakSet()  # desks of which it was found out what is expected
         self._opening = asyncio.Lock()  # one task opens and closes desks
 
     # -- leases --------------------------------------------------------------------------------------------------
@@ -167,10 +177,10 @@ class Holding:
 
     # -- desks ---------------------------------------------------------------------------------------------------
 
-    async def open_desks(self, *, anew: bool = False) -> None:
+    async def open_desks(self, *, anew: Container[str] = ()) -> None:
         """Open a desk where the policy wants one for today, close those that nobody wants.
 
-        A desk that must be replaced, or all of them when ``anew``, goes on deciding until the new one knows its places.
+        A desk that must be replaced, as those ``anew`` must, goes on deciding until the new one knows its places.
         """
         async with self._opening:
             for territory in [name for name in self._desks if name not in self._known.fences]:
@@ -178,17 +188,44 @@ class Holding:
             for territory in list(self._known.fences):
                 policy, terms = self._rules.of_desk(territory), self._rules.terms(territory)
                 zone = self._zone_of(territory)
-                today = self._clock.now().astimezone(zone).date()
+                today = self._today(territory)
                 midnight = datetime.combine(today, time(), zone).timestamp()
                 if policy is None or not await self._wants_desk(territory, today):
                     await self._shut_desk(territory)
-                elif anew or not self._desks.is_for(territory, midnight, terms, policy):
+                elif territory in anew or not self._desks.is_for(territory, midnight, terms, policy):
                     learn = partial(self._learn, territory, today, terms)
                     make = partial(
                         TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed, self._known.market
                     )
                     # reading earlier days takes longer than others may wait
                     await self._open_desk(territory, await asyncio.to_thread(make))
+
+    async def foresee(self) -> None:
+        """Let one desk that somebody has called today learn what is expected, where too few days were recorded.
+
+        Until then it has decided without, and so does one that is opened anew: neither a decision nor the start waits
+        for days to be drawn, and a territory that nobody calls draws none.
+        """
+        if self._history is None:
+            return
+        for territory in self._desks:
+            desk = self._desks[territory]
+            if desk.was_called() and desk not in self._foreseen:
+                self._foreseen.add(desk)
+                if await asyncio.to_thread(self._history.expect, territory, self._today(territory)):
+                    await self.open_desks(anew={territory})
+                    if territory in self._desks:
+                        self._foreseen.add(self._desks[territory])
+                return
+
+    async def foresee_forever(self) -> None:
+        """One desk after the other, with pauses: drawing must not take the processor from deciding."""
+        while True:
+            await asyncio.sleep(FORESEE_S)
+            await until_there(self.foresee)
+
+    def _today(self, territory: str) -> date:
+        return self._clock.now().astimezone(self._zone_of(territory)).date()
 
     def _learn(self, territory: str, before: date, terms: Terms, codes: Codes) -> Sequence[HistoryDay]:
         return () if self._history is None else self._history.learn(territory, before, terms, codes)
@@ -210,7 +247,7 @@ class Holding:
             return False
         day, has = self._remembered.get(territory, (None, False))
         if day != today:
-            has = await asyncio.to_thread(self._history.has, territory, today)
+            has = await asyncio.to_thread(self._history.count, territory, today) > 0
             self._remembered[territory] = (today, has)
         return has
 

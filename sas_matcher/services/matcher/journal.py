@@ -66,7 +66,7 @@ def batch_news(
         },
         "planned": desks.planned,
         "answered": desks.answered,
-        "opened": sorted(desks.opened),
+        "opened": {name: learned._asdict() for name, learned in sorted(desks.opened.items())},
         "ceded": [list(seat) for seat in desks.ceded],
         "measures": {territory: told for territory in sorted(of) if (told := rules.measures(territory))},
         "mt_first": sorted(territory for territory in of if rules.terms(territory).mt_first),

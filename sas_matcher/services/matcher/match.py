@@ -97,6 +97,7 @@ class Matcher:
                 group.create_task(self._decide_forever())
                 group.create_task(self._renew_forever())
                 group.create_task(self._holding.refresh_forever())
+                group.create_task(self._holding.foresee_forever())
                 self.ready.set()
                 _log.info("matcher.ready", places=len(self.market), territories=len(self.known.fences))
         finally:
@@ -156,7 +157,15 @@ class Matcher:
 
     async def open_desks_anew(self) -> None:
         """Replace the desks that there are; whom they had goes round again (a recorded day)."""
-        await self._holding.open_desks(anew=True)
+        await self._holding.open_desks(anew=self.known.desks)
+
+    async def foresee(self) -> None:
+        """Let a desk learn what is expected where too few days were recorded; ``run`` does so every few seconds.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
+        await self._holding.foresee()
 
     def is_open(self, request_id: str) -> bool:
         """Whether a request may still be decided."""

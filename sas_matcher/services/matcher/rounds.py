@@ -233,7 +233,11 @@ class Rounds:
             places = found.get(open_one.id) or self._places(open_one, now, full=True)
             kept = desk.is_kept(open_one.id)
             try:
-                lines.append(self._scribe.of_decision(self._known.market, open_one, decision, places, began, kept=kept))
+                lines.append(
+                    self._scribe.of_decision(
+                        self._known.market, open_one, decision, places, began, learned=desk.learned, kept=kept
+                    )
+                )
             except PlaceGoneError:
                 line = await self._chosen_line(open_one, decision, began) if kept else None
                 if line is None:
