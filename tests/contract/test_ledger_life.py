@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+import asyncpg
 import orjson
 import pytest
 
 from sas_matcher.domain.lifecycle import ACTIVE_BOOKINGS, BookingState, RequestStatus, may_move
 from sas_matcher.ports.ledger import Announcement
 from tests.conftest import Recorder
+from tests.contract.conftest import postgres_only
 from tests.ledger_cases import HOLD, KEY, NOW, SOURCE, Desk, minutes, new_id, slot_row
 
 SEEN = NOW + minutes(70)  # after the start of the first slot
@@ -558,3 +560,35 @@ async def test_a_request_is_handed_to_a_colleague_with_its_place(desk: Desk, rec
     # what was theirs is no longer to be acted on by the first
     assert await desk.act("cancel", case.request, "x", now=case.now) == "not_found"
     assert await desk.act("cancel", case.request, "x", now=case.now, key="colleague") == "cancelled"
+
+
+@postgres_only
+async def test_closing_looks_at_who_is_due_and_not_at_all_requests_of_the_day(desk: Desk) -> None:
+    """It runs twice a second: with a day's requests in the ledger it took 40 ms of PostgreSQL each time."""
+    # ids in the order of time, deadlines in none, decisions of some length, as ours are; one in ten still waits
+    await desk.rows(
+        "insert into request select made.* from request r, generate_series(1, 6000) n, json_populate_record(r,"
+        " json_build_object('id', lpad(to_hex(n + 100000), 32, '0'),"
+        " 'deadline', r.deadline + n * 7919 % 2879 * interval '1 minute',"
+        " 'status', case when n % 10 = 0 then 'waiting' else 'lapsed' end,"
+        " 'decision', (select json_agg(md5(n::text || k)) from generate_series(1, 40) k))) made where r.id = $1",
+        await desk.ask(),
+    )
+    await desk.rows("analyze request")
+    connection = await asyncpg.connect(desk.url)
+
+    async def looked_at() -> int:
+        await connection.execute("select pg_stat_force_next_flush()")
+        seen: int = await connection.fetchval(
+            "select idx_tup_fetch + seq_tup_read from pg_stat_user_tables where relname = 'request'"
+        )
+        return seen
+
+    try:
+        await connection.execute("set plan_cache_mode = force_generic_plan")  # as it does sooner or later by itself
+        before = await looked_at()
+        for _ in range(10):
+            assert await connection.fetch("select * from close_unserved($1, 500)", NOW) == []
+        assert await looked_at() - before < 1_000
+    finally:
+        await connection.close()

@@ -122,8 +122,9 @@ end $$;
 create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
 declare closed uuid[]; untold uuid[]; lost uuid[]; b record;
 begin
+    -- in the order of the indexes of who is open: by id, PostgreSQL would look through all requests of the day
     with due as (
-        select id from request where status = 'waiting' and deadline <= p_now order by id limit p_limit for update skip locked
+        select id from request where status = 'waiting' and deadline <= p_now order by deadline limit p_limit for update skip locked
     ), done as (
         update request r set status = 'unserved', version = version + 1 from due where r.id = due.id returning r.id
     ) select array_agg(id) from done into closed;
@@ -132,7 +133,7 @@ begin
         select r.id from request r
         where r.status = 'promised' and exists (
             select from booking k join slot s on s.id = k.slot_id where k.id = r.booking_id and s.starts <= p_now)
-        order by r.id limit p_limit for update skip locked) late
+        order by r.booking_id limit p_limit for update skip locked) late
     into untold;
     if untold is null then return; end if;
     perform lock_places(array(select k.slot_id from request r join booking k on k.id = r.booking_id where r.id = any(untold)));
