@@ -15,7 +15,7 @@ from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.limiting import Limiter, Limiting
 from sas_matcher.matching.pairs import Codes, Floats, Ints, Pairs, Requests, Slots, feasible
 from sas_matcher.matching.sharing import URGENT
-from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.terms import TIER_RANK, Terms
 
 WAITING, PROMISED, FIRM, CLOSED = range(4)
 
@@ -74,6 +74,8 @@ class Book:
         self._published: list[tuple[Ints, Pairs]] = []
         self._notice = 60.0 * terms.notice_min
         self._displace = np.array(policy.displace)
+        # what those who are not urgent are worth at most
+        self._calm = float(max((of.value for tier, of in terms.tiers.items() if TIER_RANK[tier] > URGENT), default=0))
 
     # -- what happens --------------------------------------------------------------------------------------------
 

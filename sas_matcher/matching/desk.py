@@ -22,6 +22,7 @@ from sas_matcher.matching.field import Field
 from sas_matcher.matching.limits import Over
 from sas_matcher.matching.pairs import Floats, Ints, Pairs
 from sas_matcher.matching.planning import FieldPlan, FieldTask, Task
+from sas_matcher.matching.sharing import URGENT
 
 KEPT: Final = 1e6
 """Penalty of leaving a promised request without a place: above all values together on one chain of exchanges."""
@@ -298,10 +299,12 @@ class Desk(Book):
         waiting = value * (1.0 + self.terms.ageing_per_h * waited_h)
         seated = np.zeros(status.size, np.bool_)
         seated[list(self.seat)] = True
+        calm = tier > URGENT
+        # urgent people alone break promises: who is not urgent keeps his before all who are not, of whatever tier
+        weightiest = np.max(waiting, where=calm & (status == WAITING), initial=self._calm)
+        dear = np.where(calm, np.maximum(value, weightiest), value) + self.policy.broken
         # who still has the seat of his promise keeps one before who lost his to the practice gets another
-        promised = np.where(
-            self._displace[tier], value + np.where(seated, self.policy.broken, 0.0), KEPT * (1.0 + seated)
-        )
+        promised = np.where(self._displace[tier], np.where(seated, dear, value), KEPT * (1.0 + seated))
         penalty = np.where(status == PROMISED, promised, waiting)
         fields = []
         for profession, place in self._fields.items():

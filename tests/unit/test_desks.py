@@ -59,11 +59,18 @@ def earlier_day(codes: Codes) -> list[HistoryDay]:
 class Scene:
     """One territory's desk among the desks, its market, and a ledger that always says yes."""
 
-    def __init__(self, policy: Commitment, elsewhere: PlannerProcess | None = None, *, learned: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Commitment,
+        elsewhere: PlannerProcess | None = None,
+        *,
+        learned: bool = False,
+        terms: Terms | None = None,
+    ) -> None:
         self.market, self.woken = Market(), asyncio.Event()
         self.desks = Desks(elsewhere, self.woken.set)
         history = earlier_day if learned else lambda _: []
-        self.desk = TerritoryDesk(MIDNIGHT, 0, Terms(), policy, history, market=self.market)
+        self.desk = TerritoryDesk(MIDNIGHT, 0, terms or Terms(), policy, history, market=self.market)
         self.desks.prepare("69", self.desk)
         self.desks.open("69")
         self.said: list[Decision] = []
@@ -259,6 +266,36 @@ async def test_in_a_crisis_an_urgent_caller_does_not_wait_for_the_next_look() ->
     decided += scene.decide(NOW + 2)
     assert len(of(decided, "displace")) == 1
     assert of(decided, "promise") == ["urgent"]
+
+
+def _all_promised_to_t3(terms: Terms | None = None) -> Scene:
+    scene = Scene(PRESETS["crisis"], terms=terms)
+    scene.publish(place(1, 300), place(2, 310))
+    assert of(scene.call(request("a", Tier.T3), request("b", Tier.T3)), "promise") == ["a", "b"]
+    return scene
+
+
+@pytest.mark.parametrize("ageing_per_h", [0.0, 0.25])
+async def test_in_a_crisis_urgent_people_alone_break_promises(ageing_per_h: float) -> None:
+    """A T2 is worth twice a T3, and more for each hour that he waits; he takes no promised place all the same."""
+    scene = _all_promised_to_t3(Terms(ageing_per_h=ageing_per_h))
+    scene.call(request("t2", Tier.T2), now=NOW + 1)
+    later = NOW + 2 * 3600
+    assert of(scene.decide(later), "displace") == []
+    decided = scene.call(request("t1", Tier.T1, created_at=later), now=later + 1)
+    decided += scene.decide(later + 1)
+    assert len(of(decided, "displace")) == 1
+    assert of(decided, "promise") == ["t1"]
+
+
+async def test_in_a_crisis_no_promise_is_broken_for_an_equal_who_is_nearer() -> None:
+    scene = Scene(PRESETS["crisis"])
+    scene.publish(place(1, 200))
+    far = replace(request("far", Tier.T1), lat=LAT + 0.2)
+    assert of(scene.call(far), "promise") == ["far"]
+    scene.call(request("near", Tier.T1), now=NOW + 1)
+    decided = scene.decide(NOW + 1)
+    assert scene.desk.is_kept("far") and of(decided, "displace") == []
 
 
 async def test_a_shut_desk_hears_no_more_of_its_plan() -> None:
