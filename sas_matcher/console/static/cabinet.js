@@ -179,7 +179,9 @@
   // -- countdowns -------------------------------------------------------------------------------------------------
   function count() {
     for (const one of board.querySelectorAll("[data-until]")) {
-      const left = Math.round((Date.parse(one.dataset.until) - Date.now()) / 1000);
+      // by the service's clock: that of an old PC may be wrong
+      if (!one.dataset.ahead) one.dataset.ahead = Date.parse(one.dataset.now) - Date.now();
+      const left = Math.round((Date.parse(one.dataset.until) - Date.now() - Number(one.dataset.ahead)) / 1000);
       one.classList.toggle("soon", left < 60);
       one.textContent = left <= 0 ? "délai passé"
         : left < 3600 ? `${Math.floor(left / 60)} min ${String(left % 60).padStart(2, "0")} s` : `${Math.floor(left / 3600)} h ${String(Math.floor(left / 60) % 60).padStart(2, "0")}`;
