@@ -7,11 +7,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
 from unittest.mock import patch
+from zoneinfo import ZoneInfo
 
 import httpx
 import numpy as np
@@ -39,14 +40,27 @@ from sas_matcher.travel import haversine_km
 ORIGIN: Final = "https://console.example"
 WAIT_S: Final = 20.0  # far above what anything here needs, even on a machine that is busy otherwise
 NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without this each client reads all root certificates
+PARIS: Final = ZoneInfo("Europe/Paris")
+MORNING, EVENING = 8, 19  # hours between which a whole test fits into the day, whatever it adds to the clock
 _numbers = itertools.count(1)
 
 
+def _until_morning(here: datetime) -> timedelta:
+    """Return how long it is until there is enough of a day; nothing while there is."""
+    if MORNING <= here.hour < EVENING:
+        return timedelta()
+    day = here.date() + timedelta(days=here.hour >= EVENING)
+    return datetime.combine(day, time(MORNING), PARIS).astimezone(UTC) - here.astimezone(UTC)
+
+
 class MovableClock:
-    """The machine's clock, and what the test adds to it (forward only: nothing is ever un-lapsed)."""
+    """The machine's clock, and what the test adds to it (forward only: nothing is ever un-lapsed).
+
+    What is published for today needs some of the day: in the evening and at night it shows the next morning.
+    """
 
     def __init__(self) -> None:
-        self.ahead = timedelta()
+        self.ahead = _until_morning(datetime.now(PARIS))
         self._stands: datetime | None = None
 
     def now(self) -> datetime:

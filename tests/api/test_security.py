@@ -332,6 +332,6 @@ async def everything_in(redis: Any) -> bytes:
         elif kind == "stream":
             for _, fields in await redis.xrange(key):
                 parts += [part for pair in fields.items() for part in pair]
-        else:
+        elif kind != "none":  # gone since it was counted
             raise AssertionError(f"a kind of key that this test cannot read: {kind}")
     return b"\n".join(parts)
