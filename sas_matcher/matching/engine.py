@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sas_matcher.matching.candidates import CHEAPEST, Candidates, OpenRequest, short_list
+from sas_matcher.matching.forecast import NOTHING_LEARNED, Learned
 from sas_matcher.matching.partitions import Ints
 from sas_matcher.matching.posing import Fair, Room, limits_between, overlapping
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
@@ -55,7 +56,7 @@ class Pick:
     # many recorded and expected days that is known
     policy: str = "firm"
     price: float | None = None
-    learned: tuple[int, int] = (0, 0)
+    learned: Learned = NOTHING_LEARNED
 
     @property
     def slot_id(self) -> int | None:

@@ -203,7 +203,7 @@ def _base(pick: Pick, now: float) -> dict[str, Any]:
         # what the place is worth to those who are still expected; none where nothing is forecast
         "price_min": None if pick.price is None else round(pick.price / UNITS_PER_MIN, 1),
         # what is known of them: days that were recorded, and days drawn from the demand model for want of these
-        "learned_days": {"recorded": pick.learned[0], "expected": pick.learned[1]},
+        "learned_days": pick.learned._asdict(),
     }
 
 

@@ -10,7 +10,7 @@ Times are seconds since the local midnight at which the day begins, the same for
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,22 @@ class HistoryDay:
     slots: Slots
     weekday: int
     expected: bool = False
+
+
+class Learned(NamedTuple):
+    """What forecasts come from: numbers of recorded days, and of days that the demand model expects."""
+
+    recorded: int = 0
+    expected: int = 0
+
+    @classmethod
+    def of(cls, days: Sequence[HistoryDay]) -> "Learned":
+        """Count some days."""
+        expected = sum(day.expected for day in days)
+        return cls(len(days) - expected, expected)
+
+
+NOTHING_LEARNED: Final = Learned()
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.desk import Desk, Verdict
-from sas_matcher.matching.forecast import HistoryDay
+from sas_matcher.matching.forecast import HistoryDay, Learned
 from sas_matcher.matching.limits import LimitBook
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Ints, Pairs
@@ -38,13 +38,6 @@ class Decision(NamedTuple):
     price: float = 0.0
     planned: bool = False
     gap: int = 0
-
-
-class Learned(NamedTuple):
-    """What a desk's forecasts come from: numbers of recorded days, and of days that the demand model expects."""
-
-    recorded: int
-    expected: int
 
 
 class TerritoryDesk:
@@ -73,7 +66,7 @@ class TerritoryDesk:
         self._codes = Codes()
         learned = history(self._codes)
         self.planner = Planner.learned(learned, terms, seed, weekday)
-        self.learned = Learned(sum(not day.expected for day in learned), sum(day.expected for day in learned))
+        self.learned = Learned.of(learned)
         self._row_of_slot: dict[int, int] = {}
         self._slot_ids: list[int] = []
         self._child: list[bool] = []

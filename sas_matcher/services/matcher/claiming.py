@@ -18,8 +18,9 @@ from sas_matcher.matching.explain import (
     explain_promise,
     explain_waiting,
 )
+from sas_matcher.matching.forecast import Learned
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.territory import Decision, Learned
+from sas_matcher.matching.territory import Decision
 from sas_matcher.ports.ledger import Claim
 from sas_matcher.ports.world import Ids
 from sas_matcher.services.matcher.rules import Rules

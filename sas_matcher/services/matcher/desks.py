@@ -15,10 +15,11 @@ import structlog
 
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
+from sas_matcher.matching.forecast import Learned
 from sas_matcher.matching.places import PlaceRow
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.terms import Terms
-from sas_matcher.matching.territory import Decision, Learned, TerritoryDesk
+from sas_matcher.matching.territory import Decision, TerritoryDesk
 from sas_matcher.services.matcher.neighbours import Ceded, cede_again, cede_seats
 
 INLINE_PAIRS: Final = 4_000

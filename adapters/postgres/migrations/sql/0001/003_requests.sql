@@ -118,7 +118,8 @@ begin
 end $$;
 
 -- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken, or
--- lost to the practice that offers fewer seats than it did, or did so until it was too late to tell. Their requests wait again where there is still time.
+-- lost to the practice that offers fewer seats than it did, or did so until it was too late to tell. Their requests wait
+-- again where there is still time.
 create function close_unserved(p_now timestamptz, p_limit int) returns setof outbox language plpgsql as $$
 declare closed uuid[]; untold uuid[]; lost uuid[]; b record;
 begin
