@@ -100,6 +100,14 @@ def test_a_promise_of_a_place_that_begins_after_the_file_ends_is_told(policy: st
     assert row["first_promised_at"] == at("20:00")
 
 
+def _is_lost_to_its_practice(day: DayLog, policy: str) -> None:
+    lines, _ = replay_day(day, policy)
+    assert orjson.loads(lines[0])["status"] == "unserved"
+    judged = score(day, lines, policy)
+    assert (judged.violations, judged.broken_promises) == ((), 0)
+    assert judged.figures()["lost_to_practices"] == 1
+
+
 @pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
 def test_a_promise_is_not_told_late_on_a_place_that_its_practice_took_back(policy: str) -> None:
     day = day_of(
@@ -107,11 +115,7 @@ def test_a_promise_is_not_told_late_on_a_place_that_its_practice_took_back(polic
         created(at("08:00"), "r", at("09:00"), tier="T0"),
         capacity(at("08:01"), "s", 0),
     )
-    lines, _ = replay_day(day, policy)
-    assert orjson.loads(lines[0])["status"] == "unserved"
-    judged = score(day, lines, policy)
-    assert (judged.violations, judged.broken_promises) == ((), 0)
-    assert judged.figures()["lost_to_practices"] == 1
+    _is_lost_to_its_practice(day, policy)
 
 
 @pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
@@ -123,11 +127,7 @@ def test_a_seat_that_its_practice_gives_back_too_late_is_not_told(policy: str) -
         capacity(at("08:10"), "s", 0),
         capacity(at("09:10"), "s", 1),
     )
-    lines, _ = replay_day(day, policy)
-    assert orjson.loads(lines[0])["status"] == "unserved"
-    judged = score(day, lines, policy)
-    assert (judged.violations, judged.broken_promises) == ((), 0)
-    assert judged.figures()["lost_to_practices"] == 1
+    _is_lost_to_its_practice(day, policy)
 
 
 @pytest.mark.parametrize("policy", ["promise", "crisis", "auto"])
