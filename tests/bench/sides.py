@@ -263,6 +263,7 @@ def measure(plan: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     file = folder / "plan.json"
     file.write_text(json.dumps(plan), "utf-8")
-    done = subprocess.run([sys.executable, "-m", "tests.bench.load", str(file)], stdout=subprocess.PIPE, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
+    answer = folder / "result.json"
+    subprocess.run([sys.executable, "-m", "tests.bench.load", str(file), str(answer)], check=True)
+    result: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return result
