@@ -263,13 +263,18 @@ end $$;
 create function take_leases(p_holder text, p_territories text[], p_seconds double precision)
 returns table (territory text, fence bigint) language plpgsql as $$
 begin
+    -- renewed by a statement that does not name the fence: one that does locks the row as if it changed it, even to what it
+    -- was, and claims that hold it would wait for the renewal of all, or it for them
+    update lease l set until = clock_timestamp() + make_interval(secs => p_seconds)
+    where l.holder = p_holder and l.until > clock_timestamp() and l.territory = any(p_territories);
     insert into lease as l (territory, holder, fence, until)
     select t, p_holder, nextval('fence_seq'), clock_timestamp() + make_interval(secs => p_seconds)
-    from unnest(p_territories) t order by t
+    from unnest(p_territories) t
+    where not exists (select from lease o where o.territory = t and o.holder = p_holder and o.until > clock_timestamp())
+    order by t
     on conflict on constraint lease_pkey do update set
-        holder = excluded.holder, until = excluded.until,
-        fence = case when l.holder = excluded.holder and l.until > clock_timestamp() then l.fence else excluded.fence end
-    where l.holder = excluded.holder or l.until <= clock_timestamp();
+        holder = excluded.holder, until = excluded.until, fence = excluded.fence
+    where l.until <= clock_timestamp();
     return query select l.territory, l.fence from lease l
         where l.holder = p_holder and l.until > clock_timestamp() and l.territory = any(p_territories);
 end $$;
