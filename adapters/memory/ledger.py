@@ -18,10 +18,10 @@ from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
 from adapters.memory.questions import AskingTables, accept_question, ask_mt, refuse_question
 from adapters.memory.requests import Answer
-from adapters.memory.rows import BEHIND_PROMISES, Slot
+from adapters.memory.rows import BEHIND_PROMISES, REQUEST_COLUMNS, Slot, taken_in
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
-from sas_matcher.domain.errors import FencedError, IdempotencyError
+from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError
 from sas_matcher.ports.ledger import (
     Announcement,
     Claim,
@@ -121,6 +121,8 @@ class MemoryLedger:
         if known is not None:
             if known.body_hash != once.body_hash or known.request_id is None:
                 raise IdempotencyError
+            if known.request_id == row["id"]:
+                return Outcome("created", known.request_id)  # it came with a claim meanwhile
             return Outcome("replayed", known.request_id, replayed=True)
         if once.key_id not in self._keys:
             raise ValueError(f"Expected a known API key, got {once.key_id}.")
@@ -214,7 +216,11 @@ class MemoryLedger:
 
         Raises:
             FencedError: one of the territories has another matcher now; nothing was written.
+            RefusedArrivalError: an arriving request cannot be written; nothing was.
         """
+        arriving = [orjson.loads(claim.arrives) for claim in claims if claim.arrives is not None]
+        if any(row["territory"] not in fences for row in arriving):
+            raise FencedError
         known = (self.tables.requests.get(c.request_id) for c in claims)
         if any(r is not None and r.territory not in fences for r in known):
             raise FencedError
@@ -222,8 +228,25 @@ class MemoryLedger:
             lease = self._leases.get(territory)
             if lease is None or lease.fence != fence:
                 raise FencedError
+        self._write_arriving(now, arriving)
         verdicts = claim_seats(self.tables, now, claims)
         return verdicts, self.publish()
+
+    def _write_arriving(self, now: datetime, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write those whose Idempotency-Key did not come before: all of them, or none."""
+        rows = [row for row in rows if (row["key_id"], row["idem_key"]) not in self._once]
+        try:
+            if unknown := [row["key_id"] for row in rows if row["key_id"] not in self._keys]:
+                raise ValueError(f"Expected a known API key, got {unknown[0]}.")
+            columns = [{**row, "deadline": datetime.fromisoformat(row["deadline"])} for row in rows]
+            for row in columns:
+                taken_in(row, REQUEST_COLUMNS)
+        except (KeyError, ValueError) as wrong:
+            raise RefusedArrivalError from wrong
+        for row in columns:
+            requests.write_request(self.tables, datetime.fromisoformat(row["created_at"]), row, row["key_id"])
+            name, body_hash = (row["key_id"], row["idem_key"]), bytes.fromhex(row["body_hash"])
+            self._once[name] = _Answered(body_hash, now, request_id=row["id"])
 
     async def lapse_holds(self, now: datetime) -> int:
         """Give up holds that ran out; returns the number of announcements."""

@@ -15,6 +15,22 @@ from sas_matcher.ports.ledger import Idempotency
 Answer = tuple[str, str | None]
 
 
+def write_request(tables: Tables, now: datetime, row: Mapping[str, Any], key_id: str) -> Request:
+    """Write one request, made now.
+
+    Raises:
+        ValueError: a column is missing, or the id exists.
+    """
+    values = taken_in(row, REQUEST_COLUMNS)
+    if row["id"] in tables.requests:
+        raise ValueError(f"Expected a new request, got {row['id']} again.")
+    has_mt = row.get("has_mt") or ("unknown" if row["mt"] is None else "yes")
+    request = Request(id=row["id"], key_id=key_id, created_at=now, has_mt=has_mt, **values)
+    tables.requests[request.id] = request
+    tables.note_waiting(request)
+    return request
+
+
 def create_request(
     tables: Tables,
     now: datetime,
@@ -27,13 +43,7 @@ def create_request(
     Raises:
         ValueError: a column is missing, or the id exists.
     """
-    values = taken_in(row, REQUEST_COLUMNS)
-    if row["id"] in tables.requests:
-        raise ValueError(f"Expected a new request, got {row['id']} again.")
-    has_mt = row.get("has_mt") or ("unknown" if row["mt"] is None else "yes")
-    request = Request(id=row["id"], key_id=once.key_id, created_at=now, has_mt=has_mt, **values)
-    tables.requests[request.id] = request
-    tables.note_waiting(request)
+    request = write_request(tables, now, row, once.key_id)
     if request.mt is not None and tables.settings.get(request.territory, DEFAULT_SETTING)["mt_rule"] == "first":
         ask_mt(request)
     tables.announce_open(now, request)

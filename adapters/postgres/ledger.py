@@ -11,10 +11,11 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 import orjson
+import structlog
 
 from adapters.postgres.pool import Connections
 from adapters.postgres.queries import QUERIES
-from sas_matcher.domain.errors import FencedError, IdempotencyError, UnavailableError
+from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError, UnavailableError
 from sas_matcher.ports.ledger import (
     PLACE_NUMBERS,
     Announcement,
@@ -26,8 +27,10 @@ from sas_matcher.ports.ledger import (
     PracticeLimit,
     Publisher,
     SettingChange,
+    request_row,
 )
 
+_log = structlog.get_logger(__name__)
 _FENCED: Final = "SAS01"
 _TRIES: Final = 5  # a deadlock or a lost seat in a plan is rare; five in a row means something else is wrong
 _LOAD_PAGE: Final = 1_000  # sites or kinds loaded between two breaths: about 5 ms
@@ -217,7 +220,9 @@ class PostgresLedger:
                 with _answering():
                     async with self._connections.one() as connection:
                         return await work(connection)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as failure:
+                # a second was lost (deadlock_timeout): where, whoever operates it should know
+                _log.warning("ledger.deadlock", detail=failure.detail, context=failure.context, attempt=attempt)
                 if attempt == _TRIES - 1:
                     raise
                 await asyncio.sleep(0.005 * 2**attempt)
@@ -296,19 +301,14 @@ class PostgresLedger:
             IdempotencyError: the key came before with another body.
             UnavailableError: the ledger is away; it may have committed, the same key tells.
         """
-        doc = {
-            **row,
-            "key_id": once.key_id,
-            "idem_key": once.key,
-            "body_hash": once.body_hash.hex(),
-            "created_at": now,
-        }
-        created: bool = await self._intake.submit((now, doc))
+        created: bool = await self._intake.submit((now, request_row(now, row, once)))
         if created:
             return Outcome("created", str(row["id"]))
         known = await self._retry(lambda c: c.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key))
         if known is None or known["body_hash"] != once.body_hash or known["request_id"] is None:
             raise IdempotencyError
+        if str(known["request_id"]) == str(row["id"]):
+            return Outcome("created", str(row["id"]))  # it came with a claim meanwhile
         return Outcome("replayed", str(known["request_id"]), replayed=True)
 
     async def _create_many(self, batch: list[tuple[datetime, dict[str, Any]]]) -> list[bool]:
@@ -427,12 +427,14 @@ class PostgresLedger:
 
         Raises:
             FencedError: one of the territories has another matcher now; nothing was written.
+            RefusedArrivalError: an arriving request cannot be written; nothing was.
             UnavailableError: the ledger is away; what was committed shows in the requests' documents.
         """
         columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
-        requests, slots, bookings, until, decisions, kinds, shown = columns
-        row = await self._change(
-            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8, $9, $10)",
+        requests, slots, bookings, until, decisions, kinds, shown, arriving = columns
+        rows = [row for row in arriving if row is not None]
+        claimed = self._change(
+            "select * from claim_seats($1, $2, $3, $4::text[]::uuid[], $5, $6::text[]::uuid[], $7, $8, $9, $10, $11)",
             now,
             list(fences),
             list(fences.values()),
@@ -443,7 +445,14 @@ class PostgresLedger:
             decisions,
             kinds,
             [f"{{{','.join(map(str, slots))}}}" for slots in shown],
+            f"[{','.join(rows)}]" if rows else None,
         )
+        try:
+            row = await claimed
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as failure:
+            if not rows:
+                raise
+            raise RefusedArrivalError from failure
         return list(row["verdicts"]), announcements(row["published"])
 
     async def lapse_holds(self, now: datetime) -> int:

@@ -69,6 +69,7 @@ class Hub:
         self._by_territory: dict[str, set[Subscriber]] = {}
         self._versions: OrderedDict[bytes, int] = OrderedDict()
         self.started = asyncio.Event()
+        self.following = False  # whether what happens is heard of at present
 
     # -- callers that wait for a decision ------------------------------------------------------------------------
 
@@ -165,7 +166,9 @@ class Hub:
                 for entry in await self._bus.read({EVENTS_STREAM: self.position}, block_ms=200):
                     self.position = entry.id
                     self._dispatch(entry)
+                self.following = True
             except UnavailableError as away:
+                self.following = False
                 _log.warning("hub.bus_away", detail=away.detail)
                 await asyncio.sleep(0.2)
             except Exception as broken:

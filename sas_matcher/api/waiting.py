@@ -8,6 +8,7 @@ import orjson
 
 from sas_matcher.api.wire import Wire
 from sas_matcher.ports.ledger import Idempotency
+from sas_matcher.services.arrivals import PATIENCE_S
 
 WAIT_S: Final = 2.0
 """Then the decision is pushed."""
@@ -38,11 +39,16 @@ async def ask_and_wait(services: Wire, row: Mapping[str, Any], once: Idempotency
 
 async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
     decision = services.hub.expect(row["id"])
+    began = asyncio.get_running_loop().time()
     try:
+        if services.hub.following and services.regulating.send(row, once):
+            await asyncio.wait((decision,), timeout=PATIENCE_S)
+            if decision.done():
+                return Asked(decision.result(), True, False)
         outcome = await services.regulating.ask(row, once)
         if outcome.replayed:
             return await _replayed(services, str(outcome.document), once.key_id)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout_at(began + WAIT_S):
             return Asked(await decision, True, False)
     except TimeoutError:
         # the ledger may know what the stream has not told yet (Redis away)

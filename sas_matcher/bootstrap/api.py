@@ -42,6 +42,7 @@ from sas_matcher.console.workplaces import console_routes
 from sas_matcher.replay.studies import RecordedShelf
 from sas_matcher.services.agenda.agendas import Agendas
 from sas_matcher.services.agenda.show import AgendaShow
+from sas_matcher.services.arrivals import Arrivals
 from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.consent import Consenting
 from sas_matcher.services.crisis.crises import Crises
@@ -104,7 +105,8 @@ def api(settings: Settings) -> FastAPI:
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(
-                    stores.ledger, stores.clock, stores.ids, geography, PostgresConsent(stores.ledger)
+                    *(stores.ledger, stores.clock, stores.ids, geography, PostgresConsent(stores.ledger)),
+                    Arrivals(stores.relay),
                 ),
                 consenting=Consenting(PostgresConsent(stores.ledger), stores.clock, geography),
                 steering=Steering(stores.ledger, stores.clock),

@@ -180,6 +180,13 @@ class OverloadedError(UnavailableError):
     title = "Service saturé"
 
 
+class RefusedArrivalError(SasError):
+    """A request that came to the matcher before it was written cannot be written; nothing of the claim was."""
+
+    code = "refused_arrival"
+    title = "Demande non enregistrée"
+
+
 class FencedError(SasError):
     """Another matcher holds the lease now; whoever gets this must stop writing."""
 

@@ -87,6 +87,8 @@ class Bus(Protocol):
 # The streams, by the names that readers and writers share.
 PLACES_STREAM: Final = "sas:{all}:places:log"
 REQUESTS_STREAM: Final = "sas:{all}:requests"
+# On the stream of requests: one that the ledger may not have yet (``request_row``), to be written with its decision.
+ARRIVAL: Final = "arrival"
 EVENTS_STREAM: Final = "sas:{all}:events"
 # News on the stream of places that are about limits of practices: for the matchers, not for the mirror.
 LIMIT_NEWS: Final = frozenset({"limit", "limit_left"})

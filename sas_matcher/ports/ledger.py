@@ -77,7 +77,8 @@ class Claim(NamedTuple):
 
     ``slot_id`` is None for ``none`` (no place, with the reason) and ``displace``. ``hold_until`` is the end of a hold;
     of a promise the instant by which place and hour are told, where a later one never replaces an earlier one.
-    ``shown``: the slots that the decision names, which their practices can trace.
+    ``shown``: the slots that the decision names, which their practices can trace. ``arrives``: the request itself
+    (``request_row`` as JSON) where the ledger may not have it yet: it is written with the claim.
     """
 
     request_id: str
@@ -87,6 +88,7 @@ class Claim(NamedTuple):
     decision: str
     kind: ClaimKind
     shown: Sequence[int] = ()
+    arrives: str | None = None
 
 
 class Idempotency(NamedTuple):
@@ -95,6 +97,23 @@ class Idempotency(NamedTuple):
     key_id: str
     key: str
     body_hash: bytes
+
+
+def request_row(now: datetime, wish: Mapping[str, Any], once: Idempotency) -> dict[str, Any]:
+    """Return what is written of a new request: its own columns, when it was made, by whom and under which key."""
+    return {
+        **wish,
+        "key_id": once.key_id,
+        "idem_key": once.key,
+        "body_hash": once.body_hash.hex(),
+        "created_at": now,
+    }
+
+
+def arriving_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document that a request (``request_row``) will have once it is written, as far as it is read."""
+    unknown = dict.fromkeys(("mt_first", "booking", "promise", "refusal", "decision"))
+    return {**row, **unknown, "request_id": row["id"], "status": "waiting", "version": 1, "excluded": []}
 
 
 class SettingChange(NamedTuple):
@@ -299,6 +318,13 @@ class Ledger(Protocol):
         Verdicts: held, promised, moved, told_firm, displaced, told (no place), seat_lost, limit_reached (of a
         practice), not_waiting. Promised seats
         that move are given back before any is taken; a promise that gets no new seat keeps its old one.
+        Requests that arrive with their claim are written first; one whose Idempotency-Key came before is not, and what
+        is claimed for it is not_waiting.
+
+        Raises:
+            FencedError: one of the territories has another matcher now; nothing was written.
+            RefusedArrivalError: an arriving request cannot be written; nothing was.
+            UnavailableError: the ledger is away; it may have committed.
         """
         ...
 

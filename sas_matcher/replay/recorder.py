@@ -29,6 +29,7 @@ from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Tier, tier_of
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.bus import (
+    ARRIVAL,
     BATCHES_STREAM,
     EVENTS_STREAM,
     PLACES_STREAM,
@@ -38,7 +39,7 @@ from sas_matcher.ports.bus import (
     entry_order,
     told_order,
 )
-from sas_matcher.ports.ledger import Ledger
+from sas_matcher.ports.ledger import Ledger, arriving_document
 from sas_matcher.ports.world import Clock
 from sas_matcher.replay.batches import read_batches
 from sas_matcher.replay.daylog import Instant, Meta, TierTerms
@@ -46,6 +47,7 @@ from sas_matcher.replay.daylog_file import read_day
 from sas_matcher.replay.recording import Recording
 
 STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
+_OPENING: Final = (b"open", ARRIVAL.encode())
 HEARD: Final = (REQUESTS_STREAM, PLACES_STREAM)  # those that the matcher follows
 SAVE_S: Final = 1.0
 READ: Final = 500
@@ -202,7 +204,9 @@ class Recorder:
                 await self._apply_batch(orjson.loads(self._batches[0].fields[b"data"]))
                 self._batches.popleft()
             while self._told and now - self._told[0][0] > SETTLED_S:
-                self._apply(self._told.popleft()[1])
+                if not _arrives(self._told[0][1]) or await self._is_written(self._told[0][1]):
+                    self._apply(self._told[0][1])
+                self._told.popleft()
             if not self._told:
                 # of who was closed already, or is of no log
                 late = [name for name, (at, _) in self._cancelled.items() if now - at > SETTLED_S]
@@ -210,6 +214,10 @@ class Recorder:
         if now - self._saved > SAVE_S:
             await self._catch_up()
             self.save()
+
+    async def _is_written(self, entry: Entry) -> bool:
+        """Whether a request that arrived came to be written, though no batch tells of it."""
+        return await self._ledger.request_document(entry.fields[b"request"].decode(), None) is not None
 
     def _today(self, territory: str) -> date:
         return self._clock.now().astimezone(self._zone_of(territory)).date()
@@ -232,8 +240,8 @@ class Recorder:
         if entry.stream == PLACES_STREAM:
             kind, items = entry.fields[b"kind"].decode(), orjson.loads(entry.fields[b"data"])
             files.recording.places(kind, items, min(self._told_at(entry), until))
-        elif entry.fields[b"type"] == b"open":
-            files.recording.opened(orjson.loads(entry.fields[b"data"]))
+        elif entry.fields[b"type"] in _OPENING:
+            files.recording.opened(_document(entry))
         elif (cancelled := self._cancelled.pop(entry.fields[b"request"].decode(), None)) is not None:
             name, t = entry.fields[b"request"].decode(), self._told_at(cancelled[1])
             files.recording.cancelled(name, min(t, until))
@@ -252,7 +260,8 @@ class Recorder:
             # a matcher that has just started knows from the ledger whom it has not heard of
             known = number in calls and entry.fields[b"request"] in asked
             heard = at_desks if entry.fields[b"territory"] in desks else first
-            if known or entry_order(entry.id) <= heard.get(entry.stream, (0, 0)):
+            # what arrives is there once it was asked for
+            if known or (not _arrives(entry) and entry_order(entry.id) <= heard.get(entry.stream, (0, 0))):
                 self._apply(entry, t)
             else:
                 self._told.append((at, entry))
@@ -262,7 +271,7 @@ class Recorder:
         calls: dict[bytes, int] = {}
         for number, (_, entry) in enumerate(self._told):
             files = self._open.get(entry.fields[b"territory"].decode())
-            if files is not None and entry.stream == REQUESTS_STREAM and entry.fields[b"type"] == b"open":
+            if files is not None and entry.stream == REQUESTS_STREAM and entry.fields[b"type"] in _OPENING:
                 name = entry.fields[b"request"]
                 if name not in calls and not files.recording.is_known(name.decode()):
                     calls[name] = number
@@ -295,6 +304,10 @@ class Recorder:
                 expected=batch["opened"].get(territory, {}).get("expected", 0),
                 ceded=[seat[1:] for seat in batch["ceded"] if seat[0] == territory],
             )
+            for name in [name for name, _, said, _ in batch["requests"] if said == "not_waiting"]:
+                # one that arrived under an Idempotency-Key that had come before: it never was
+                if name in recording.open_requests() and await self._ledger.request_document(name, None) is None:
+                    recording.cancelled(name, t)
         for territory, kind, items in batch["news"]:
             if territory in self._open:
                 self._open[territory].recording.places(kind, items, t)
@@ -429,6 +442,17 @@ class Recorder:
         draft.write_bytes(b"")
         _append(draft, orjson.dumps(mark))
         draft.replace(self._folder / MARK)
+
+
+def _arrives(entry: Entry) -> bool:
+    """Whether an entry is about a request that the ledger had not got yet."""
+    return entry.stream == REQUESTS_STREAM and entry.fields[b"type"] == ARRIVAL.encode()
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    """Return the document of the request that an entry of ``_OPENING`` is about."""
+    document: dict[str, Any] = orjson.loads(entry.fields[b"data"])
+    return arriving_document(document) if _arrives(entry) else document
 
 
 def _instant(batch: Mapping[str, Any]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM
 from tests.api.conftest import Scene
 from tests.api.running import Caller, Running, eventually, next_spot, rpps, slot, wish
 
@@ -379,6 +380,42 @@ async def test_without_a_matcher_the_answer_is_202_and_the_decision_is_pushed(sc
         assert pushed["data"]["decision"]["place"]["slot_id"] == slot_id
     replay = await scene.regulator.post("/v1/requests", scene.wish(), key=key)
     assert replay.status_code == 201 and replay.json() == pushed["data"]
+
+
+async def _ways(service: Running, request_id: str) -> list[str]:
+    """Return what was said of a request to the matcher until it was decided."""
+    entries = await service.stores.bus.range(REQUESTS_STREAM, "0-0", "+", 10_000)
+    mine = [entry for entry in entries if entry.fields[b"request"].decode() == request_id]
+    return [entry.fields[b"type"].decode() for entry in mine]
+
+
+async def test_a_request_is_committed_with_its_decision(scene: Scene, service: Running) -> None:
+    await scene.practice.publish(scene.slot(60))
+    held = await scene.regulator.ask(scene.wish())
+    assert held["status"] == "held" and held["version"] == 2
+    assert await _ways(service, held["request_id"]) == [ARRIVAL]
+    (row,) = await service.rows("select status, created_at from request where id = $1", held["request_id"])
+    assert row["status"] == "held" and datetime.fromisoformat(held["created_at"]) == row["created_at"]
+    nothing = await scene.regulator.ask(scene.wish())
+    assert none(nothing) and await _ways(service, nothing["request_id"]) == [ARRIVAL]
+
+
+async def test_whose_medecin_traitant_may_go_first_is_committed_first(scene: Scene, service: Running) -> None:
+    await scene.practice.publish(scene.slot(60))
+    held = await scene.regulator.ask(scene.wish(mt=rpps()))
+    assert held["status"] == "held" and await _ways(service, held["request_id"]) == ["open"]
+
+
+async def test_a_call_repeated_at_another_worker_is_answered_from_the_ledger(scene: Scene, service: Running) -> None:
+    await scene.practice.publish(scene.slot(60), scene.slot(90))
+    key = str(uuid.uuid4())
+    first = await scene.regulator.ask(scene.wish(), key=key)
+    service.app.state.wire.regulating._arrivals._sent.clear()  # as another worker, which has not seen the first
+    again = await scene.regulator.post("/v1/requests", scene.wish(), key=key)
+    assert again.json() == first and again.headers["idempotent-replay"] == "true"
+    assert len(await service.rows("select from request where key_id = $1", scene.regulator.key_id)) == 1
+    assert len(await service.rows("select from booking b join request r on r.id = b.request_id where key_id = $1",
+                                  scene.regulator.key_id)) == 1  # fmt: skip
 
 
 # -- exactly once ------------------------------------------------------------------------------------------------------

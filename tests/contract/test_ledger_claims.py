@@ -4,12 +4,14 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import QUERIES
@@ -208,6 +210,20 @@ async def test_a_lease_that_ended_comes_back_with_a_new_fence(desk: Desk) -> Non
     await desk.end_leases()
     again = await desk.ledger.take_leases("matcher", [TERRITORY], 600)
     assert again[TERRITORY] > desk.fences[TERRITORY]
+
+
+@postgres_only
+async def test_a_lease_is_renewed_while_a_claim_holds_it(desk: Desk) -> None:
+    """Else each would wait for the other, a crowd's claims and the renewal of all leases crosswise, for a second."""
+    connection = await asyncpg.connect(desk.url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select from lease for key share")  # as ``claim_seats`` does, to its end
+            async with asyncio.timeout(5):
+                assert await desk.ledger.take_leases("matcher", [TERRITORY], 600) == desk.fences
+                assert "2A" in await desk.ledger.take_leases("matcher", [TERRITORY, "2A"], 600)
+    finally:
+        await connection.close()
 
 
 async def test_two_matchers_take_a_free_territory_at_once(desk: Desk) -> None:
@@ -527,3 +543,24 @@ async def test_a_request_is_safe_with_its_decision_or_when_it_is_secured(desk: D
     # the server's writer comes every 200 ms, it may come in between
     assert not all([await is_safe((await asked())[1]) for _ in range(20)]), "the commit of a request was waited for"
     await durable.ledger.close()
+
+
+@postgres_only
+async def test_what_meets_a_deadlock_is_done_again_and_said(desk: Desk) -> None:
+    crossed, tries = [asyncio.Event(), asyncio.Event()], 0
+    rows = [await desk.ask(), await desk.ask()]
+
+    async def lock(connection: Any, mine: int) -> str:
+        nonlocal tries
+        tries += 1
+        async with connection.transaction():
+            await connection.execute("select from request where id = $1 for update", rows[mine])
+            crossed[mine].set()
+            await crossed[1 - mine].wait()
+            await connection.execute("select from request where id = $1 for update", rows[1 - mine])
+        return "done"
+
+    with capture_logs() as said:
+        assert await asyncio.gather(*(desk.ledger._retry(partial(lock, mine=n)) for n in (0, 1))) == ["done"] * 2
+    (deadlock,) = [entry for entry in said if entry["event"] == "ledger.deadlock"]
+    assert tries == 3 and "waits for ShareLock" in deadlock["detail"]

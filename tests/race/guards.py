@@ -663,7 +663,7 @@ GUARDS: Final = (
     ),
     Guard(
         "fence",
-        Edit("claim_seats", "and l.fence = f.fence for key share", "for key share"),
+        Edit("claim_seats", "and l.fence = f.fence order by", "order by"),
         claim_with_an_old_fence,
     ),
     Guard("fence held to the end", Edit("claim_seats", "for key share of l", ""), lease_taken_during_a_claim),

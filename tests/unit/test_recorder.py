@@ -16,11 +16,12 @@ import pytest
 from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports.bus import told_order
+from sas_matcher.ports.bus import ARRIVAL, told_order
 from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
+from sas_matcher.ports.ledger import request_row as row_of
 from sas_matcher.replay.again import Again, decide_again
 from sas_matcher.replay.batches import Batch, Mark, Seats, read_batches, read_marks
-from sas_matcher.replay.daylog import DayLog
+from sas_matcher.replay.daylog import DayLog, RequestCancelled, RequestCreated
 from sas_matcher.replay.daylog_file import DayLogError, read_day
 from sas_matcher.replay.expected import EXPECTED, ExpectedDays
 from sas_matcher.replay.history import KnownDays, one_landmass
@@ -49,6 +50,7 @@ class Live:
     def __init__(self, policy: str = "firm", history: History | None = None) -> None:
         self.clock = StillClock(NOW)
         self.passed_s = 0.0
+        self.arrives = False  # whether requests are written with their decision
         self.said: list[Announcement] = []
         self.ledger = MemoryLedger(self, self.clock)
         self.bus = MemoryBus(self.clock)
@@ -115,7 +117,11 @@ class Live:
     async def ask(self, *rows: Json, confirm: bool = True) -> list[str]:
         """Ask, let the matcher decide all of it together, confirm what it holds."""
         for row in rows:
-            await self.ledger.create_request(self.clock.now(), row, Idempotency("regulator", new_id(), b""))
+            once = Idempotency("regulator", new_id(), b"")
+            if self.arrives:
+                self.send(row, once)
+            else:
+                await self.ledger.create_request(self.clock.now(), row, once)
         await self.tell()
         await self.decide()
         names = [str(row["id"]) for row in rows]
@@ -123,6 +129,13 @@ class Live:
             for name in names:
                 await self.act("confirm", name, None)
         return names
+
+    def send(self, row: Json, once: Idempotency) -> None:
+        """Send a request to the matcher, to be written with its decision."""
+        now, data = self.clock.now(), orjson.dumps(row_of(self.clock.now(), row, once)).decode()
+        self.said.append(
+            Announcement(0, now, row["territory"], "requests", ARRIVAL, row["id"], 1, "regulator", (), data)
+        )
 
     async def act(self, action: str, name: str, *arguments: Any) -> str:
         once = Idempotency("regulator", new_id(), b"")
@@ -190,8 +203,10 @@ async def a_busy_hour(live: Live, *recorders: Recorder, stop: Any = None) -> Non
     await act_done()
 
 
-async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arrives", [False, True])
+async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path, arrives: bool) -> None:
     live = await Live().open()
+    live.arrives = arrives
     recorder = live.recorder(tmp_path)
     await recorder.start()
     await a_busy_hour(live, recorder)
@@ -204,6 +219,52 @@ async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path) -> N
     assert not [mark for mark in marks if isinstance(mark, Seats)]
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] >= 12
+
+
+async def test_one_that_arrived_is_recorded_once_whoever_wrote_it(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a", 60), slot("b", 90))
+    # its sender writes it too; a repeated call is no other request; and of one nobody told what was decided
+    row, once = request_row(), Idempotency("regulator", new_id(), b"")
+    live.send(row, once)
+    await live.tell()
+    await live.ledger.create_request(live.clock.now(), row, once)
+    await live.tell()
+    await live.decide()
+    live.send(request_row(), once)
+    live.send(lost := request_row(), Idempotency("regulator", new_id(), b""))
+    await live.tell_others()
+    await live.matcher._follower.load()  # it was started again, and has not heard of them
+    await live.ledger.create_request(live.clock.now(), lost, Idempotency("regulator", new_id(), b""))
+    live.said.clear()
+    await read_all(live, recorder)
+    await read_all(live, recorder)
+    day, _ = recorded(tmp_path)
+    asked = [event.request.id for event in day.events if isinstance(event, RequestCreated)]
+    assert sorted(asked) == sorted([row["id"], lost["id"]])
+
+
+async def test_one_that_arrived_under_a_key_that_came_before_never_was(tmp_path: Path) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a", 60), slot("b", 90))
+    once = Idempotency("regulator", new_id(), b"")
+    live.send(first := request_row(), once)
+    await live.tell()
+    await live.decide()
+    live.send(again := request_row(), once)
+    await live.tell()
+    await live.decide()
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    asked = [event.request.id for event in day.events if isinstance(event, RequestCreated)]
+    gone = [event.request_id for event in day.events if isinstance(event, RequestCancelled)]
+    assert asked == [first["id"], again["id"]] and gone == [again["id"]]
+    _, _, different = await _again(day, marks)
+    assert different == []
 
 
 async def _again(day: DayLog, marks: Sequence[Mark]) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -15,12 +15,16 @@ from sas_matcher.matching.candidates import OpenRequest, find_candidates
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.places import PlaceRow, Spot, place_row, stable_key
 from sas_matcher.matching.sharing import RELEASE_S
-from sas_matcher.ports.bus import LIMIT_NEWS
-from sas_matcher.ports.ledger import Announcement
+from sas_matcher.ports.bus import ARRIVAL, LIMIT_NEWS
+from sas_matcher.ports.ledger import Announcement, arriving_document
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.matcher.desks import Desks, PlannerProcess
 from sas_matcher.services.matcher.open_requests import OpenRequests
 from sas_matcher.services.matcher.rules import Rules
+
+ARRIVES_S: Final = (
+    2.0  # how long a request may be decided before it is written: twice what its sender waits (`arrivals`)
+)
 
 
 def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
@@ -139,6 +143,8 @@ class Known:
             self.settings_news.set()
         elif kind == "open":
             self.take_in(orjson.loads(data))
+        elif kind == ARRIVAL:
+            self.arrive(data if isinstance(data, str) else data.decode())
         else:
             self.forget(request_id)
 
@@ -172,6 +178,7 @@ class Known:
         """A request is open, as its document says; an older version than is known says nothing."""
         request_id = document["request_id"]
         if self.open.version(request_id) >= document["version"]:
+            self.open.written(request_id)
             return
         self.open.drop(request_id)
         if document["status"] not in (RequestStatus.WAITING, RequestStatus.PROMISED):
@@ -184,6 +191,14 @@ class Known:
             self.open.wait_for_mt(request)
         else:
             self.open.add(replace(request, mt_said="not_waited", mt_until=None))
+
+    def arrive(self, text: str) -> None:
+        """A request arrives that is to be written with its decision (``request_row`` as JSON)."""
+        row = orjson.loads(text)
+        request = open_request(arriving_document(row), self._landmass_of(row["insee"]))
+        # whoever sent it writes it himself meanwhile; what is known already was, or came twice
+        if request.created_at + ARRIVES_S > self.now() and not self.open.version(request.id):
+            self.open.arrive(request, text)
 
     def _can_wait(self, request: OpenRequest, now: float) -> bool:
         """Whether a request may wait for its médecin traitant: of the places there are, one can be had afterwards."""
@@ -213,6 +228,8 @@ class Known:
         self.market.drop_before(int(now))
         for request in [r for r in self.open if r.deadline <= now]:
             self.forget(request.id)  # that it was closed may have been said while we reloaded
+        for request_id in self.open.unwritten(now - ARRIVES_S):
+            self.forget(request_id)  # whoever sent it is gone: nobody was told of it, and nobody waits for it
         self.release(now)
 
     def release(self, now: float) -> None:

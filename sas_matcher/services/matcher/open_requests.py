@@ -28,6 +28,7 @@ class OpenRequests:
         at_desk: those that a desk decides: they wait there, or are promised.
         for_mt: those whose médecin traitant has been asked and has time to answer.
         told: those that know that there is no place now.
+        arriving: of those that the ledger may not have yet what is to be written of them (``request_row`` as JSON).
     """
 
     def __init__(self, work: asyncio.Event) -> None:
@@ -38,6 +39,7 @@ class OpenRequests:
         self.at_desk: dict[str, OpenRequest] = {}
         self.for_mt: dict[str, OpenRequest] = {}
         self.told: set[str] = set()
+        self.arriving: dict[str, str] = {}
         self._losses: dict[str, int] = {}
         self._freed: list[Spot] = []  # places freed while a batch is decided
 
@@ -57,6 +59,21 @@ class OpenRequests:
         """A request wants to be decided."""
         self.new[request.id] = request
         self._work.set()
+
+    def arrive(self, request: OpenRequest, row: str) -> None:
+        """A request that the ledger may not have yet wants to be decided."""
+        self.arriving[request.id] = row
+        self.add(request)
+
+    def written(self, request_id: str) -> None:
+        """The ledger has a request."""
+        self.arriving.pop(request_id, None)
+
+    def unwritten(self, before: float) -> list[str]:
+        """Return those made before an instant that the ledger has not got, as far as is known."""
+        if not self.arriving:
+            return []
+        return [r.id for r in self if r.id in self.arriving and r.created_at < before]
 
     def wait_for_mt(self, request: OpenRequest) -> None:
         """A request waits for its médecin traitant's answer until ``mt_until``; nothing else is decided for it."""
@@ -78,11 +95,13 @@ class OpenRequests:
             place.pop(request_id, None)
         self.told.discard(request_id)
         self._losses.pop(request_id, None)
+        self.arriving.pop(request_id, None)
 
     def clear(self) -> None:
         """Forget all but the batch being decided."""
         for place in (self.new, self.waiting, self.at_desk, self.for_mt):
             place.clear()
+        self.arriving.clear()
 
     def move_to_new(self, place: dict[str, OpenRequest], territory: str) -> None:
         """Let those of a territory go round again."""
@@ -153,6 +172,7 @@ class OpenRequests:
 
     def settle(self, request: OpenRequest, verdict: str, *, comes_back: bool) -> None:
         """Put a request of the batch where the ledger's verdict wants it; some policies have no waiting list."""
+        self.written(request.id)
         here = self.batch.pop(request.id, None) is not None  # else it was closed or changed meanwhile
         if verdict == "seat_lost":
             lost = self._losses.get(request.id, 0) + 1
@@ -173,6 +193,7 @@ class OpenRequests:
 
     def settle_at_desk(self, request: OpenRequest, verdict: str, slot_id: int | None) -> None:
         """Note what the ledger said of a desk's decision; ``slot_id``: the seat that was asked for."""
+        self.written(request.id)
         self._losses.pop(request.id, None)
         here = request.id in self.at_desk
         if verdict == "told" and here:

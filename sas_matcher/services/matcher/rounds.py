@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import orjson
+import structlog
 
-from sas_matcher.domain.errors import FencedError, UnavailableError
+from sas_matcher.domain.errors import FencedError, RefusedArrivalError, UnavailableError
 from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import PlaceGoneError
@@ -25,6 +26,7 @@ from sas_matcher.services.matcher.known import Known
 
 PART: Final = 16  # claims of one transaction: each then costs the ledger a third of one alone (docs/benchmarks.md)
 STOP_S: Final = 2.0  # of the eight seconds in which a process has to end, for a batch that is under way
+_log = structlog.get_logger(__name__)
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
 
 
@@ -155,8 +157,13 @@ class Rounds:
     async def _commit(self, began: datetime, lines: Sequence[Line], said: Said) -> None:
         """Claim, and bring memory in line with what the ledger says."""
         fences = {line.request.territory: self._known.fences.get(line.request.territory, -1) for line in lines}
+        arriving = self._open.arriving
+        claims = [line.claim._replace(arrives=arriving.get(line.request.id)) for line in lines]
         try:
-            verdicts, announced = await self._ledger.claim(began, fences, [line.claim for line in lines])
+            verdicts, announced = await self._ledger.claim(began, fences, claims)
+        except RefusedArrivalError:
+            self._leave_to_senders(lines)
+            return
         except UnavailableError:
             for line in lines:
                 if line.decision is not None:
@@ -165,6 +172,17 @@ class Rounds:
         self._settle(lines, verdicts, announced)
         said.claims.extend((line.request, line.claim.slot_id, word) for line, word in zip(lines, verdicts, strict=True))
         said.announced.extend(announced)
+
+    def _leave_to_senders(self, lines: Sequence[Line]) -> None:
+        """Forget the arriving requests of a claim that was refused: who sent them writes them; the others go again."""
+        arriving = {line.request.id for line in lines if line.request.id in self._open.arriving}
+        _log.warning("matcher.arrival_refused", requests=len(arriving))
+        for line in lines:
+            if line.decision is not None:
+                self._desks[line.request.territory].settle(line.decision, "unknown")
+        for request_id in arriving:
+            self._known.forget(request_id)
+        self._open.again([line.request for line in lines if line.decision is None])
 
     async def _picks(self, began: datetime, batch: Sequence[OpenRequest]) -> tuple[list[Pick], Mapping[str, str]]:
         """Decide requests that no desk has, together; also returns what had been heard."""

@@ -1,14 +1,9 @@
 -- The life of a request. Every function is one transaction's work and returns the outbox rows it wrote, so that the
 -- writer can publish them at once; what it fails to publish, the sweeper does.
 
--- Take in new requests. The commit is not waited for to be flushed: the decision comes milliseconds later, and with its
--- commit, which is, all that was committed before is safe; whoever tells of a request before it is decided flushes first
--- (``secure`` of the ledger). p_rows: array of objects with the columns of `request` plus idem_key, body_hash (hex).
--- verdicts: [{"n": position, "outcome": "created" | "replayed" | "reused", "request_id": …}].
-create function create_requests(p_now timestamptz, p_rows json, out verdicts json, out published outbox[])
-language plpgsql as $$
-declare fresh uuid[]; asked outbox[];
-begin
+-- Write new requests. p_rows: array of objects with the columns of `request` plus idem_key, body_hash (hex). Whose
+-- Idempotency-Key came before is left out. verdicts: [{"n": position, "id": request, "created": whether it was written}].
+create function insert_requests(p_now timestamptz, p_rows json, out fresh uuid[], out verdicts json) language sql as $$
     with incoming as (
         select n, d.* from json_array_elements(p_rows) with ordinality as e(doc, n),
         lateral json_to_record(e.doc) as d(
@@ -33,7 +28,16 @@ begin
     select (select array_agg(id) from created),
            (select json_agg(json_build_object('n', i.n - 1, 'id', i.id, 'created', c.request_id is not null))
               from incoming i left join claimed c on c.request_id = i.id)
-    into fresh, verdicts;
+$$;
+
+-- Take in new requests. The commit is not waited for to be flushed: the decision comes milliseconds later, and with its
+-- commit, which is, all that was committed before is safe; whoever tells of a request before it is decided flushes first
+-- (``secure`` of the ledger). p_rows, verdicts: as in `insert_requests`.
+create function create_requests(p_now timestamptz, p_rows json, out verdicts json, out published outbox[])
+language plpgsql as $$
+declare fresh uuid[]; asked outbox[];
+begin
+    select i.fresh, i.verdicts from insert_requests(p_now, p_rows) i into fresh, verdicts;
     if exists (select from territory_setting where mt_rule = 'first') then
         -- whoever counts the questions of a day comes one after the other, in the order of `advance_asking`
         perform from overflow where removed_at is null and professional in (select mt from request where id = any(fresh))
@@ -243,10 +247,12 @@ end $$;
 -- then gets no seat keeps the old one, and whoever wanted that one is judged anew.
 -- verdicts: per row 'held' | 'promised' | 'moved' | 'told_firm' | 'displaced' | 'told' (no place, recorded)
 --           | 'seat_lost' | 'limit_reached' | 'not_waiting'.
+-- p_arriving: requests among them that the matcher was told of before they were written (as in `insert_requests`; none that
+-- has a médecin traitant, who might have to be asked first): written here, so that each is committed with its decision.
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
-    p_hold_until timestamptz[], p_decisions text[], p_kinds text[], p_shown text[], out verdicts text[],
-    out published outbox[])
+    p_hold_until timestamptz[], p_decisions text[], p_kinds text[], p_shown text[], p_arriving json,
+    out verdicts text[], out published outbox[])
 language plpgsql as $$
 declare
     told uuid[]; lost uuid[]; left_slots bigint[];
@@ -258,9 +264,10 @@ declare
     booked_there uuid[] := '{}';
     plain constant boolean := p_kinds <@ array['hold', 'none'];
 begin
+    if p_arriving is not null then perform insert_requests(p_now, p_arriving); end if;
     if (select count(*) from (
             select from lease l join unnest(p_territories, p_fences) f(territory, fence)
-                on l.territory = f.territory and l.fence = f.fence for key share of l) held)
+                on l.territory = f.territory and l.fence = f.fence order by l.territory for key share of l) held)
        <> cardinality(p_territories)
        or exists (select from request where id = any(p_requests) and territory <> all(p_territories)) then
         raise exception 'fenced' using errcode = 'SAS01';
