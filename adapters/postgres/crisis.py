@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from adapters.postgres.ledger import PostgresLedger, announcements
+from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import load_queries
+from adapters.postgres.transactions import announcements
 from sas_matcher.domain.alert import Figures
 from sas_matcher.domain.crisis import Level, check_step, highest
 from sas_matcher.domain.errors import CrisisNotAllowedError

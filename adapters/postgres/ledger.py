@@ -1,42 +1,28 @@
 """PostgreSQL as the ledger: one method, one transaction; the verdicts are unique rows (see ``migrations/sql``)."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import count
 from typing import Any, Final
 
 import asyncpg
-import numpy as np
-import numpy.typing as npt
 import orjson
-import structlog
 
-from adapters.postgres.pool import Connections
+from adapters.postgres.group_commit import GroupCommit
+from adapters.postgres.loading import Loading
 from adapters.postgres.queries import QUERIES
-from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError, UnavailableError
+from adapters.postgres.transactions import announcements
+from sas_matcher.domain.errors import IdempotencyError, RefusedArrivalError
 from sas_matcher.ports.ledger import (
-    PLACE_NUMBERS,
     Announcement,
     Claim,
     Idempotency,
     KeyRecord,
     Outcome,
-    PlacesPage,
     PracticeLimit,
     Publisher,
     SettingChange,
     request_row,
 )
-
-_log = structlog.get_logger(__name__)
-_FENCED: Final = "SAS01"
-_TRIES: Final = 5  # a deadlock or a lost seat in a plan is rare; five in a row means something else is wrong
-_LOAD_PAGE: Final = 1_000  # sites or kinds loaded between two breaths: about 5 ms
-_LOAD_PLACES: Final = 5_000  # places: less than a megabyte
-# what ``array_send`` of PostgreSQL (arrayfuncs.c) makes of an array: dimensions and type, then size and value of each
-_PACK: Final = np.dtype([("head", "V20"), ("values", [("size", ">i4"), ("value", ">i8")], len(PLACE_NUMBERS))])
 
 # What each action of a regulator runs: function and number of arguments after (now, key, request).
 _REQUEST_ACTIONS: Final = {
@@ -57,237 +43,14 @@ _BOOKING_ACTIONS: Final = {
     "refuse_question": "select * from refuse_question($1, $2, $3)",
 }
 
-_AWAY: Final = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg says when the connection went away under a statement's preparation
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full: a server that cannot serve now
-    asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
-    asyncpg.QueryCanceledError,
-    TimeoutError,
-)
 
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except asyncpg.PostgresError as failure:
-        if failure.sqlstate == _FENCED:
-            raise FencedError from failure
-        if isinstance(failure, _AWAY):
-            raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
-        raise
-    except _AWAY as failure:
-        raise UnavailableError("La base de données ne répond pas.", retry_after=2) from failure
-
-
-# Every statement finds its rows by key, whatever the tables hold: plans are made once (planning cost four times the
-# work of a claim, measured), by index and nested loop (a plan made on empty tables would read them whole later).
-_SESSION: Final = {
-    "timezone": "UTC",
-    "jit": "off",
-    "application_name": "sas_matcher",
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
-# Thousands of rows at once, joined with one another, want hash joins: nested loops would compare all with all.
-_BULK: Final = "set local plan_cache_mode = auto; set local enable_hashjoin = on; set local enable_mergejoin = on"
-# Figures over a window read thousands of rows to give a few: planned afresh, by size; they write nothing, and whoever
-# asks for too much is told so before anybody else waits for it.
-_SURVEY: Final = (
-    "set transaction read only; set local plan_cache_mode = force_custom_plan; set local enable_seqscan = on; "
-    "set local enable_hashjoin = on; set local enable_mergejoin = on; set local statement_timeout = '10s'"
-)
-# What reads whole tables (loading all places) is planned afresh, by size; never by nested loops: before the first
-# statistics the planner takes 40 000 places for one, and loading them took 9 s instead of 0.5.
-_WHOLE_TABLES: Final = (
-    "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = on; "
-    "set local enable_hashjoin = on; set local enable_mergejoin = on; set local enable_nestloop = off"
-)
-
-
-def _all_differ(pages: Sequence[Sequence[Any]]) -> bool:
-    """Whether no two rows have the same first column."""
-    return len({row[0] for page in pages for row in page}) == sum(map(len, pages))
-
-
-def _place_numbers(rows: Sequence[Sequence[bytes]]) -> npt.NDArray[np.int64]:
-    """Read rows of the query ``live_places``: int64[n, 10]."""
-    return np.frombuffer(b"".join([row[0] for row in rows]), _PACK)["values"]["value"].astype(np.int64)
-
-
-async def _keep_session(_connection: Any) -> None:
-    """Leave a connection as it is when it goes back: we set nothing that outlives a transaction, a reset is a trip."""
-
-
-def announcements(rows: Sequence[Any] | None) -> list[Announcement]:
-    """Turn outbox rows into announcements."""
-    return [Announcement(*row.values()) for row in rows or ()]
-
-
-class _GroupCommit:
-    """Commits what has come while the last commit was under way as one transaction: fewer fsyncs in a surge."""
-
-    def __init__(self, flush: Callable[[list[Any]], Awaitable[list[Any]]], most: int) -> None:
-        self._flush = flush
-        self._most = most
-        self._queue: list[tuple[Any, asyncio.Future[Any]]] = []
-        self._running: asyncio.Task[None] | None = None
-
-    async def submit(self, item: Any) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-        return await future
-
-    async def _run(self) -> None:
-        try:
-            while self._queue:
-                batch, self._queue = self._queue[: self._most], self._queue[self._most :]
-                try:
-                    results = await self._flush([item for item, _ in batch])
-                    for (_, future), result in zip(batch, results, strict=True):
-                        if not future.done():
-                            future.set_result(result)
-                except Exception as failure:
-                    if len(batch) > 1 and not isinstance(failure, UnavailableError):
-                        # one bad item must not fail its neighbours: each again on its own
-                        await self._one_by_one(batch)
-                    else:
-                        self._fail(batch, failure)
-        finally:
-            self._running = None
-
-    async def _one_by_one(self, batch: list[tuple[Any, asyncio.Future[Any]]]) -> None:
-        for item, future in batch:
-            try:
-                (result,) = await self._flush([item])
-                if not future.done():
-                    future.set_result(result)
-            except Exception as failure:
-                self._fail([(item, future)], failure)
-
-    @staticmethod
-    def _fail(batch: list[tuple[Any, asyncio.Future[Any]]], failure: Exception) -> None:
-        for _, future in batch:
-            if not future.done():
-                future.set_exception(failure)
-
-
-class PostgresLedger:
-    """The truth (port ``Ledger``), over an asyncpg pool."""
+class PostgresLedger(Loading):
+    """The truth (port ``Ledger``)."""
 
     def __init__(self, pool: asyncpg.Pool, publisher: Publisher) -> None:
-        self._connections = Connections(pool)
-        self._publisher = publisher
+        super().__init__(pool, publisher)
         # 200 requests in one insert: the point where the statement costs more than the fsync it saves
-        self._intake = _GroupCommit(self._create_many, 200)
-
-    @classmethod
-    async def connect(cls, dsn: str, publisher: Publisher, *, size: int = 12) -> "PostgresLedger":
-        """Open a pool; the session speaks UTC and never plans with JIT (our queries are short).
-
-        Raises:
-            UnavailableError: the server is not there, or not yet.
-        """
-        with _answering():
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=min(2, size),
-                max_size=size,
-                command_timeout=30,
-                server_settings=_SESSION,
-                reset=_keep_session,
-            )
-        return cls(pool, publisher)
-
-    async def close(self) -> None:
-        """Close the pool."""
-        await self._connections.close()
-
-    async def _retry(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Run one transaction; again on deadlock; a store that is away becomes UnavailableError."""
-        for attempt in range(_TRIES):
-            try:
-                with _answering():
-                    async with self._connections.one() as connection:
-                        return await work(connection)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as failure:
-                # a second was lost (deadlock_timeout): where, whoever operates it should know
-                _log.warning("ledger.deadlock", detail=failure.detail, context=failure.context, attempt=attempt)
-                if attempt == _TRIES - 1:
-                    raise
-                await asyncio.sleep(0.005 * 2**attempt)
-        raise AssertionError("unreachable")  # pragma: no cover
-
-    async def _change(self, sql: str, *args: Any, bulk: bool = False) -> Any:
-        """Run one changing function and publish what it announced."""
-
-        async def in_bulk(connection: Any) -> Any:
-            async with connection.transaction():
-                await connection.execute(_BULK)
-                return await connection.fetchrow(sql, *args)
-
-        row = await self._retry(in_bulk if bulk else lambda c: c.fetchrow(sql, *args))
-        self._publisher.announce(announcements(row["published"]))
-        return row
-
-    async def _announced(self, sql: str, *args: Any) -> int:
-        rows = announcements(await self._retry(lambda c: c.fetch(sql, *args)))
-        self._publisher.announce(rows)
-        return len(rows)
-
-    async def _rows(self, name: str, *args: Any) -> list[Any]:
-        rows: list[Any] = await self._retry(lambda c: c.fetch(QUERIES[name], *args))
-        return rows
-
-    async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        """Run one statement of a sibling of this package; again on deadlock.
-
-        Raises:
-            UnavailableError: the ledger is away.
-        """
-        rows: list[Any] = await self._retry(lambda c: c.fetch(sql, *args))
-        return rows
-
-    async def survey(self, sql: str, *args: Any) -> list[Any]:
-        """Run one reading statement of a sibling of this package that goes over many rows; ten seconds at the most.
-
-        Raises:
-            UnavailableError: the ledger is away, or takes longer.
-        """
-
-        async def work(connection: Any) -> list[Any]:
-            async with connection.transaction():
-                await connection.execute(_SURVEY)
-                rows: list[Any] = await connection.fetch(sql, *args)
-                return rows
-
-        found: list[Any] = await self._retry(work)
-        return found
-
-    async def change(self, sql: str, *args: Any, bulk: bool = True) -> Any:
-        """Run one changing function of a sibling of this package, by default in bulk, and publish what it announced.
-
-        Raises:
-            UnavailableError: the ledger is away.
-        """
-        return await self._change(sql, *args, bulk=bulk)
-
-    async def change_once(self, sql: str, now: datetime, args: Sequence[Any], once: Idempotency) -> Outcome:
-        """Run one changing function of a sibling of this package once for its Idempotency-Key."""
-        return await self._once(sql, now, args, once)
-
-    async def _value(self, name: str, *args: Any) -> Any:
-        return await self._retry(lambda c: c.fetchval(QUERIES[name], *args))
+        self._intake = GroupCommit(self._create_many, 200)
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -333,59 +96,6 @@ class PostgresLedger:
     ) -> Outcome:
         """Run an action of ``_BOOKING_ACTIONS`` once for its Idempotency-Key."""
         return await self._once(_BOOKING_ACTIONS[action], now, (booking_id, *arguments), once)
-
-    async def _once(self, sql: str, now: datetime, args: Sequence[Any], once: Idempotency) -> Outcome:
-        async def work(connection: Any) -> tuple[Outcome, list[Announcement]]:
-            row = await connection.fetchrow(sql, now, *args)
-            return Outcome(row["outcome"], row["document"]), announcements(row["published"])
-
-        return await self.work_once(now, work, once)
-
-    async def work_once(
-        self,
-        now: datetime,
-        work: Callable[[Any], Awaitable[tuple[Outcome, list[Announcement]]]],
-        once: Idempotency,
-    ) -> Outcome:
-        """Do one transaction's work once for its Idempotency-Key, and publish what it announced.
-
-        What ``work`` (given the connection) raises undoes everything, the key included.
-
-        Raises:
-            IdempotencyError: the key came before with another body.
-            UnavailableError: the ledger is away.
-        """
-
-        async def transaction(connection: Any) -> tuple[Outcome, list[Announcement]]:
-            async with connection.transaction():
-                fresh = await connection.fetchval(
-                    "insert into idempotency (key_id, key, body_hash, created_at) values ($1, $2, $3, $4) "
-                    "on conflict do nothing returning true",
-                    once.key_id,
-                    once.key,
-                    once.body_hash,
-                    now,
-                )
-                if not fresh:
-                    known = await connection.fetchrow("select * from idempotency_of($1, $2)", once.key_id, once.key)
-                    if known is None or known["body_hash"] != once.body_hash or known["answer"] is None:
-                        raise IdempotencyError
-                    answer = orjson.loads(known["answer"])
-                    return Outcome(answer["word"], answer["document"], replayed=True), []
-                outcome, announced = await work(connection)
-                answer = orjson.dumps({"word": outcome.word, "document": outcome.document}).decode()
-                await connection.execute(
-                    "update idempotency set answer = $3 where key_id = $1 and key = $2",
-                    once.key_id,
-                    once.key,
-                    answer,
-                )
-                return outcome, announced
-
-        outcome, announced = await self._retry(transaction)
-        self._publisher.announce(announced)
-        result: Outcome = outcome
-        return result
 
     async def request_document(self, request_id: str, key_id: str | None) -> str | None:
         """Return the request as its key sees it (any key when None)."""
@@ -505,60 +215,6 @@ class PostgresLedger:
     async def drop_leases(self, holder: str) -> None:
         """Give leases back at a clean stop, so that another matcher starts at once."""
         await self._retry(lambda c: c.execute(QUERIES["drop_leases"], holder))
-
-    async def live_places(self, now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
-        """Yield the live places in pages, from one snapshot: what they share first, then numbers only.
-
-        Two connections read at once, since it takes the server as long to find them as it takes us to take them in.
-        """
-        with _answering():
-            async with self._snapshot() as (one, other):
-
-                async def pages(connection: Any, name: str, seed: int, rows: int) -> AsyncIterator[list[Any]]:
-                    cursor = await connection.cursor(QUERIES[name], now, territories, seed)
-                    while page := await cursor.fetch(rows, timeout=60):
-                        yield page
-
-                async def numbers(seed: int) -> list[npt.NDArray[np.int64]]:
-                    return [_place_numbers(page) async for page in pages(other, "live_places", seed, _LOAD_PLACES)]
-
-                for seed in count():
-                    reading = asyncio.create_task(numbers(seed))
-                    try:
-                        sites = [page async for page in pages(one, "live_sites", seed, _LOAD_PAGE)]
-                        kinds = [page async for page in pages(one, "live_kinds", seed, _LOAD_PAGE)]
-                        # numbers are hashes: should two of 58 000 be equal (once in 10¹⁰ times) another seed parts them
-                        if not (_all_differ(sites) and _all_differ(kinds)):
-                            await reading  # cut short, its transaction would be of no more use
-                            continue
-                        nothing = _place_numbers([])
-                        for page in sites:
-                            yield PlacesPage(page, (), nothing)
-                        for page in kinds:
-                            yield PlacesPage((), page, nothing)
-                        for places in await reading:
-                            yield PlacesPage((), (), places)
-                        return
-                    finally:
-                        reading.cancel()
-                        await asyncio.wait([reading])
-
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Two connections that see the same instant of whole tables."""
-        same: Any = {"isolation": "repeatable_read", "readonly": True}
-        async with (
-            self._connections.one() as one,
-            self._connections.one() as other,
-            one.transaction(**same),
-            other.transaction(**same),
-        ):
-            # an id of hexadecimal digits and hyphens, quoted by the server: a parameter is not allowed there
-            seen = await one.fetchval("select quote_literal(pg_export_snapshot())")
-            await other.execute(f"set transaction snapshot {seen}")
-            for connection in (one, other):
-                await connection.execute(_WHOLE_TABLES)
-            yield one, other
 
     # -- the practice --------------------------------------------------------------------------------------------
 
