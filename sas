@@ -27,8 +27,9 @@ sas_matcher : appariement en direct des places de soins non programmés (SAS)
   ./sas test [options]  les tests (options de pytest)
   ./sas check           format, règles de style, types, dépendances entre modules
   ./sas race            les campagnes de concurrence
-  ./sas bench           les mesures de performance
-  ./sas load            les tests de charge
+  ./sas bench           les mesures : vitesse, comparée à un plancher et à d'autres services
+  ./sas load            une crise jouée et jugée (./sas load --scenario S3 --minutes 10)
+  ./sas cluster         le service à l'échelle, sur cette machine
   ./sas help            cette aide
 
 Toute autre commande est transmise à sas-matcher (./sas --version, ./sas replay …).

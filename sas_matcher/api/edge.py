@@ -1,7 +1,7 @@
 """The outermost layer: trace id, size limit, security headers, timing, last resort for errors.
 
 What is called for every request on the live path it calls itself: the way through the framework's routers and
-dependencies costs as much as all else that a call does (``docs/benchmarks.md``).
+dependencies costs a fifth of the API's time when many call at once (``docs/benchmarks.md``).
 
 Pure ASGI, since it runs for every call.
 """
