@@ -11,6 +11,9 @@ HTTP: Final = Histogram("sas_http_seconds", "HTTP answers", ["route", "method", 
 SOCKETS: Final = Gauge("sas_sockets", "Open websockets", multiprocess_mode="livesum")
 PUSHED: Final = Counter("sas_pushed", "Messages pushed on websockets")
 ADMITTED: Final = Counter("sas_admission", "Requests for a place let in or refused in an overload", ["tier", "verdict"])
+ARRIVALS: Final = Counter(
+    "sas_arrivals", "Requests by when they were committed: with their decision, or before", ["way"]
+)
 LATE: Final = Counter("sas_solver_late", "Solves and plans that did not come in time: the fallback decides", ["what"])
 SLOW_READERS: Final = Counter("sas_slow_readers", "Websockets cut off because their reader was too slow")
 TIME_TO_DECISION: Final = Histogram(

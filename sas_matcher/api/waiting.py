@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from sas_matcher import metrics
 from sas_matcher.api.wire import Wire
 from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.services.arrivals import PATIENCE_S
@@ -44,8 +45,10 @@ async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Ask
         if services.hub.following and services.regulating.send(row, once):
             await asyncio.wait((decision,), timeout=PATIENCE_S)
             if decision.done():
+                metrics.ARRIVALS.labels("decided").inc()
                 return Asked(decision.result(), True, False)
         outcome = await services.regulating.ask(row, once)
+        metrics.ARRIVALS.labels("replayed" if outcome.replayed else "before").inc()
         if outcome.replayed:
             return await _replayed(services, str(outcome.document), once.key_id)
         async with asyncio.timeout_at(began + WAIT_S):

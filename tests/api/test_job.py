@@ -5,6 +5,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM
@@ -389,10 +390,19 @@ async def _ways(service: Running, request_id: str) -> list[str]:
     return [entry.fields[b"type"].decode() for entry in mine]
 
 
+async def _committed(service: Running, way: str) -> float:
+    """Return how many were committed in a way: ``decided`` (with the decision), ``before`` it, ``replayed``."""
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+        lines = (await http.get("/metrics")).text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith(f'sas_arrivals_total{{way="{way}"}}'))
+
+
 async def test_a_request_is_committed_with_its_decision(scene: Scene, service: Running) -> None:
     await scene.practice.publish(scene.slot(60))
+    before = await _committed(service, "decided")
     held = await scene.regulator.ask(scene.wish())
     assert held["status"] == "held" and held["version"] == 2
+    assert await _committed(service, "decided") == before + 1
     assert await _ways(service, held["request_id"]) == [ARRIVAL]
     (row,) = await service.rows("select status, created_at from request where id = $1", held["request_id"])
     assert row["status"] == "held" and datetime.fromisoformat(held["created_at"]) == row["created_at"]
@@ -402,7 +412,9 @@ async def test_a_request_is_committed_with_its_decision(scene: Scene, service: R
 
 async def test_whose_medecin_traitant_may_go_first_is_committed_first(scene: Scene, service: Running) -> None:
     await scene.practice.publish(scene.slot(60))
+    before = await _committed(service, "before")
     held = await scene.regulator.ask(scene.wish(mt=rpps()))
+    assert await _committed(service, "before") == before + 1
     assert held["status"] == "held" and await _ways(service, held["request_id"]) == ["open"]
 
 
