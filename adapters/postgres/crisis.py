@@ -91,7 +91,8 @@ class PostgresCrisis:
             _QUERIES["propose"],
             now,
             proposed.id,
-            proposed.territory,
+            proposed.scope,
+            list(proposed.territories),
             proposed.was,
             proposed.level,
             orjson.dumps(proposed.figures._asdict()).decode(),
@@ -108,7 +109,7 @@ class PostgresCrisis:
         return found[0] if found else None
 
     async def proposals(self, codes: Sequence[str], state: str | None, limit: int) -> list[dict[str, Any]]:
-        """Return proposals for some territories, newest first."""
+        """Return proposals for scopes that some territories lie in, newest first."""
         return await self._documents("proposals", list(codes), state, limit)
 
     async def refuse(self, now: datetime, proposal_id: str, why: str, once: Idempotency) -> Outcome:
@@ -193,6 +194,8 @@ class _Declaring:
             return Outcome("unchanged", orjson.dumps({"level": was, "version": version}).decode()), self._said
         check_step(was, wish.level)
         await self._rows("put_scope", now, wish.scope, wish.drill, wish.level, version + 1, self._key_id, wish.why)
+        if not wish.drill:
+            self._hear((await self._rows("supersede", now, wish.scope))[0])
         levels = {row["scope"]: row["level"] for row in await self._rows("levels", wish.drill)}
         moved = []
         for territory in sorted(wish.covering):

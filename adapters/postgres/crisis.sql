@@ -66,7 +66,7 @@ select row_to_json(l)::text as document from crisis_plan_log l
 where territory = $1 and ($2::int is null or version < $2) order by version desc limit $3
 
 -- name: propose
-select * from propose_level($1, $2::text::uuid, $3, $4, $5, $6::text::jsonb, $7, $8)
+select * from propose_level($1, $2::text::uuid, $3, $4, $5, $6, $7::text::jsonb, $8, $9)
 
 -- name: answer_proposal
 select * from answer_proposal($1, $2::text::uuid, $3, $4, $5)
@@ -76,7 +76,7 @@ select crisis_proposal_json(p)::text as document from crisis_proposal p where id
 
 -- name: proposals
 select crisis_proposal_json(p)::text as document from crisis_proposal p
-where territory = any($1) and ($2::text is null or state = $2) order by at desc limit $3
+where territories && $1 and ($2::text is null or state = $2) order by at desc, cardinality(territories) limit $3
 
 -- name: call
 select * from call_practices($1, $2::text::uuid, $3, $4, $5, $6, $7, $8)

@@ -31,6 +31,7 @@ from sas_matcher.services.agenda.feed import AgendaFeeds
 from sas_matcher.services.agenda.show import AgendaShow
 from sas_matcher.services.asking import Asking
 from sas_matcher.services.crisis.alerting import Alerting
+from sas_matcher.services.crisis.crises import wider_scopes
 from sas_matcher.services.keeper import Keeper
 from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
@@ -121,7 +122,8 @@ async def core(settings: Settings, holder: str) -> None:
         feeds = AgendaFeeds(kept, agendas, showing, stores.clock, reading.read)
         telling = notifying(settings, stores.ledger, stores.bus, stores.clock, geography)
         asking = Asking(PostgresAsking(stores.ledger), stores.clock, stores.ids, landmass_of, zone_of)
-        alerting = Alerting(PostgresCrisis(stores.ledger), stores.clock, stores.ids, here)
+        wider = wider_scopes(geography, here)
+        alerting = Alerting(PostgresCrisis(stores.ledger), stores.clock, stores.ids, here, wider)
         gc.set_threshold(LOADING_GC)
         try:
             async with asyncio.TaskGroup() as group:

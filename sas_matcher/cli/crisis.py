@@ -56,12 +56,13 @@ def standing_lines(standing: Mapping[str, Any]) -> Iterator[str]:
         mark = "EXERCICE, " if scope["drill"] else ""
         yield f"  {mark}{scope['scope']} : {scope['level']} depuis le {_when(scope['changed_at'])} · « {scope['why']} »"
     if (proposal := standing.get("proposal")) is not None:
-        yield f"  Proposé : {proposal['level']} · {proposal['proposal_id']} · {' ; '.join(proposal['reasons'])}"
+        what = f"{proposal['level']} · {proposal['proposal_id']} · {' ; '.join(proposal['reasons'])}"
+        yield f"  Proposé pour {proposal['scope']} : {what}"
 
 
 def proposal_line(proposal: Mapping[str, Any]) -> str:
     """Return a level that detection proposes, in one line."""
-    change = f"{proposal['territory']} : {proposal['was']} → {proposal['level']} · {proposal['state']}"
+    change = f"{proposal['scope']} : {proposal['was']} → {proposal['level']} · {proposal['state']}"
     return f"{proposal['proposal_id']}  {change} · {' ; '.join(proposal['reasons'])}"
 
 

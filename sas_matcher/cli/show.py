@@ -190,7 +190,7 @@ def crisis_line(name: str, data: Mapping[str, Any]) -> str:
     if name.startswith("crisis.proposal") or name == "crisis.proposed":
         state = {"open": "proposé", "accepted": "accepté", "refused": "refusé"}.get(data["state"], "sans objet")
         reasons = " ; ".join(data["reasons"])
-        return f"{where} : niveau {data['level']} {state} · {data['proposal_id']} · {reasons}"
+        return f"{mark}{data['scope']} : niveau {data['level']} {state} · {data['proposal_id']} · {reasons}"
     if name in ("crisis.called", "crisis.answered"):
         answer = {"yes": f"{data.get('places')} place(s) ouvertes", "no": "aucune place"}.get(data["state"], "")
         return f"{where} : appel à ouvrir des places · {data['call_id']} · {answer or data['text']}"

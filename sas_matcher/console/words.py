@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from sas_matcher.domain.crisis import NATION, REGION
 from sas_matcher.domain.errors import SasError
 from sas_matcher.domain.vocabulary import PROFESSION_LABELS, SOURCE_LABELS, SPECIALTIES, Role
 
@@ -302,6 +303,13 @@ def span(minutes: float) -> str:
     if whole < 48 * 60:
         return f"{whole // 60}\u00a0h\u00a0{whole % 60:02d}" if whole % 60 else f"{whole // 60}\u00a0h"
     return f"{whole // 1440}\u00a0j {whole % 1440 // 60}\u00a0h"
+
+
+def scope_name(scope: str) -> str:
+    """Return the name of a scope of crisis after ``pour``: ``la région Bretagne``, ``toute la France``, ``69``."""
+    if scope == NATION:
+        return "toute la France"
+    return f"la région {scope.removeprefix(REGION)}" if scope.startswith(REGION) else scope
 
 
 def minutes_until(value: str | datetime, now: datetime) -> float:

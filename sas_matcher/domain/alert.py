@@ -1,12 +1,13 @@
-"""Detection: when the figures of a territory say that a level should be proposed. A person accepts it, or not.
+"""Detection: when the figures of a territory, a région or the nation say that a level should be proposed.
 
-Three signs, each with a threshold to go up and a lower one to come down, and a time for which it must hold: levels do
-not flutter. Nothing here declares anything.
+A person accepts it, or not: nothing here declares anything. Three signs, each with a threshold to go up and a lower one
+to come down, and a time for which it must hold: levels do not flutter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from statistics import median_low
 from typing import Final, NamedTuple
 
 from sas_matcher.domain.crisis import RANK, Level
@@ -57,6 +58,7 @@ class Figures(NamedTuple):
         forecast: how many this hour of the week had, in the mean of the last four weeks; None where nothing is known.
         oldest_share: of its delay that the oldest urgent request without a place has waited; 0 where none waits.
         closed, unmet: requests closed in the last two hours, and those of them that nobody served.
+        territories: of how many territories these are the figures (``pooled``).
     """
 
     arrivals: int
@@ -64,10 +66,11 @@ class Figures(NamedTuple):
     oldest_share: float
     closed: int
     unmet: int
+    territories: int = 1
 
 
 class Watched(NamedTuple):
-    """What detection remembers of a territory: the level that the signs ask for, and since when (epoch seconds)."""
+    """What detection remembers of a scope: the level that the signs ask for, and since when (epoch seconds)."""
 
     asks: str
     since: float
@@ -78,6 +81,23 @@ class Suggestion(NamedTuple):
 
     level: Level
     reasons: tuple[str, ...]
+
+
+def pooled(members: Sequence[Figures]) -> Figures:
+    """Return the figures of a région or of the nation: what its territories have together.
+
+    One old request in one of them says nothing of the others: its share is that of the territory in the middle. Where
+    a forecast is missing, that of the whole is.
+    """
+    forecasts = [member.forecast for member in members]
+    return Figures(
+        arrivals=sum(member.arrivals for member in members),
+        forecast=None if None in forecasts else sum(filter(None, forecasts)),
+        oldest_share=median_low([member.oldest_share for member in members]),
+        closed=sum(member.closed for member in members),
+        unmet=sum(member.unmet for member in members),
+        territories=sum(member.territories for member in members),
+    )
 
 
 def _says(value: float, limits: Threshold, standing: str) -> Level:
@@ -100,7 +120,8 @@ def signs(figures: Figures, standing: str) -> dict[str, tuple[Level, str]]:
         text = f"{figures.arrivals} demandes en une heure pour {figures.forecast:.1f} attendues (×{ratio:.1f})"
         found["arrivals"] = (_says(ratio, ARRIVALS, standing) if clear else Level.NORMAL, text.replace(".", ","))
     share = figures.oldest_share
-    text = f"la plus ancienne demande urgente sans place a attendu {100 * share:.0f} % de son délai"
+    where = "dans la moitié des départements, " if figures.territories > 1 else ""
+    text = f"{where}la plus ancienne demande urgente sans place a attendu {100 * share:.0f} % de son délai"
     found["oldest_urgent"] = (_says(share, OLDEST, standing), text)
     if figures.closed >= FEWEST:
         share = figures.unmet / figures.closed
@@ -112,12 +133,12 @@ def signs(figures: Figures, standing: str) -> dict[str, tuple[Level, str]]:
 def detect(
     figures: Figures, watched: Watched | None, standing: str, now: float
 ) -> tuple[Watched | None, Suggestion | None]:
-    """Judge the figures of a territory.
+    """Judge the figures of a scope.
 
     Args:
         figures: as they are now.
         watched: what the last call returned; None before the first, and where the signs agreed with the level.
-        standing: the level of the territory.
+        standing: the level of the scope.
         now: epoch seconds.
 
     Returns:

@@ -15,6 +15,7 @@ from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
 from sas_matcher.domain.alert import RISE_S
 from sas_matcher.services.crisis.alerting import Alerting
+from sas_matcher.services.crisis.crises import wider_scopes
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, next_spot, rpps, run_service, slot, wish
 from tests.api.test_bad_input import problem
@@ -338,7 +339,7 @@ async def test_detection_proposes_and_a_person_decides(service: Running, here: T
     async with await here.cpts.listen() as ear:
         clock.ahead += timedelta(seconds=RISE_S + 1)
         assert await alerting.step() == 1
-        proposal = (await ear.event("crisis.proposed", territory=here.code))["data"]
+        proposal = (await ear.event("crisis.proposed", scope=here.code))["data"]
         assert await alerting.step() == 0  # it is open already
     assert proposal["level"] in ("tension", "crise") and "urgente" in proposal["reasons"][0]
     assert (await here.standing())["level"] == "normal"
@@ -353,6 +354,57 @@ async def test_detection_proposes_and_a_person_decides(service: Running, here: T
     problem(await here.cpts.post(f"{path}/refuse", {"why": WHY}), 409, "too_late")
     (kept,) = (await here.cpts.get("/v1/crisis/proposals", territory=here.code)).json()["proposals"]
     assert (kept["state"], kept["key_id"], kept["why"]) == ("accepted", here.cpts.key_id, "vu avec le SAMU")
+
+
+async def test_detection_proposes_for_a_region_and_only_who_may_declare_there_answers(service: Running) -> None:
+    geography = service.geography
+    region = geography.territories["35"].region
+    members = [code for code, known in geography.territories.items() if known.region == region]
+    scope, book = f"region:{region}", PostgresCrisis(service.stores.ledger)
+    assert wider_scopes(geography, members) == {scope: sorted(members)}
+    assert wider_scopes(geography, members[1:]) == {} and "nation" in wider_scopes(geography, geography.territories)
+    ars, cpts = await service.key("ars", territories=tuple(members)), await service.key("cpts", territories=("35",))
+    regulator, clock = await service.regulator(*members), service.clock
+    spots = [next(c for c in geography.communes_of(code) if c.population > 5_000) for code in members]
+    for spot in spots[: len(members) // 2]:
+        await regulator.ask(wish(spot, territory=spot.territory, profession="PODO", delay="4H"))
+    alerting = Alerting(book, clock, SystemIds(), members, wider_scopes(geography, members))
+    alone = Alerting(book, clock, SystemIds(), members)
+    clock.ahead += timedelta(minutes=70)
+    assert await alerting.step() == await alone.step() == 0
+    clock.ahead += timedelta(seconds=RISE_S + 1)
+    async with await ars.listen() as ear:
+        # not while half of the territories have nobody who waits
+        assert await alerting.step() == len(members) // 2 == len(await _open(ars))
+        for spot in spots[len(members) // 2 :]:
+            await regulator.ask(wish(spot, territory=spot.territory, profession="PODO", delay="4H"))
+        for minutes in (70, RISE_S / 60 + 1):
+            clock.ahead += timedelta(minutes=minutes)
+            await alerting.step()
+        told = (await ear.event("crisis.proposed", scope=scope))["data"]
+    assert told["territories"] == sorted(members) and "dans la moitié des départements" in told["reasons"][0]
+    assert told["figures"]["territories"] == len(members)
+    # its own proposal comes first where a territory has one, and whoever sees one of them sees that of all
+    assert {p["scope"] for p in await _open(cpts)} == {"35", scope}
+    path = f"/v1/crisis/proposals/{told['proposal_id']}"
+    problem(await cpts.post(f"{path}/accept", {"why": WHY}), 403, "not_allowed")
+    problem(await cpts.post(f"{path}/refuse", {"why": WHY}), 403, "not_allowed")
+    stranger = await service.key("ars", territories=("75",))
+    problem(await stranger.post(f"{path}/refuse", {"why": WHY}), 404, "not_found")
+    done = await ars.post(f"{path}/accept", {"why": "vu avec les SAMU"})
+    assert done.status_code == 200, done.text
+    assert (done.json()["scope"], done.json()["proposal"]) == (scope, told["proposal_id"])
+    assert {entry["territory"] for entry in done.json()["territories"]} == set(members)
+    assert await _open(ars) == []  # those of the territories are answered thereby
+    # declared otherwise it is answered too
+    for level in ("tension", "normal"):
+        answer = await ars.post("/v1/crisis", {"scope": scope, "level": level, "why": WHY})
+        assert answer.status_code in (200, 409), answer.text
+
+
+async def _open(key: Caller) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await key.get("/v1/crisis/proposals", state="open")).json()["proposals"]
+    return found
 
 
 async def test_the_review_says_what_was_asked_met_missed_and_decided(here: Territory) -> None:

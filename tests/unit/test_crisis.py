@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sas_matcher.domain.alert import FALL_S, RISE_S, Figures, Suggestion, Watched, detect
+from sas_matcher.domain.alert import FALL_S, RISE_S, Figures, Suggestion, Watched, detect, pooled
 from sas_matcher.domain.crisis import RANK, Level, check_step, flat, highest, nested, shift, wanted_at
 from sas_matcher.domain.errors import CrisisNotAllowedError, OneStepError
 from sas_matcher.domain.policy import DEFAULT_SETTING
@@ -191,3 +191,18 @@ def test_a_sign_that_pauses_begins_anew_and_one_that_grows_does_not() -> None:
     watched, _ = detect(CALM, watched, "normal", 400.0)
     assert watched is None
     assert detect(strong, watched, "normal", RISE_S)[1] is None
+
+
+def test_a_region_has_what_its_territories_have_together() -> None:
+    busy, calm, unknown = Figures(26, 20.0, 0.6, 8, 2), Figures(16, 10.0, 0.0, 4, 0), Figures(3, None, 0.0, 0, 0)
+    whole = pooled([busy, calm, calm])
+    assert whole == Figures(58, 40.0, 0.0, 16, 2, 3)
+    assert pooled([busy, unknown]).forecast is None
+    # alone none of them has calls enough to be sure, together they have; of one old request nothing follows for all
+    assert all(_held(one, "normal", RISE_S) is None for one in (busy._replace(oldest_share=0.0, unmet=0), calm))
+    many = pooled([calm] * 12)
+    wanted = _held(many, "normal", RISE_S)
+    assert wanted is not None and wanted.level == "tension" and "192 demandes" in wanted.reasons[0]
+    assert pooled([busy, busy, calm]).oldest_share == 0.6
+    wanted = _held(pooled([busy._replace(forecast=None, unmet=0)] * 2), "normal", RISE_S)
+    assert wanted is not None and wanted.reasons[0].startswith("dans la moitié des départements")

@@ -21,7 +21,15 @@ ENTRY: dict[str, Any] = {
     **{"was": "normal", "level": "tension", "why": "afflux", "proposal": None, "territories": [MOVED]},
 }
 PROPOSAL = {
-    **{"proposal_id": "0192-p", "territory": "69", "was": "normal", "level": "crise", "state": "open", "drill": False},
+    **{
+        "proposal_id": "0192-p",
+        "scope": "69",
+        "territories": ["69"],
+        "was": "normal",
+        "level": "crise",
+        "state": "open",
+        "drill": False,
+    },
     **{"reasons": ["30 demandes en une heure"]},
 }
 STANDING: dict[str, Any] = {
@@ -86,7 +94,7 @@ def test_where_territories_stand(run: Any) -> None:
     detail = {**STANDING, "scopes": [{**ENTRY, "changed_at": AT}], "plan": None, "proposal": PROPOSAL}
     fake, said = run(ok(detail), "show", "69")
     assert sent(fake)[:2] == ("GET", "/v1/territories/69/crisis")
-    assert "« afflux »" in said and "Proposé : crise · 0192-p · 30 demandes en une heure" in said
+    assert "« afflux »" in said and "Proposé pour 69 : crise · 0192-p · 30 demandes en une heure" in said
 
 
 def test_the_log_of_a_territory_and_of_a_wider_scope(run: Any) -> None:
@@ -153,7 +161,7 @@ def test_a_review_is_printed_and_lets_nothing_in(run: Any, tmp_path: Path) -> No
             {**MOVED, "scope": "69", "drill": True, "why": "essai"},
             "EXERCICE · territoire 69 : normal → tension (69) · « essai »",
         ),
-        ("crisis.proposed", PROPOSAL, "territoire 69 : niveau crise proposé · 0192-p · 30 demandes en une heure"),
+        ("crisis.proposed", PROPOSAL, "69 : niveau crise proposé · 0192-p · 30 demandes en une heure"),
         ("crisis.called", CALL, "EXERCICE · territoire 69 : appel à ouvrir des places · 0192-c · EXERCICE — places ?"),
         ("crisis.plan_changed", {"territory": "69", "why": "revu"}, "territoire 69 : plan de crise changé · « revu »"),
     ],

@@ -1,16 +1,18 @@
-"""Detection in the running service: looks at the figures of each territory and proposes a level; a person decides.
+"""Detection in the running service: looks at the figures of territories, régions and the nation, and proposes levels.
 
-Runs beside the matcher. What it remembers is lost with the process: signs must then hold anew before it proposes.
+A person decides. Runs beside the matcher. What it remembers is lost with the process: signs must then hold anew before
+it proposes.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from sas_matcher.domain.alert import QUIET_S, Watched, detect
+from sas_matcher.domain.alert import QUIET_S, Figures, Watched, detect, pooled
+from sas_matcher.domain.crisis import Level
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.crisis.book import CrisisBook, Proposed
@@ -20,10 +22,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Alerting:
-    """Proposes levels for some territories."""
+    """Proposes levels for some territories, and for wider scopes (``wider``: name and territories) that lie in them."""
 
-    def __init__(self, book: CrisisBook, clock: Clock, ids: Ids, territories: Sequence[str]) -> None:
+    def __init__(
+        self,
+        book: CrisisBook,
+        clock: Clock,
+        ids: Ids,
+        territories: Sequence[str],
+        wider: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._book, self._clock, self._ids, self._territories = book, clock, ids, list(territories)
+        self._wider = wider or {}
         self._watched: dict[str, Watched] = {}
 
     async def run(self) -> None:
@@ -43,14 +53,21 @@ class Alerting:
         """
         now = self._clock.now()
         proposed = 0
-        for territory, (figures, standing) in (await self._book.figures(now, self._territories)).items():
-            watched, wanted = detect(figures, self._watched.get(territory), standing, now.timestamp())
+        known = await self._book.figures(now, self._territories)
+        looks: list[tuple[str, tuple[str, ...], Figures, str]]
+        looks = [(code, (code,), figures, standing) for code, (figures, standing) in known.items()]
+        levels = {row["scope"]: row["level"] for row in await self._book.scopes(list(self._wider)) if not row["drill"]}
+        for scope, members in self._wider.items():
+            figures = pooled([known[code][0] for code in members])
+            looks.append((scope, tuple(members), figures, levels.get(scope, Level.NORMAL)))
+        for scope, members, figures, standing in looks:
+            watched, wanted = detect(figures, self._watched.get(scope), standing, now.timestamp())
             if watched is None:
-                self._watched.pop(territory, None)
+                self._watched.pop(scope, None)
             else:
-                self._watched[territory] = watched
+                self._watched[scope] = watched
             if wanted is not None:
-                said = Proposed(self._ids.uuid(), territory, standing, wanted.level, figures, wanted.reasons)
+                said = Proposed(self._ids.uuid(), scope, members, standing, wanted.level, figures, wanted.reasons)
                 word = await self._book.propose(now, said, now - timedelta(seconds=QUIET_S))
                 proposed += word == "proposed"
         return proposed

@@ -69,10 +69,11 @@ Turn = Callable[[Standing], Turned]
 
 
 class Proposed(NamedTuple):
-    """A level that detection proposes."""
+    """A level that detection proposes for a scope (a territory, a région, the nation) and its territories."""
 
     id: str
-    territory: str
+    scope: str
+    territories: tuple[str, ...]
     was: str
     level: str
     figures: Figures
@@ -129,7 +130,7 @@ class CrisisBook(Protocol):
         ...
 
     async def proposals(self, codes: Sequence[str], state: str | None, limit: int) -> list[dict[str, Any]]:
-        """Return proposals for some territories, newest first."""
+        """Return proposals for scopes that some territories lie in, newest first."""
         ...
 
     async def refuse(self, now: datetime, proposal_id: str, why: str, once: Idempotency) -> Outcome:

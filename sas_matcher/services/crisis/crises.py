@@ -4,7 +4,7 @@ What a level changes is decided by ``domain.crisis`` inside the transaction that
 between is lost; this module says who may, and puts words to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +42,15 @@ class Steerer(NamedTuple):
 def scopes_over(geography: Geography, territory: str) -> list[str]:
     """Return the scopes that a territory lies in, the narrowest first."""
     return [territory, f"{REGION}{geography.territories[territory].region}", NATION]
+
+
+def wider_scopes(geography: Geography, territories: Collection[str]) -> dict[str, list[str]]:
+    """Return régions and nation, each with its territories, that lie in some territories and have more than one."""
+    found: dict[str, list[str]] = {}
+    for code in sorted(geography.territories):
+        for scope in scopes_over(geography, code)[1:]:
+            found.setdefault(scope, []).append(code)
+    return {scope: members for scope, members in found.items() if len(members) > 1 and set(members) <= set(territories)}
 
 
 class Crises:
@@ -160,7 +169,8 @@ class Crises:
         """Return where a territory stands, by which scopes, and what levels have set of its settings."""
         (shown,) = await self.standing([code])
         scopes = await self._book.scopes(scopes_over(self._geography, code))
-        open_ones = await self._book.proposals([code], "open", 1)
+        # the narrowest first, as the scopes
+        open_ones = sorted(await self._book.proposals([code], "open", 3), key=lambda p: len(p["territories"]))
         return {
             **shown,
             "scopes": [scope for scope in scopes if scope["level"] != Level.NORMAL],
@@ -207,29 +217,29 @@ class Crises:
     # -- proposals
 
     async def proposals(self, codes: Sequence[str], state: str | None, limit: int) -> list[dict[str, Any]]:
-        """Return what detection has proposed for some territories, newest first."""
+        """Return what detection has proposed for scopes that some territories lie in, newest first."""
         return await self._book.proposals(codes, state, limit)
 
     async def _proposal(self, proposal_id: str, who: Steerer) -> dict[str, Any]:
         found = await self._book.proposal(proposal_id)
-        if found is None or not who.sees(found["territory"]):
+        if found is None or not any(map(who.sees, found["territories"])):
             raise NotFoundError("Proposition introuvable pour cette clé.")
         return found
 
     async def accept(self, proposal_id: str, why: str, who: Steerer, once: Idempotency) -> dict[str, Any]:
         """Declare the level that was proposed; what ``declare`` raises, and NotFoundError, TooLateError."""
         found = await self._proposal(proposal_id, who)
-        return await self.declare(found["territory"], found["level"], why, who, once, proposal=proposal_id)
+        return await self.declare(found["scope"], found["level"], why, who, once, proposal=proposal_id)
 
     async def refuse(self, proposal_id: str, why: str, who: Steerer, once: Idempotency) -> dict[str, Any]:
         """Refuse a proposal; the same level is not proposed again for an hour.
 
         Raises:
-            NotFoundError: unknown, or of another territory.
+            NotFoundError: unknown, or of other territories.
             NotAllowedError: this key declares no level there.
             TooLateError: it was answered, or a level was declared meanwhile.
         """
-        self.checked((await self._proposal(proposal_id, who))["territory"], who)
+        self.checked((await self._proposal(proposal_id, who))["scope"], who)
         done = await self._book.refuse(self._clock.now(), proposal_id, why, once)
         if done.word != "refused":
             raise TooLateError("Cette proposition n'attend plus de réponse.")

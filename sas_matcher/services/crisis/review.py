@@ -179,9 +179,9 @@ def printable(review: Mapping[str, Any]) -> str:
         ),
         "<h2>Propositions de la détection</h2>",
         _table(
-            ("Quand", "Territoire", "Niveau", "Réponse", "Signes"),
+            ("Quand", "Périmètre", "Niveau", "Réponse", "Signes"),
             [
-                (when(p["at"]), p["territory"], p["level"], p["state"], " ; ".join(p["reasons"]))
+                (when(p["at"]), p["scope"], p["level"], p["state"], " ; ".join(p["reasons"]))
                 for p in review["proposals"]
             ],
         ),

@@ -70,7 +70,9 @@ create trigger append_only before update or delete or truncate on crisis_plan_lo
 
 create table crisis_proposal (
     id          uuid primary key,
-    territory   text not null,
+    -- a territory, a région or the nation, and the territories of it
+    scope       text not null,
+    territories text[] not null,
     was         text not null,
     level       text not null,
     at          timestamptz not null,
@@ -83,8 +85,8 @@ create table crisis_proposal (
     version     int not null default 1,
     check ((state in ('accepted', 'refused')) = (key_id is not null))
 );
-create unique index crisis_proposal_open on crisis_proposal (territory) where state = 'open';
-create index crisis_proposal_of_territory on crisis_proposal (territory, at desc);
+create unique index crisis_proposal_open on crisis_proposal (scope) where state = 'open';
+create index crisis_proposal_of_territories on crisis_proposal using gin (territories);
 
 -- A call for extra capacity, and to whom it went: who has consented to be called (`overflow.crisis_calls`).
 create table crisis_call (
@@ -129,7 +131,7 @@ $$;
 
 create function crisis_proposal_json(p crisis_proposal) returns json language sql immutable as $$
     select json_build_object(
-        'proposal_id', p.id, 'territory', p.territory, 'was', p.was, 'level', p.level, 'at', p.at, 'drill', false,
+        'proposal_id', p.id, 'scope', p.scope, 'territories', p.territories, 'was', p.was, 'level', p.level, 'at', p.at, 'drill', false,
         'figures', p.figures, 'reasons', p.reasons, 'state', p.state, 'answered_at', p.answered_at, 'key_id', p.key_id,
         'why', p.why, 'version', p.version)
 $$;
@@ -179,29 +181,36 @@ begin
     document := crisis_plan_json(known);
 end $$;
 
--- Propose a level for a territory; one that is open for another level gives way.
+-- What became of a proposal, for all keys of the territories of its scope.
+create function tell_proposal(p_now timestamptz, p crisis_proposal, p_type text, p_owner text) returns setof outbox
+language sql as $$
+    select * from tell_crisis(p_now, case when cardinality(p.territories) = 1 then p.scope else '' end, p_type, p.id::text,
+        p.version, p_owner, array(select 't:' || t from unnest(p.territories) t) || array['t:*'],
+        crisis_proposal_json(p)::text)
+$$;
+
+-- Propose a level for a territory, a région or the nation; one that is open for another level gives way.
 -- outcome: 'proposed' | 'open' (the same is open already) | 'quiet' (it was refused since p_quiet).
-create function propose_level(p_now timestamptz, p_id uuid, p_territory text, p_was text, p_level text, p_figures jsonb,
-    p_reasons text[], p_quiet timestamptz, out outcome text, out published outbox[]) language plpgsql as $$
+create function propose_level(p_now timestamptz, p_id uuid, p_scope text, p_territories text[], p_was text, p_level text,
+    p_figures jsonb, p_reasons text[], p_quiet timestamptz, out outcome text, out published outbox[]) language plpgsql as $$
 declare known crisis_proposal;
 begin
-    perform pg_advisory_xact_lock(hashtext('crisis_proposal ' || p_territory));
-    if exists (select from crisis_proposal where territory = p_territory and state = 'open' and level = p_level) then
+    perform pg_advisory_xact_lock(hashtext('crisis_proposal ' || p_scope));
+    if exists (select from crisis_proposal where scope = p_scope and state = 'open' and level = p_level) then
         outcome := 'open';
         return;
     end if;
-    if exists (select from crisis_proposal where territory = p_territory and state = 'refused' and level = p_level
+    if exists (select from crisis_proposal where scope = p_scope and state = 'refused' and level = p_level
                and answered_at > p_quiet) then
         outcome := 'quiet';
         return;
     end if;
     update crisis_proposal set state = 'superseded', answered_at = p_now, version = version + 1
-    where territory = p_territory and state = 'open';
-    insert into crisis_proposal (id, territory, was, level, at, figures, reasons)
-    values (p_id, p_territory, p_was, p_level, p_now, p_figures, p_reasons) returning * into known;
+    where scope = p_scope and state = 'open';
+    insert into crisis_proposal (id, scope, territories, was, level, at, figures, reasons)
+    values (p_id, p_scope, p_territories, p_was, p_level, p_now, p_figures, p_reasons) returning * into known;
     outcome := 'proposed';
-    published := array(select e from tell_crisis(p_now, p_territory, 'crisis.proposed', p_id::text, 1, '', null,
-        crisis_proposal_json(known)::text) e);
+    published := array(select e from tell_proposal(p_now, known, 'crisis.proposed', '') e);
 end $$;
 
 -- Answer a proposal: 'accepted' (its level is declared in the same transaction) or 'refused'.
@@ -221,18 +230,16 @@ begin
     where id = p_id returning * into known;
     outcome := p_state;
     document := crisis_proposal_json(known);
-    published := array(select e from tell_crisis(p_now, known.territory, 'crisis.proposal_' || p_state, p_id::text,
-        known.version, p_key_id, null, document) e);
+    published := array(select e from tell_proposal(p_now, known, 'crisis.proposal_' || p_state, p_key_id) e);
 end $$;
 
 -- A level that was declared otherwise answers the proposal that was open.
-create function supersede_proposals(p_now timestamptz, p_territory text) returns setof outbox language plpgsql as $$
+create function supersede_proposals(p_now timestamptz, p_scope text) returns setof outbox language plpgsql as $$
 declare known crisis_proposal;
 begin
     for known in update crisis_proposal set state = 'superseded', answered_at = p_now, version = version + 1
-                 where territory = p_territory and state = 'open' returning * loop
-        return query select * from tell_crisis(p_now, p_territory, 'crisis.proposal_superseded', known.id::text,
-            known.version, '', null, crisis_proposal_json(known)::text);
+                 where scope = p_scope and state = 'open' returning * loop
+        return query select * from tell_proposal(p_now, known, 'crisis.proposal_superseded', '');
     end loop;
 end $$;
 
