@@ -4,7 +4,7 @@ Pure but for reading the market. Times in epoch seconds, costs in tenths of a mi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sas_matcher.domain.vocabulary import Mode, Tier
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.partitions import ROW, Floats, Ints, Partition
+from sas_matcher.matching.partitions import ROW, Floats, Ints, Partition, Rows
 from sas_matcher.matching.sharing import URGENT, kept, lent
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
 from sas_matcher.travel import Box, box_around, haversine_km, travel_min
@@ -101,134 +101,119 @@ class Candidates:
         return free if self.under is None else free & ~self.under.reached()
 
 
-class _Rows:
-    """Rows of several partitions, read as one table; only the columns that are asked for are gathered."""
-
-    def __init__(self, parts: Sequence[tuple[Partition, Ints]]) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return sum(rows.size for _, rows in self.parts)
-
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a column of all rows."""
-        columns = [part.column(name)[rows] for part, rows in self.parts]
-        if len(columns) == 1:
-            return columns[0]
-        return np.concatenate(columns) if columns else np.empty(0, ROW[name])
-
-    def taken(self, kept: Ints) -> "_Rows":
-        """Return some of the rows, by their numbers, ascending."""
-        if len(self.parts) == 1:
-            part, rows = self.parts[0]
-            return _Rows([(part, rows[kept])])
-        parts, first, low = [], 0, 0
-        for part, rows in self.parts:
-            end = first + rows.size
-            high = int(kept.searchsorted(end))
-            if high > low:
-                parts.append((part, rows[kept[low:high] - first]))
-            first, low = end, high
-        return _Rows(parts)
-
-
-def _in_reach(
-    market: Market, rows: _Rows, request: OpenRequest, now: float, terms: Terms
-) -> tuple[_Rows, Floats, Floats]:
-    """Return the rows that the patient can be at in time, with their distance (km) and travel (min)."""
-    if not rows.parts:
-        return rows, np.empty(0), np.empty(0)
-    km = haversine_km(request.lat, request.lon, rows.column("lat"), rows.column("lon"))
-    travel = travel_min(km, terms.base_min, terms.min_per_km)
-    near = km <= request.radius_km
-    if terms.borrow:
-        near |= (km <= terms.borrow_km) & lent(market, rows.column("slot_id"), rows.column("site"), terms.borrow)
-    fit = (near & (rows.column("start") - now >= 60 * travel)).nonzero()[0]
-    return rows.taken(fit), km[fit], travel[fit]
-
-
-def _rows(
-    market: Market,
-    part: Partition,
-    request: OpenRequest,
-    meeting: npt.NDArray[np.bool_] | None,
-    now: float,
-    box: Box | None,
-    mt: int,
-    *,
-    full: bool,
+def _fitting(
+    market: Market, table: Rows, request: OpenRequest, now: float, box: Box | None, mt: int, *, full: bool
 ) -> Ints:
-    """Rows of a partition that pass every filter but distance and lead; without a box, distance does not matter."""
-    # the ledger gives no seat that begins in this very instant
-    first = max(math.floor(now) + 1, math.ceil(request.created_at))
-    window = part.window(first, math.floor(request.deadline))
-    if window.start >= window.stop:
-        return np.empty(0, np.intp)
-    keep = np.ones(window.stop - window.start, np.bool_) if full else part.column("left")[window] > 0
+    """Return the rows that pass every filter but distance and lead; without a box, distance does not matter."""
+    keep = np.ones(len(table), np.bool_) if full else table.column("left") > 0
     if box is not None:
         # the box cuts most, and compares faster than anything is gathered
-        lat, lon = part.column("lat")[window], part.column("lon")[window]
+        lat, lon = table.column("lat"), table.column("lon")
         keep &= lat >= box.south
         keep &= lat <= box.north
         keep &= lon >= box.west
         keep &= lon <= box.east
-        keep &= part.column("landmass")[window] == request.landmass
+        keep &= table.column("landmass") == request.landmass
     if request.specialty is not None:
-        keep &= part.column("specialty")[window] == market.specialties.known(request.specialty)
-    rows: Ints = keep.nonzero()[0] + window.start
-    if meeting is not None:
-        rows = rows[meeting[part.column("offers")[rows]]]
-    own = part.column("own")[window]
-    if own.any():
+        keep &= table.column("specialty") == market.specialties.known(request.specialty)
+    rows: Ints = keep.nonzero()[0]
+    if request.needs:
+        rows = rows[market.offers.meeting(request.needs)[table.column("offers")[rows]]]
+    own = table.column("own")
+    if np.count_nonzero(own):
         # its practice lets only its own patients have it for now; a seat that was promised stays promised
-        keep = own & (part.column("slot_id")[window] == (request.promised or 0))
-        keep[rows[~part.column("own")[rows] | (part.column("professional")[rows] == mt)] - window.start] = True
-        rows = keep.nonzero()[0] + window.start
-    if request.not_slots and rows.size:
-        rows = rows[~np.isin(part.column("slot_id")[rows], list(request.not_slots))]
-    if request.not_professionals and rows.size:
+        keep = own & (table.column("slot_id") == (request.promised or 0))
+        keep[rows[~own[rows] | (table.column("professional")[rows] == mt)]] = True
+        rows = keep.nonzero()[0]
+    if request.not_slots:
+        rows = rows[~np.isin(table.column("slot_id")[rows], list(request.not_slots))]
+    if request.not_professionals:
         banned = [market.professionals.known(name) for name in request.not_professionals]
-        rows = rows[~np.isin(part.column("professional")[rows], banned)]
-    if market.reserves and TIER_RANK[request.tier] > URGENT and rows.size:
+        rows = rows[~np.isin(table.column("professional")[rows], banned)]
+    if market.reserves and TIER_RANK[request.tier] > URGENT:
         # a seat that was promised stays promised, whatever is kept since
-        rows = rows[~kept(market, part, rows, now) | (part.column("slot_id")[rows] == request.promised)]
+        for_urgent = kept(market, table.taken(rows), now)
+        rows = rows[~for_urgent | (table.column("slot_id")[rows] == request.promised)]
     return rows
 
 
+def _in_reach(
+    market: Market, table: Rows, rows: Ints, request: OpenRequest, radius_km: float, now: float, terms: Terms
+) -> tuple[Rows, Floats, Floats]:
+    """Return those of some rows that the patient can be at in time, with their distance (km) and travel (min)."""
+    if not rows.size:
+        return Rows([]), np.empty(0), np.empty(0)
+    km = haversine_km(request.lat, request.lon, table.column("lat")[rows], table.column("lon")[rows])
+    travel = travel_min(km, terms.base_min, terms.min_per_km)
+    near = km <= radius_km
+    if terms.borrow:
+        slot_ids, sites = table.column("slot_id")[rows], table.column("site")[rows]
+        near |= (km <= terms.borrow_km) & lent(market, slot_ids, sites, terms.borrow)
+    fit = (near & (table.column("start")[rows] - now >= 60 * travel)).nonzero()[0]
+    return table.taken(rows[fit]), km[fit], travel[fit]
+
+
+_NO_PLACES: Final[Mapping[str, Any]] = {
+    **{name: np.empty(0, ROW[name]) for name in ("slot_id", "key", "start", "professional", "until")},
+    **dict.fromkeys(("km", "travel_min"), np.empty(0)),
+    **dict.fromkeys(("is_mt", "allowed", "tele"), np.empty(0, np.bool_)),
+    **dict.fromkeys(("cost", "left"), np.empty(0, np.int64)),
+    "picked": np.empty(0, np.intp),
+}
+
+
 def find_candidates(
-    market: Market, request: OpenRequest, now: float, terms: Terms, *, full: bool = False
+    market: Market,
+    request: OpenRequest,
+    now: float,
+    terms: Terms,
+    *,
+    full: bool = False,
+    radius_km: float | None = None,
+    deadline: float | None = None,
 ) -> Candidates:
     """Return every free place that the request could be given, firm, at the instant ``now``.
 
-    With ``full`` also those without a free seat: the seats behind promises may still move.
+    With ``full`` also those without a free seat: the seats behind promises may still move. ``radius_km`` and
+    ``deadline`` (epoch seconds) stand for the request's own.
 
     The eligibility is the day log's (*Feasibility*): profession, mode, needs ⊆ offers, distance ≤ radius unless
     téléconsultation, ``now < start ≤ deadline``, and ``start − now ≥ travel`` so that the patient can be there; plus
     specialty, landmass (no place across the sea) and what the request has declined.
     """
     mt = market.professionals.known(request.mt) if request.mt is not None else -2
-    meeting = market.offers.meeting(request.needs) if request.needs else None
-    away: list[tuple[Partition, Ints]] = []
-    online: list[tuple[Partition, Ints]] = []
+    # the ledger gives no seat that begins in this very instant
+    first = max(math.floor(now) + 1, math.ceil(request.created_at))
+    last = math.floor(request.deadline if deadline is None else deadline)
+    away: list[tuple[Partition, slice]] = []
+    online: list[tuple[Partition, slice]] = []
     visited: list[Partition] = []
-    reach = max(request.radius_km, terms.borrow_km) if terms.borrow else request.radius_km
+    radius = request.radius_km if radius_km is None else radius_km
+    reach = max(radius, terms.borrow_km) if terms.borrow else radius
     box = box_around(request.lat, request.lon, reach)
     # sorted, so that equal costs go the same way everywhere
     for mode in sorted(set(request.modes)):
-        video = mode == Mode.TELE
         for part in market.near(request.profession, mode, request.lat, request.lon, reach):
             visited.append(part)
-            rows = _rows(market, part, request, meeting, now, None if video else box, mt, full=full)
-            if rows.size:
-                (online if video else away).append((part, rows))
-    places, km, travel = _in_reach(market, _Rows(away), request, now, terms)
+            window = part.window(first, last)
+            if window.start < window.stop:
+                (online if mode == Mode.TELE else away).append((part, window))
+    places, km, travel = Rows(away), np.empty(0), np.empty(0)
+    if away:
+        fitting = _fitting(market, places, request, now, box, mt, full=full)
+        places, km, travel = _in_reach(market, places, fitting, request, radius, now, terms)
     tele = np.zeros(km.size, np.bool_)
     if online:
         # no distance, which is within any radius, and nowhere to go in time
-        places = _Rows([*places.parts, *online])
-        nowhere = np.zeros(len(places) - km.size)
+        table = Rows(online)
+        video = table.taken(_fitting(market, table, request, now, None, mt, full=full))
+        places = Rows([*places.parts, *video.parts])
+        nowhere = np.zeros(len(video))
         km, travel = np.concatenate((km, nowhere)), np.concatenate((travel, nowhere))
-        tele = np.concatenate((tele, nowhere == 0))
+        tele = np.concatenate((tele, np.ones(len(video), np.bool_)))
+    worth = terms.worth(request.tier, now - request.created_at)
+    if not len(places):
+        return Candidates(**_NO_PLACES, worth=worth)
     under = None
     if market.limits:
         under = Under(market.limits, places.column("limits"), request.child)
@@ -268,7 +253,7 @@ def find_candidates(
         left=places.column("left").astype(np.int64),
         allowed=allowed,
         picked=short_list(cost, allowed),
-        worth=terms.worth(request.tier, now - request.created_at),
+        worth=worth,
         professional=professional,
         until=places.column("until"),
         tele=tele,
@@ -280,7 +265,7 @@ def find_candidates(
 
 def short_list(cost: Ints, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     """Return the rows to list first: the CHEAPEST of those ``among``, in order, then some of the others."""
-    if among.all():
+    if np.count_nonzero(among) == among.size:
         return spread_selection(cost, cheapest=CHEAPEST, spread=SPREAD)
     rows = among.nonzero()[0]
     return rows[spread_selection(cost[rows], cheapest=CHEAPEST, spread=SPREAD)]

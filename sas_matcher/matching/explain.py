@@ -16,6 +16,7 @@ from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.engine import ALTERNATIVES, Pick
 from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import Market
+from sas_matcher.matching.partitions import Rows
 from sas_matcher.matching.relax import Concession, Relaxation, relaxations
 from sas_matcher.matching.sharing import URGENT, kept
 from sas_matcher.matching.terms import TIER_RANK, UNITS_PER_MIN, Terms
@@ -278,39 +279,44 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
     wanted = None if request.specialty is None else market.specialties.known(request.specialty)
     for mode in sorted(market.modes_of(request.profession)):
         tele = mode == Mode.TELE
-        for part in market.near(request.profession, mode, request.lat, request.lon, reach):
-            future = part.window(math.ceil(now), 2**62)
-            lat, lon = part.column("lat")[future], part.column("lon")[future]
-            km = np.zeros(lat.size) if tele else haversine_km(request.lat, request.lon, lat, lon)
-            here = km <= reach
-            if not tele:
-                here &= part.column("landmass")[future] == request.landmass
-            if wanted is not None:
-                here &= part.column("specialty")[future] == wanted
-            seen.counts["profession"] += int(np.count_nonzero(here))
-            if mode not in request.modes:
-                continue
-            seen.counts["mode"] += int(np.count_nonzero(here))
-            here &= meeting[part.column("offers")[future]]
-            seen.counts["needs"] += int(np.count_nonzero(here))
-            if not tele:
-                if here.any():
-                    seen.nearest_km = min(seen.nearest_km, float(km[here].min()))
-                here &= km <= request.radius_km
-            seen.counts["radius"] += int(np.count_nonzero(here))
-            start = part.column("start")[future]
-            travel = np.zeros(lat.size) if tele else travel_min(km, terms.base_min, terms.min_per_km)
-            here &= (start <= request.deadline) & (start - now >= 60 * travel)
-            seen.counts["in_time"] += int(np.count_nonzero(here))
-            if market.limits:
-                closed = here & Under(market.limits, part.column("limits")[future], request.child).reached()
-                seen.limited += int(np.count_nonzero(closed))
-                here &= ~closed
-            # a place that its practice keeps for its own patients is none for others
-            free = here & (part.column("left")[future] > 0) & ~part.column("own")[future]
-            seen.free += int(np.count_nonzero(free))
-            if market.reserves and TIER_RANK[request.tier] > URGENT:
-                seen.kept += int(np.count_nonzero(free & kept(market, part, future, now)))
+        parts = market.near(request.profession, mode, request.lat, request.lon, reach)
+        future = Rows([(part, part.window(math.ceil(now), 2**62)) for part in parts])
+        if not future.parts:
+            continue
+        km = (
+            np.zeros(len(future))
+            if tele
+            else haversine_km(request.lat, request.lon, future.column("lat"), future.column("lon"))
+        )
+        here = km <= reach
+        if not tele:
+            here &= future.column("landmass") == request.landmass
+        if wanted is not None:
+            here &= future.column("specialty") == wanted
+        seen.counts["profession"] += int(np.count_nonzero(here))
+        if mode not in request.modes:
+            continue
+        seen.counts["mode"] += int(np.count_nonzero(here))
+        here &= meeting[future.column("offers")]
+        seen.counts["needs"] += int(np.count_nonzero(here))
+        if not tele:
+            if here.any():
+                seen.nearest_km = min(seen.nearest_km, float(km[here].min()))
+            here &= km <= request.radius_km
+        seen.counts["radius"] += int(np.count_nonzero(here))
+        start = future.column("start")
+        travel = np.zeros(len(future)) if tele else travel_min(km, terms.base_min, terms.min_per_km)
+        here &= (start <= request.deadline) & (start - now >= 60 * travel)
+        seen.counts["in_time"] += int(np.count_nonzero(here))
+        if market.limits:
+            closed = here & Under(market.limits, future.column("limits"), request.child).reached()
+            seen.limited += int(np.count_nonzero(closed))
+            here &= ~closed
+        # a place that its practice keeps for its own patients is none for others
+        free = here & (future.column("left") > 0) & ~future.column("own")
+        seen.free += int(np.count_nonzero(free))
+        if market.reserves and TIER_RANK[request.tier] > URGENT:
+            seen.kept += int(np.count_nonzero(free & kept(market, future, now)))
     return seen
 
 

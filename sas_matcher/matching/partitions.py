@@ -1,6 +1,6 @@
 """Places of one profession, mode and square as columns sorted by start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +48,8 @@ class Partition:
         self.size = 0
         self._sorted = True
         self._data: dict[str, npt.NDArray[Any]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}
+        # views of the rows that there are, until their number changes: requests read far more often
+        self._live: dict[str, npt.NDArray[Any]] | None = None
 
     @classmethod
     def of(cls, rows: npt.NDArray[Any]) -> "Partition":
@@ -57,11 +59,18 @@ class Partition:
         part._data = {name: rows[name].copy() for name in _COLUMNS}
         return part
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return the live part of a column; writing to it writes the market."""
+    @property
+    def columns(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The live part of all columns, by name; writing to it writes the market."""
         if not self._sorted:
             self._sort()
-        return self._data[name][: self.size]
+        if self._live is None:
+            self._live = {name: column[: self.size] for name, column in self._data.items()}
+        return self._live
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return the live part of a column; writing to it writes the market."""
+        return self.columns[name]
 
     def _sort(self) -> None:
         order = np.lexsort((self._data["slot_id"][: self.size], self._data["start"][: self.size]))
@@ -71,7 +80,7 @@ class Partition:
 
     def window(self, low: int, high: int) -> slice:
         """Return the rows whose start lies in [low, high]."""
-        starts = self.column("start")
+        starts = self.columns["start"]
         return slice(int(starts.searchsorted(low, "left")), int(starts.searchsorted(high, "right")))
 
     def find(self, slot_id: int) -> int:
@@ -100,7 +109,7 @@ class Partition:
             for name, column in self._data.items():
                 column[self.size : new_size] = rows[name]
             self._sorted = False
-        self.size = new_size
+        self.size, self._live = new_size, None
 
     def replace(self, row: int, values: Sequence[Any]) -> bool:
         """Write a row anew (in the order of ROW); False, and nothing is written, where its start is another one."""
@@ -115,7 +124,7 @@ class Partition:
         for name in _COLUMNS:
             column = self.column(name)
             column[row:-1] = column[row + 1 :]
-        self.size -= 1
+        self.size, self._live = self.size - 1, None
 
     def drop_before(self, start: int) -> Ints:
         """Take out rows that start before an instant; return their slot ids."""
@@ -125,5 +134,45 @@ class Partition:
             for name in _COLUMNS:
                 column = self.column(name)
                 column[:-count] = column[count:].copy()
-            self.size -= count
+            self.size, self._live = self.size - count, None
         return gone
+
+
+class Rows:
+    """Rows of several partitions, read as one table; only the columns that are asked for are joined.
+
+    Args:
+        parts: each partition with some of its rows, ascending: a window, or their numbers.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Partition, slice | Ints]]) -> None:
+        self.parts = parts
+        self._joined: dict[str, npt.NDArray[Any]] = {}
+        self._sizes = [rows.stop - rows.start if isinstance(rows, slice) else rows.size for _, rows in parts]
+
+    def __len__(self) -> int:
+        return sum(self._sizes)
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """Return a column of all rows; not to be written to."""
+        joined = self._joined.get(name)
+        if joined is None:
+            columns = [part.columns[name][rows] for part, rows in self.parts]
+            if len(columns) == 1:
+                joined = columns[0]
+            else:
+                joined = np.concatenate(columns) if columns else np.empty(0, ROW[name])
+            self._joined[name] = joined
+        return joined
+
+    def taken(self, numbers: Ints) -> "Rows":
+        """Return some of the rows, by their numbers, ascending."""
+        parts: list[tuple[Partition, slice | Ints]] = []
+        first = low = 0
+        for (part, rows), size in zip(self.parts, self._sizes, strict=True):
+            high = int(numbers.searchsorted(first + size))
+            if high > low:
+                some = numbers[low:high] - first
+                parts.append((part, some + rows.start if isinstance(rows, slice) else rows[some]))
+            first, low = first + size, high
+        return Rows(parts)

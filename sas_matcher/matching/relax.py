@@ -154,13 +154,12 @@ class _Search:
         two = farther + later + (change.concession is not None) > 1
         reach = math.inf if two or not (farther or later) else FIRST_MIN
         while True:
-            box = replace(
-                request,
-                radius_km=min(most_km, request.radius_km + _per(reach, self.terms.min_per_km)),
-                deadline=min(latest, request.deadline + 60 * _per(reach, weight)),
+            radius_km = min(most_km, request.radius_km + _per(reach, self.terms.min_per_km))
+            deadline = min(latest, request.deadline + 60 * _per(reach, weight))
+            whole = radius_km == most_km and deadline == latest
+            found = find_candidates(
+                self.market, request, self.now, self.terms, radius_km=radius_km, deadline=deadline
             )
-            whole = box.radius_km == most_km and box.deadline == latest
-            found = find_candidates(self.market, box, self.now, self.terms)
             if len(found):
                 size = self._sizes(request, found, weight)
                 row = self._least(request, found, size)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.partitions import Ints, Partition
+from sas_matcher.matching.partitions import Ints, Rows
 from sas_matcher.matching.terms import TIER_RANK
 
 Bools = npt.NDArray[np.bool_]
@@ -34,10 +34,10 @@ def lots(slot_ids: Ints) -> Ints:
     return drawn
 
 
-def kept(market: Market, part: Partition, rows: Ints | slice, now: float) -> Bools:
-    """Tell which of some rows of a partition only urgent requests may have now (epoch seconds)."""
-    share = market.by_territory(market.reserves, part.column("site")[rows])
-    return (lots(part.column("slot_id")[rows]) < share) & (part.column("start")[rows] - now > RELEASE_S)
+def kept(market: Market, rows: Rows, now: float) -> Bools:
+    """Tell which of some rows only urgent requests may have now (epoch seconds)."""
+    share = market.by_territory(market.reserves, rows.column("site"))
+    return (lots(rows.column("slot_id")) < share) & (rows.column("start") - now > RELEASE_S)
 
 
 def lent(market: Market, slot_ids: Ints, sites: Ints, borrow: Mapping[str, int]) -> Bools:
