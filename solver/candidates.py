@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from solver.problem import highest, lowest
 
+RUNS: Final = 16  # of as many values each on average, a run is long enough to be merged
 RANKS_KEPT: Final = 4_096  # of 32 numbers each
 
 
@@ -40,6 +41,10 @@ def spread_selection(costs: NDArray[np.int64], cheapest: int = 16, spread: int =
         return costs.argsort(kind="stable")
     if (max(-lowest(costs), highest(costs)) + 1) * n >= 1 << 62:
         raise ValueError(f"Expected |cost| * {n} < 2**62.")
+    if np.count_nonzero(costs[1:] < costs[:-1]) * RUNS < n:
+        # few runs (places by video come in order of their start, which is that of their cost) are merged in linear
+        # time, 15 against 74 µs for 10 000 of which 400 come in no order
+        return costs.argsort(kind="stable")[_ranks(n, cheapest, spread)]
     # Cost and position in one number: all differ, so the order is one and the position can be read from it.
     # Sorting it whole beats selecting 17 ranks, 58 against 357 µs for 10 000: numpy 2.4 sorts int64 by SIMD.
     ordered = costs * n + np.arange(n)

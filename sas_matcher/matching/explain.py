@@ -281,7 +281,7 @@ def _look(market: Market, request: OpenRequest, now: float, terms: Terms, reach:
         tele = mode == Mode.TELE
         parts = market.near(request.profession, mode, request.lat, request.lon, reach)
         future = Rows([(part, part.window(math.ceil(now), 2**62)) for part in parts])
-        if not future.parts:
+        if not len(future):
             continue
         km = (
             np.zeros(len(future))

@@ -89,9 +89,11 @@ class Loader:
         keys, south, west = kind["key"][order], south[order], west[order]
         changes = (np.diff(keys) != 0) | (np.diff(south) != 0) | (np.diff(west) != 0)
         edges = [0, *(changes.nonzero()[0] + 1).tolist(), len(rows)]
+        market.arena.reserve(len(rows))
         for first, last in pairwise(edges):
             profession, mode = names[keys[first]]
-            market.adopt((profession, mode, int(south[first]), int(west[first])), Partition.of(rows[first:last]))
+            key = (profession, mode, int(south[first]), int(west[first]))
+            market.adopt(key, Partition.of(market.arena, rows[first:last]))
         return market
 
 

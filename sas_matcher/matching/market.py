@@ -10,7 +10,7 @@ The seats left have a version of their own, as a record may come after the state
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -20,9 +20,9 @@ import orjson
 from sas_matcher.domain.vocabulary import Mode
 from sas_matcher.matching.limits import NO_LIMITS, LimitBook, owner_of
 from sas_matcher.matching.names import Names, OfferSets
-from sas_matcher.matching.partitions import ROW, Ints, Partition
+from sas_matcher.matching.partitions import ROW, Arena, Ints, Partition
 from sas_matcher.matching.places import PlaceRow, Spot
-from sas_matcher.travel import box_around
+from sas_matcher.travel import Box, box_around
 
 CELL_DEGREES: Final = 0.5  # 55 km north-south: a radius of 50 km touches 3 × 4 squares in France
 DAY_S: Final = 86_400
@@ -43,6 +43,7 @@ class Market:
         self.reserves: dict[str, int] = {}
         self._territories = Names()
         self._territory_of_site = np.empty(0, np.int64)
+        self.arena = Arena()
         self._partitions: dict[tuple[str, str, int, int], Partition] = {}
         self._where: dict[int, tuple[str, str, int, int]] = {}
         self._sites: list[bytes] = []
@@ -130,8 +131,13 @@ class Market:
             self._where[slot_id] = key
         for key, rows in grouped.items():
             self._modes_of.setdefault(key[0], set()).add(key[1])
-            self._partitions.setdefault(key, Partition()).insert(np.array(rows, ROW))
+            self._partition(key).insert(np.array(rows, ROW))
         return taken
+
+    def _partition(self, key: tuple[str, str, int, int]) -> Partition:
+        if key not in self._partitions:
+            self._partitions[key] = Partition(self.arena)
+        return self._partitions[key]
 
     def site_number(self, text: bytes) -> int:
         """Return the number of a site by its JSON."""
@@ -141,7 +147,12 @@ class Market:
         return number
 
     def adopt(self, key: tuple[str, str, int, int], part: Partition) -> None:
-        """Take a whole partition of slots that are not here; ``key``: profession, mode and ``cells`` of the square."""
+        """Take a whole partition of slots that are not here.
+
+        Args:
+            key: profession, mode and ``cells`` of the square.
+            part: of this market's arena.
+        """
         self._partitions[key] = part
         self._where.update(dict.fromkeys(part.column("slot_id").tolist(), key))
         self._modes_of.setdefault(key[0], set()).add(key[1])
@@ -323,19 +334,19 @@ class Market:
         """Return the JSON of a site."""
         return self._sites[number]
 
-    def near(self, profession: str, mode: str, lat: float, lon: float, radius_km: float) -> Iterator[Partition]:
-        """Yield the partitions that a circle may touch (all of the country for téléconsultation)."""
-        for key in self._keys_near(profession, mode, lat, lon, radius_km):
-            partition = self._partitions.get(key)
-            if partition is not None and partition.size:
-                yield partition
+    def near(self, profession: str, mode: str, lat: float, lon: float, radius_km: float) -> list[Partition]:
+        """Return the partitions that a circle may touch (all of the country for téléconsultation)."""
+        return self.within(profession, mode, box_around(lat, lon, radius_km))
 
-    def _keys_near(
-        self, profession: str, mode: str, lat: float, lon: float, radius_km: float
-    ) -> Collection[tuple[str, str, int, int]]:
+    def within(self, profession: str, mode: str, box: Box) -> list[Partition]:
+        """Return the partitions that a box touches (all of the country for téléconsultation)."""
+        known = self._partitions
+        return [part for key in self._keys_within(profession, mode, box) if (part := known.get(key)) and part.size]
+
+    def _keys_within(self, profession: str, mode: str, box: Box) -> Collection[tuple[str, str, int, int]]:
         if mode == Mode.TELE:
             return ((profession, mode, 0, 0),)
-        south, north, west, east = (math.floor(edge / CELL_DEGREES) for edge in box_around(lat, lon, radius_km))
+        south, north, west, east = (math.floor(edge / CELL_DEGREES) for edge in box)
         if (north - south + 1) * (east - west + 1) <= len(self._partitions):
             return [
                 (profession, mode, row, column) for row in range(south, north + 1) for column in range(west, east + 1)

@@ -1,6 +1,6 @@
-"""Places of one profession, mode and square as columns sorted by start."""
+"""Places of one profession, mode and square, sorted by start, in the columns of their market."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -38,49 +38,77 @@ ROW: Final = np.dtype(
 _COLUMNS: Final = tuple(ROW.names or ())
 
 
+class Arena:
+    """Columns in which every partition of a market has a range: rows of many are read as those of one.
+
+    A partition that needs more room moves to a new range at the end; what it leaves is lost, at the most as much again
+    as the partitions hold.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, npt.NDArray[Any]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}
+        self._used = 0
+
+    def take(self, rows: int) -> int:
+        """Give out a range of so many rows; returns its first."""
+        first, self._used = self._used, self._used + rows
+        self.reserve(0)
+        return first
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows more, with half as much again for those that come later."""
+        wanted = self._used + rows
+        if wanted > len(self.columns["start"]):
+            for name, column in self.columns.items():
+                self.columns[name] = np.empty(wanted + wanted // 2, column.dtype)
+                self.columns[name][: column.size] = column
+
+
 class Partition:
-    """Places of one (profession, mode, square), sorted by start, then slot id, in columns that grow by doubling.
+    """Places of one (profession, mode, square), sorted by start, then slot id; their room grows by doubling.
 
     Many rows at once are only appended; the next reader sorts, once, however many pages were loaded.
     """
 
-    def __init__(self) -> None:
-        self.size = 0
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.size = self.first = self._room = 0
         self._sorted = True
-        self._data: dict[str, npt.NDArray[Any]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}
-        # views of the rows that there are, until their number changes: requests read far more often
-        self._live: dict[str, npt.NDArray[Any]] | None = None
 
     @classmethod
-    def of(cls, rows: npt.NDArray[Any]) -> "Partition":
+    def of(cls, arena: Arena, rows: npt.NDArray[Any]) -> "Partition":
         """Return a partition of rows (structured) that are sorted by start, then slot id."""
-        part = cls()
+        part = cls(arena)
+        part._make_room(len(rows))
         part.size = len(rows)
-        part._data = {name: rows[name].copy() for name in _COLUMNS}
+        for name in _COLUMNS:
+            part._all(name)[:] = rows[name]
         return part
 
-    @property
-    def columns(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The live part of all columns, by name; writing to it writes the market."""
-        if not self._sorted:
-            self._sort()
-        if self._live is None:
-            self._live = {name: column[: self.size] for name, column in self._data.items()}
-        return self._live
+    def _make_room(self, rows: int) -> None:
+        before, self.first, self._room = self.first, self.arena.take(rows), rows
+        for column in self.arena.columns.values():
+            column[self.first : self.first + self.size] = column[before : before + self.size]
+
+    def _all(self, name: str, size: int | None = None) -> npt.NDArray[Any]:
+        return self.arena.columns[name][self.first : self.first + (self.size if size is None else size)]
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return the live part of a column; writing to it writes the market."""
-        return self.columns[name]
+        if not self._sorted:
+            self._sort()
+        return self.arena.columns[name][self.first : self.first + self.size]
 
     def _sort(self) -> None:
-        order = np.lexsort((self._data["slot_id"][: self.size], self._data["start"][: self.size]))
-        for column in self._data.values():
-            column[: self.size] = column[order]
+        order = np.lexsort((self._all("slot_id"), self._all("start")))
+        for name in _COLUMNS:
+            column = self._all(name)
+            column[:] = column[order]
         self._sorted = True
 
     def window(self, low: int, high: int) -> slice:
         """Return the rows whose start lies in [low, high]."""
-        starts = self.columns["start"]
+        starts = self.column("start")
         return slice(int(starts.searchsorted(low, "left")), int(starts.searchsorted(high, "right")))
 
     def find(self, slot_id: int) -> int:
@@ -91,32 +119,29 @@ class Partition:
     def insert(self, rows: npt.NDArray[Any]) -> None:
         """Add rows (structured, any order)."""
         new_size = self.size + len(rows)
-        room = len(self._data["start"])
-        if new_size > room:
-            room = max(16, 2 * room, new_size)
-            for name, column in self._data.items():
-                self._data[name] = np.empty(room, column.dtype)
-                self._data[name][: self.size] = column[: self.size]
+        if new_size > self._room:
+            self._make_room(max(16, 2 * self._room, new_size))
         if len(rows) == 1 and self._sorted:
             # the common case: shift the tail by one, in place
             start, slot_id = rows["start"][0], rows["slot_id"][0]
             same = self.window(start, start)
-            at = same.start + int(self._data["slot_id"][same].searchsorted(slot_id))
-            for name, column in self._data.items():
-                column[at + 1 : new_size] = column[at : self.size]
+            at = same.start + int(self.column("slot_id")[same].searchsorted(slot_id))
+            for name in _COLUMNS:
+                column = self._all(name, new_size)
+                column[at + 1 :] = column[at:-1]
                 column[at] = rows[name][0]
         else:
-            for name, column in self._data.items():
-                column[self.size : new_size] = rows[name]
+            for name in _COLUMNS:
+                self._all(name, new_size)[self.size :] = rows[name]
             self._sorted = False
-        self.size, self._live = new_size, None
+        self.size = new_size
 
     def replace(self, row: int, values: Sequence[Any]) -> bool:
         """Write a row anew (in the order of ROW); False, and nothing is written, where its start is another one."""
         if self.column("start")[row] != values[_COLUMNS.index("start")]:
             return False
-        for column, value in zip(self._data.values(), values, strict=True):
-            column[row] = value
+        for column, value in zip(self.arena.columns.values(), values, strict=True):
+            column[self.first + row] = value
         return True
 
     def remove(self, row: int) -> None:
@@ -124,7 +149,7 @@ class Partition:
         for name in _COLUMNS:
             column = self.column(name)
             column[row:-1] = column[row + 1 :]
-        self.size, self._live = self.size - 1, None
+        self.size -= 1
 
     def drop_before(self, start: int) -> Ints:
         """Take out rows that start before an instant; return their slot ids."""
@@ -134,45 +159,60 @@ class Partition:
             for name in _COLUMNS:
                 column = self.column(name)
                 column[:-count] = column[count:].copy()
-            self.size, self._live = self.size - count, None
+            self.size -= count
         return gone
 
 
 class Rows:
-    """Rows of several partitions, read as one table; only the columns that are asked for are joined.
+    """Rows of several partitions of one market, read as one table until the market changes."""
 
-    Args:
-        parts: each partition with some of its rows, ascending: a window, or their numbers.
-    """
+    def __init__(self, windows: Sequence[tuple[Partition, slice]]) -> None:
+        """Read windows of partitions, one after the other."""
+        self._columns = windows[0][0].arena.columns if windows else _NOTHING
+        self._ranges = [(part.first + rows.start, part.first + rows.stop) for part, rows in windows]
+        self._size: int = sum([last - first for first, last in self._ranges])
+        # where they are in the columns; None for ranges that are faster copied whole
+        self._at: slice | Ints | None = None
+        if len(self._ranges) == 1:
+            self._at = slice(*self._ranges[0])
+        elif self._size < LONG * len(self._ranges) or not windows:
+            self._at = np.concatenate([_NO_ROWS, *(np.arange(*ends) for ends in self._ranges)])
 
-    def __init__(self, parts: Sequence[tuple[Partition, slice | Ints]]) -> None:
-        self.parts = parts
-        self._joined: dict[str, npt.NDArray[Any]] = {}
-        self._sizes = [rows.stop - rows.start if isinstance(rows, slice) else rows.size for _, rows in parts]
+    @classmethod
+    def _of(cls, columns: dict[str, npt.NDArray[Any]], at: Ints) -> "Rows":
+        rows = cls([])
+        rows._columns, rows._at, rows._size = columns, at, at.size
+        return rows
 
     def __len__(self) -> int:
-        return sum(self._sizes)
+        return self._size
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return a column of all rows; not to be written to."""
-        joined = self._joined.get(name)
-        if joined is None:
-            columns = [part.columns[name][rows] for part, rows in self.parts]
-            if len(columns) == 1:
-                joined = columns[0]
-            else:
-                joined = np.concatenate(columns) if columns else np.empty(0, ROW[name])
-            self._joined[name] = joined
-        return joined
+        column = self._columns[name]
+        if self._at is None:
+            return np.concatenate([column[first:last] for first, last in self._ranges])
+        here: npt.NDArray[Any] = column[self._at]
+        return here
 
     def taken(self, numbers: Ints) -> "Rows":
-        """Return some of the rows, by their numbers, ascending."""
-        parts: list[tuple[Partition, slice | Ints]] = []
-        first = low = 0
-        for (part, rows), size in zip(self.parts, self._sizes, strict=True):
-            high = int(numbers.searchsorted(first + size))
-            if high > low:
-                some = numbers[low:high] - first
-                parts.append((part, some + rows.start if isinstance(rows, slice) else rows[some]))
-            first, low = first + size, high
-        return Rows(parts)
+        """Return some of the rows, by their numbers."""
+        if isinstance(self._at, slice):
+            return self._of(self._columns, numbers + self._at.start)
+        if self._at is not None:
+            return self._of(self._columns, self._at[numbers])
+        first, last = np.array(self._ranges).T
+        ends = (last - first).cumsum()
+        return self._of(self._columns, numbers + (last - ends)[ends.searchsorted(numbers, "right")])
+
+    def followed_by(self, others: "Rows") -> "Rows":
+        """Return some of a market's rows (``taken``) and others."""
+        if not len(self):
+            return others
+        both = np.concatenate([rows._at for rows in (self, others) if isinstance(rows._at, np.ndarray)])
+        return self._of(self._columns, both)
+
+
+LONG: Final = 256  # rows of a range from which on it is copied faster than its rows are gathered
+_NO_ROWS: Final = np.empty(0, np.intp)
+_NOTHING: Final[dict[str, npt.NDArray[Any]]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}

@@ -11,15 +11,15 @@ regulates decides what a patient can do without.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from sas_matcher.domain.vocabulary import DELAY_SPAN, MAY_SERVE, Delay, Mode, Offer
-from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.candidates import Asking, Candidates, OpenRequest, find_all
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.partitions import Floats, Ints
 from sas_matcher.matching.terms import Terms
@@ -29,7 +29,7 @@ LATEST_S: Final = DELAY_SPAN[Delay.H48].total_seconds()  # beyond, care is no lo
 MODE_MIN: Final = 15.0  # our guess: a téléconsultation instead of a trip of 6 km
 NEED_MIN: Final = 30.0  # our guess: twice another mode, as something is missing when the patient is there
 PROFESSION_MIN: Final = 60.0  # our guess: twice a need, as it is other care
-FIRST_MIN: Final = 15.0  # how far and late is looked at first, then WIDER times as much: few look at all of it
+FIRST_MIN: Final = 15.0  # how far and late is looked at first, then WIDER times as far: few look at all of it
 WIDER: Final = 4.0
 SHOWN: Final = 4  # as many as alternatives
 
@@ -119,15 +119,18 @@ def relaxations(
     search = _Search(market, now, terms, taken or {}, found.slot_id)
     same, others = _Change(None, request, 0.0), list(_changes(request))
     singles = [search.smallest(same, farther=True), search.smallest(same, later=True)]
-    singles += [search.smallest(change) for change in others]
-    helping = [one for one in singles if one is not None]
+    helping = search.together(singles + [search.smallest(change) for change in others])
     if not helping:
         doubles = [search.smallest(same, farther=True, later=True)]
         for change in others:
             doubles += [search.smallest(change, farther=True), search.smallest(change, later=True)]
-        helping = [one for one in doubles if one is not None]
+        helping = search.together(doubles)
     helping.sort(key=lambda one: (one.size_min, int(one.candidates.cost[one.row]), one.concessions))
     return helping[:SHOWN]
+
+
+_Steps: TypeAlias = Generator[Asking, Candidates | None, Relaxation | None]
+"""Looks for one kind of concession: asks for places, step by step, and is sent what there are (nothing at first)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,23 @@ class _Search:
     taken: Mapping[int, int]
     without_concession: Ints
 
-    def smallest(self, change: _Change, *, farther: bool = False, later: bool = False) -> Relaxation | None:
+    def together(self, kinds: Sequence[_Steps]) -> list[Relaxation]:
+        """Take the steps of several kinds at once, as places are found for all together; returns what was found."""
+        helping: list[Relaxation] = []
+        found: Sequence[Candidates | None] = [None] * len(kinds)
+        while kinds:
+            asked: list[tuple[_Steps, Asking]] = []
+            for steps, places in zip(kinds, found, strict=True):
+                try:
+                    asked.append((steps, steps.send(places)))
+                except StopIteration as done:
+                    if done.value is not None:
+                        helping.append(done.value)
+            kinds = [steps for steps, _ in asked]
+            found = find_all(self.market, [asking for _, asking in asked], self.now)
+        return helping
+
+    def smallest(self, change: _Change, *, farther: bool = False, later: bool = False) -> _Steps:
         """Find the least of a kind, in a box of places that grows: all in it are smaller than any outside."""
         request = change.request
         weight = self.terms.tiers[request.tier].wait_weight
@@ -157,17 +176,16 @@ class _Search:
             radius_km = min(most_km, request.radius_km + _per(reach, self.terms.min_per_km))
             deadline = min(latest, request.deadline + 60 * _per(reach, weight))
             whole = radius_km == most_km and deadline == latest
-            found = find_candidates(
-                self.market, request, self.now, self.terms, radius_km=radius_km, deadline=deadline
-            )
-            if len(found):
+            found = yield Asking(request, self.terms, radius_km, deadline)
+            if found is not None and len(found):
                 size = self._sizes(request, found, weight)
                 row = self._least(request, found, size)
                 if row is not None:
                     return self._relaxation(change, found, row, float(size[row]))
             if whole:
                 return None
-            reach *= WIDER
+            # later in the same circle there are few places to look at, and where none is free none as a rule follows
+            reach = reach * WIDER if farther else math.inf
 
     def _sizes(self, request: OpenRequest, found: Candidates, weight: float) -> Floats:
         """What each place asks for beyond radius and deadline, in minutes of travel."""
