@@ -115,6 +115,11 @@ class Asking(NamedTuple):
     radius_km: float
     deadline: float
 
+    @classmethod
+    def of(cls, request: OpenRequest, terms: Terms) -> "Asking":
+        """Ask for a request as it is."""
+        return cls(request, terms, request.radius_km, request.deadline)
+
 
 Windows: TypeAlias = list[tuple[Partition, slice]]
 
@@ -256,7 +261,7 @@ def find_candidates(
     market: Market, request: OpenRequest, now: float, terms: Terms, *, full: bool = False
 ) -> Candidates:
     """Return every free place that a request could be given, firm, at the instant ``now`` (see ``find_all``)."""
-    return find_all(market, [Asking(request, terms, request.radius_km, request.deadline)], now, full=full)[0]
+    return find_all(market, [Asking.of(request, terms)], now, full=full)[0]
 
 
 def find_all(market: Market, asked: Sequence[Asking], now: float, *, full: bool = False) -> list[Candidates]:
