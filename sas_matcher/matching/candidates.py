@@ -286,6 +286,9 @@ def _found(market: Market, group: Sequence[_Wanted], now: float, *, full: bool) 
     """Find the places of some requests together."""
     here = _possible(market, group, now, full=full)
     places, whose, tele = here.places, here.whose, here.tele
+    worth = [one.terms.worth(one.request.tier, now - one.request.created_at) for one in group]
+    if not len(places):
+        return [Candidates(**_NO_PLACES, worth=value) for value in worth]
     start, professional = places.column("start"), places.column("professional")
     bounds = [0, start.size] if whose is None else whose.searchsorted(np.arange(len(group) + 1)).tolist()
     slices = [slice(low, high) for low, high in pairwise(bounds)]
@@ -314,10 +317,9 @@ def _found(market: Market, group: Sequence[_Wanted], now: float, *, full: bool) 
     slot_id, key, until = places.column("slot_id"), places.column("key"), places.column("until")
     left, combos = places.column("left").astype(np.int64), places.column("limits") if market.limits else None
     found = []
-    for one, mine, load_of_one in zip(group, slices, loads, strict=True):
-        worth = one.terms.worth(one.request.tier, now - one.request.created_at)
+    for one, mine, load_of_one, value in zip(group, slices, loads, worth, strict=True):
         if mine.start == mine.stop:
-            found.append(Candidates(**_NO_PLACES, worth=worth))
+            found.append(Candidates(**_NO_PLACES, worth=value))
             continue
         found.append(
             Candidates(
@@ -331,7 +333,7 @@ def _found(market: Market, group: Sequence[_Wanted], now: float, *, full: bool) 
                 left=left[mine],
                 allowed=allowed[mine],
                 picked=short_list(cost[mine], allowed[mine]),
-                worth=worth,
+                worth=value,
                 professional=professional[mine],
                 until=until[mine],
                 tele=tele[mine],

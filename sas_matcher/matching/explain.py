@@ -102,26 +102,27 @@ def _place(market: Market, found: Candidates, row: int, now: float, zone: tzinfo
     if located is None:
         return None
     part, at = located
-    travel = float(found.travel_min[row])
+    travel, km = float(found.travel_min[row]), float(found.km[row])
     mode = market.mode_of(slot_id)
     tele = mode == Mode.TELE
+    low, high = travel_range_min(km)
     return {
         "slot_id": slot_id,
         "start": _local(start, zone),
-        "end": _local(int(part.column("end")[at]), zone),
+        "end": _local(part.value("end", at), zone),
         "mode": mode,
-        "booking_kind": "walkin" if part.column("walkin")[at] else "routine",
+        "booking_kind": "walkin" if part.value("walkin", at) else "routine",
         "profession": market.profession_of(slot_id),
-        "capacity": int(part.column("capacity")[at]),
+        "capacity": part.value("capacity", at),
         "left_before": int(found.left[row]),
-        "offers": market.offers.names(int(part.column("offers")[at])),
-        "distance_km": None if tele else round(float(found.km[row]), 2),
+        "offers": market.offers.names(part.value("offers", at)),
+        "distance_km": None if tele else round(km, 2),
         "travel_min": round(travel, 1),
-        "travel_range_min": [0.0, 0.0] if tele else [round(end, 1) for end in travel_range_min(float(found.km[row]))],
+        "travel_range_min": [0.0, 0.0] if tele else [round(low, 1), round(high, 1)],
         "travel_source": TRAVEL_SOURCE,
         "wait_min": round((start - now) / 60, 1),
         "is_mt": bool(found.is_mt[row]),
-        "site": orjson.Fragment(market.site(int(part.column("site")[at]))),
+        "site": orjson.Fragment(market.site(part.value("site", at))),
     }
 
 

@@ -308,9 +308,8 @@ class Market:
         if key is None:
             return None
         partition = self._partitions[key]
-        same = partition.window(start, start)
-        row = same.start + int(partition.column("slot_id")[same].searchsorted(slot_id))
-        return (partition, row) if row < same.stop and partition.column("slot_id")[row] == slot_id else None
+        row = partition.find_at(slot_id, start)
+        return None if row < 0 else (partition, row)
 
     def spot(self, slot_id: int) -> Spot | None:
         """Return where a slot is; None for one that is not here."""

@@ -116,6 +116,19 @@ class Partition:
         rows = (self.column("slot_id") == slot_id).nonzero()[0]
         return int(rows[0]) if rows.size else -1
 
+    def find_at(self, slot_id: int, start: int) -> int:
+        """Return the row of a slot that starts at an instant, or −1."""
+        starts, slot_ids = self.column("start"), self.column("slot_id")
+        row = int(starts.searchsorted(start))
+        if row < self.size and slot_ids[row] < slot_id:
+            # others start together with it
+            row += int(slot_ids[row : starts.searchsorted(start, "right")].searchsorted(slot_id))
+        return row if row < self.size and starts[row] == start and slot_ids[row] == slot_id else -1
+
+    def value(self, name: str, row: int) -> Any:
+        """Return one value of a column, as a plain number."""
+        return self.arena.columns[name].item(self.first + row)
+
     def insert(self, rows: npt.NDArray[Any]) -> None:
         """Add rows (structured, any order)."""
         new_size = self.size + len(rows)
