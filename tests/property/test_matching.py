@@ -1,21 +1,25 @@
 """Laws of matching: the market against a plain model, eligibility and cost against the day log, the joint optimum."""
 
+import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching import candidates as module
+from sas_matcher.matching.candidates import Asking, Candidates, OpenRequest, find_all, find_candidates
 from sas_matcher.matching.engine import Pick, build_problem
+from sas_matcher.matching.limits import Under
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.places import PlaceRow
+from sas_matcher.matching.places import PlaceRow, site_json
 from sas_matcher.matching.terms import Terms
 from sas_matcher.travel import EARTH_RADIUS_KM, box_around
 from solver import check, solve, solve_flow
@@ -142,6 +146,7 @@ def test_near_covers_the_circle(
 
 # -- eligibility and cost --------------------------------------------------------------------------------------
 
+DAY_BEGINS = int(NOW) - 9 * 3600
 OFFERS = ("enfant", "pmr", "ecg")
 PEOPLE = ("A", "B", "C", None)
 CHANCE = st.integers(0, 2**32).map(random.Random)
@@ -216,6 +221,54 @@ def exact_cost(row: PlaceRow, wanting: OpenRequest, now: float, terms: Terms) ->
     wait_min = (row.start - wanting.created_at) / 60
     bonus = terms.mt_bonus_min if wanting.mt is not None and row.professional == wanting.mt else 0.0
     return 10 * travel_min + 10 * terms.tiers[wanting.tier].wait_weight * wait_min - 10 * bonus
+
+
+@laws
+@given(CHANCE, st.booleans(), st.sampled_from((0, 60, 8_000)))
+def test_what_is_found_together_is_what_is_found_alone(chance: random.Random, full: bool, few: int) -> None:
+    """Whatever a territory has set, and whoever looks for places beside one."""
+    rows = [
+        row._replace(
+            own=chance.random() < 0.1,
+            source=chance.choice(("a", "b")),
+            site=site_json((chance.choice(("69", "01")), row.professional, *("",) * 9)),
+        )
+        for row in drawn_places(chance, 60)
+    ]
+    market = Market()
+    if chance.random() < 0.5:
+        rules = {"version": 1, "period": "day", "zone": "Europe/Paris", "source": None}
+        market.load_limits(
+            (json.dumps({"id": n, "counts": counts, "members": [f"p:{who}"], **rules}), f"[[{DAY_BEGINS}, {left}]]")
+            for n, (counts, who, left) in enumerate((("patients", "A", 1), ("children", "B", 0), ("patients", "C", 0)))
+        )
+    market.put(rows)
+    market.reserve({"69": chance.choice((0, 50))})
+    market.doubt({"a": chance.choice((0.0, 7.5))})
+    asked = []
+    for number in range(chance.randint(1, 8)):
+        terms = Terms(
+            mt_first=chance.random() < 0.5,
+            fair_load_min=chance.choice((0.0, 4.0)),
+            tele_bonus_min=chance.choice((0.0, 8.0)),
+            borrow=chance.choice(({}, {"01": 40})),
+            borrow_km=40.0,
+        )
+        drawn = drawn_request(chance, f"r{number}")
+        promised = chance.choice((None, *range(5)))
+        asked.append(Asking.of(replace(drawn, promised=promised, child=chance.random() < 0.5), terms))
+    with mock.patch.object(module, "FEW", few):
+        together = find_all(market, asked, NOW, full=full)
+    for asking, found in zip(asked, together, strict=True):
+        alone = find_candidates(market, asking.request, NOW, asking.terms, full=full)
+        for field in fields(Candidates):
+            one, other = getattr(alone, field.name), getattr(found, field.name)
+            if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+                assert one.dtype == other.dtype and one.tolist() == other.tolist(), field.name
+            elif isinstance(one, Under) and isinstance(other, Under):
+                assert (one.combos.tolist(), one.child) == (other.combos.tolist(), other.child)
+            else:
+                assert one == other, field.name
 
 
 @settings(max_examples=250, deadline=None)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sas_matcher.matching import market as module
+from sas_matcher.matching import partitions
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.partitions import Partition
+from sas_matcher.matching.partitions import Partition, Rows
 from sas_matcher.matching.places import place_row, site_json, stable_key
 from sas_matcher.travel import EARTH_RADIUS_KM
 from tests.matching_cases import LYON, market_of, place
@@ -34,6 +35,44 @@ def test_a_window_holds_both_its_ends() -> None:
     starts = part.column("start")
     assert part.window(int(starts[1]), int(starts[3])) == slice(1, 4)
     assert part.window(int(starts[1]) + 1, int(starts[3]) - 1) == slice(2, 3)
+
+
+def test_squares_that_grow_in_turn_keep_their_rows() -> None:
+    """Their ranges of the common columns are in one another's way, and move."""
+    places = [place(n, n * 7 % 50, lat=44.0 + n % 3, left=n) for n in range(1, 120)]
+    market = Market()
+    for row in places:
+        market.put([row])
+    assert [market.left_of(row.slot_id) for row in places] == [row.left for row in places]
+    assert [part.size for part in parts_of(market)] == [40, 40, 39]
+    for part in parts_of(market):
+        keys = list(zip(part.column("start").tolist(), part.column("slot_id").tolist(), strict=True))
+        assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("long", [1, 1_000])
+def test_rows_of_several_partitions_are_one_table(monkeypatch: pytest.MonkeyPatch, long: int) -> None:
+    monkeypatch.setattr(partitions, "LONG", long)
+    market = market_of(place(n, n, lat=44.0 + n % 3) for n in range(30))
+    parts = parts_of(market)
+    windows = [(parts[0], slice(1, 4)), (parts[1], slice(0, 10)), (parts[2], slice(9, 10))]
+    wanted = [slot for part, rows in windows for slot in part.column("slot_id")[rows].tolist()]
+    table = Rows(windows)
+    assert (len(table), table.column("slot_id").tolist()) == (14, wanted)
+    some = np.array([0, 2, 3, 12, 13])
+    taken = table.taken(some)
+    assert (len(taken), taken.column("slot_id").tolist()) == (5, [wanted[n] for n in some])
+    assert taken.taken(np.array([4, 1])).column("slot_id").tolist() == [wanted[13], wanted[2]]
+    one = Rows([(parts[1], slice(2, 5))]).taken(np.array([0, 2]))
+    assert one.column("start").tolist() == parts[1].column("start")[[2, 4]].tolist()
+    both = taken.followed_by(one)
+    assert (len(both), both.column("lat").tolist()) == (
+        7,
+        [*taken.column("lat").tolist(), *one.column("lat").tolist()],
+    )
+    nothing = Rows([])
+    assert len(nothing) == 0 and nothing.column("key").dtype == np.uint64
+    assert nothing.taken(np.empty(0, np.intp)).followed_by(one) is one
 
 
 def test_a_newer_record_moves_the_place_and_an_older_one_does_not() -> None:
@@ -85,6 +124,19 @@ def test_a_place_is_found_where_and_when_it_was_seen() -> None:
     market.put([place(4, start_min=31, version=2)])
     assert market.find_at(4, place(4, start_min=30).start) is None
     assert market.find_at(4, place(4, start_min=31).start) is not None
+
+
+def test_of_places_that_start_together_each_is_found() -> None:
+    market = market_of([place(n, start_min=60 + n // 5) for n in range(0, 30, 2)])
+    for n in range(32):
+        for minute in (59, 60 + n // 5, 61 + n // 5, 90):
+            located = market.find_at(n, place(0, minute).start)
+            assert (located is not None) == (n % 2 == 0 and n < 30 and minute == 60 + n // 5), (n, minute)
+            if located is not None:
+                part, row = located
+                assert part.value("slot_id", row) == part.column("slot_id")[row] == n
+    (part,) = parts_of(market)
+    assert part.find_at(3, place(0, 60).start) == part.find_at(29, place(0, 65).start) == -1
 
 
 def test_a_place_published_again_is_the_new_one_whether_or_not_it_moved() -> None:
