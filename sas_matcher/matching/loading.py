@@ -4,7 +4,7 @@ Nothing is compared with what is known, since nothing is: for news see ``Market.
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from sas_matcher.matching.partitions import ROW, Ints, Partition
 from sas_matcher.matching.places import site_json
 from sas_matcher.ports.ledger import PLACE_NUMBERS, PlacesPage
 
+ROOM: Final = 4  # times as many rows as there are: to copy all columns for more takes 50 ms, at once
 _SITE = np.dtype([("number", np.int64), ("site", np.int32), ("professional", np.int32), ("lat", float), ("lon", float)])
 _KIND = np.dtype(
     [
@@ -89,7 +90,7 @@ class Loader:
         keys, south, west = kind["key"][order], south[order], west[order]
         changes = (np.diff(keys) != 0) | (np.diff(south) != 0) | (np.diff(west) != 0)
         edges = [0, *(changes.nonzero()[0] + 1).tolist(), len(rows)]
-        market.arena.reserve(len(rows))
+        market.arena.reserve(ROOM * len(rows))
         for first, last in pairwise(edges):
             profession, mode = names[keys[first]]
             key = (profession, mode, int(south[first]), int(west[first]))

@@ -36,32 +36,48 @@ ROW: Final = np.dtype(
     ]
 )
 _COLUMNS: Final = tuple(ROW.names or ())
+LEAST_ROOM: Final = 16  # rows; a partition that needs more gets twice as many each time
 
 
 class Arena:
     """Columns in which every partition of a market has a range: rows of many are read as those of one.
 
-    A partition that needs more room moves to a new range at the end; what it leaves is lost, at the most as much again
-    as the partitions hold.
+    A partition that needs more room moves to another range; the one it leaves is given to who needs that much.
     """
 
     def __init__(self) -> None:
         self.columns: dict[str, npt.NDArray[Any]] = {name: np.empty(0, ROW[name]) for name in _COLUMNS}
         self._used = 0
+        # first rows of ranges that were left, by how many rows they are sure to hold
+        self._left: dict[int, list[int]] = {}
 
     def take(self, rows: int) -> int:
         """Give out a range of so many rows; returns its first."""
+        if left := self._left.get(rows):
+            return left.pop()
         first, self._used = self._used, self._used + rows
-        self.reserve(0)
+        if self._used > len(self.columns["start"]):
+            self.reserve(self._used)
         return first
 
+    def leave(self, first: int, rows: int) -> None:
+        """Take a range back."""
+        if rows >= LEAST_ROOM:
+            self._left.setdefault(room_for(rows + 1) // 2, []).append(first)
+
     def reserve(self, rows: int) -> None:
-        """Make room for so many rows more, with half as much again for those that come later."""
-        wanted = self._used + rows
-        if wanted > len(self.columns["start"]):
-            for name, column in self.columns.items():
-                self.columns[name] = np.empty(wanted + wanted // 2, column.dtype)
-                self.columns[name][: column.size] = column
+        """Make room for so many rows more, in one go; what nobody writes to takes no memory."""
+        for name, column in self.columns.items():
+            self.columns[name] = np.empty(self._used + rows, column.dtype)
+            self.columns[name][: column.size] = column
+
+
+def room_for(rows: int) -> int:
+    """Return the room that a partition of so many rows gets."""
+    room = LEAST_ROOM
+    while room < rows:
+        room *= 2
+    return room
 
 
 class Partition:
@@ -86,9 +102,11 @@ class Partition:
         return part
 
     def _make_room(self, rows: int) -> None:
-        before, self.first, self._room = self.first, self.arena.take(rows), rows
+        before, room_before = self.first, self._room
+        self.first, self._room = self.arena.take(rows), rows
         for column in self.arena.columns.values():
             column[self.first : self.first + self.size] = column[before : before + self.size]
+        self.arena.leave(before, room_before)
 
     def _all(self, name: str, size: int | None = None) -> npt.NDArray[Any]:
         return self.arena.columns[name][self.first : self.first + (self.size if size is None else size)]
@@ -133,7 +151,7 @@ class Partition:
         """Add rows (structured, any order)."""
         new_size = self.size + len(rows)
         if new_size > self._room:
-            self._make_room(max(16, 2 * self._room, new_size))
+            self._make_room(room_for(max(new_size, self._room + 1)))
         if len(rows) == 1 and self._sorted:
             # the common case: shift the tail by one, in place
             start, slot_id = rows["start"][0], rows["slot_id"][0]

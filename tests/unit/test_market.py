@@ -9,7 +9,7 @@ import pytest
 from sas_matcher.matching import market as module
 from sas_matcher.matching import partitions
 from sas_matcher.matching.market import Market
-from sas_matcher.matching.partitions import Partition, Rows
+from sas_matcher.matching.partitions import Arena, Partition, Rows
 from sas_matcher.matching.places import place_row, site_json, stable_key
 from sas_matcher.travel import EARTH_RADIUS_KM
 from tests.matching_cases import LYON, market_of, place
@@ -48,6 +48,18 @@ def test_squares_that_grow_in_turn_keep_their_rows() -> None:
     for part in parts_of(market):
         keys = list(zip(part.column("start").tolist(), part.column("slot_id").tolist(), strict=True))
         assert keys == sorted(keys)
+
+
+def test_what_one_square_leaves_is_given_to_another() -> None:
+    """Thirty squares of twenty places each, which grow in turn."""
+    market = Market()
+    for row in (place(n, n, lat=30.0 + n % 30) for n in range(600)):
+        market.put([row])
+    # twenty rows each: a range of 32, and the ranges of 16 that they had before
+    assert market.arena.take(1) == 30 * (16 + 32) and market.arena.take(16) < 30 * 16
+    arena = Arena()
+    arena.leave(arena.take(100), 100)
+    assert (arena.take(128), arena.take(64)) == (100, 0)
 
 
 @pytest.mark.parametrize("long", [1, 1_000])
