@@ -46,7 +46,7 @@ def haversine_km(lat1: Number, lon1: Number, lat2: Number, lon2: Number) -> npt.
     Returns:
         float64 of the broadcast shape (a 0-d array for four numbers).
     """
-    la1, lo1, la2, lo2 = np.radians(lat1), np.radians(lon1), np.radians(lat2), np.radians(lon2)
+    la1, lo1, la2, lo2 = [np.radians(degrees, dtype=np.float64) for degrees in (lat1, lon1, lat2, lon2)]
     h = np.sin((la2 - la1) / 2.0) ** 2 + np.cos(la1) * np.cos(la2) * np.sin((lo2 - lo1) / 2.0) ** 2
     return np.asarray(2.0 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(h)))
 
