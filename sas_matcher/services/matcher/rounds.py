@@ -9,7 +9,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import FencedError, RefusedArrivalError, UnavailableError
-from sas_matcher.matching.candidates import Candidates, OpenRequest, find_candidates
+from sas_matcher.matching.candidates import Asking, Candidates, OpenRequest, find_all, find_candidates
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import PlaceGoneError
 from sas_matcher.matching.peers import OFFICIAL
@@ -190,9 +190,11 @@ class Rounds:
         found: list[Candidates] = []
         async with self._known.still:
             heard = dict(self._heard())
-            for number, request in enumerate(batch):
-                found.append(self._places(request, now))
-                if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
+            for at in range(0, len(batch), EXPLAIN_PAUSE):
+                some = batch[at : at + EXPLAIN_PAUSE]
+                asked = [Asking.of(request, self._rules.terms(request.territory)) for request in some]
+                found += find_all(self._known.market, asked, now)
+                if len(some) == EXPLAIN_PAUSE:
                     await asyncio.sleep(0)
         picks = await self._decider.picks(self._known.market, batch, found, began) if batch else []
         return picks, heard
