@@ -6,7 +6,7 @@ from types import ModuleType
 
 import solver
 
-PURE = {"collections", "dataclasses", "math", "numpy", "operator", "ortools", "solver", "typing"}
+PURE = {"collections", "dataclasses", "functools", "math", "numpy", "operator", "ortools", "solver", "typing"}
 
 
 def test_exported_members() -> None:

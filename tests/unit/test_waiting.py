@@ -20,8 +20,9 @@ HELD = {"status": "held", "decision": {"reasons": []}}
 class Desk:
     """A worker's services: what is known of a request, what is pushed, and the order in which the ledger was asked."""
 
-    def __init__(self, known: dict[str, Any], pushed: dict[str, Any] | None, word: str) -> None:
+    def __init__(self, known: dict[str, Any], pushed: dict[str, Any] | None, word: str, *, sent: bool = False) -> None:
         self.asked: list[str] = []
+        self.following, self._sent = True, sent
         self._known, self._pushed, self._word = known, pushed, word
         self.hub = self.admission = self.regulating = self
 
@@ -37,6 +38,9 @@ class Desk:
 
     def release(self, *_: object) -> None:
         pass
+
+    def send(self, *_: object) -> bool:
+        return self._sent
 
     async def ask(self, *_: object) -> Outcome:
         self.asked.append("ask")
@@ -74,3 +78,28 @@ async def test_what_is_told_is_safe(
     assert desk.asked == asked
     assert told.decided == (known is HELD or pushed is not None)
     assert told.replayed == (word == "replayed")
+
+
+@pytest.mark.parametrize(
+    ("pushed", "word", "asked"),
+    [
+        (HELD, "created", []),  # it was committed with its decision
+        (None, "created", ["ask", "document", "secure"]),
+        (None, "replayed", ["ask", "document", "secure"]),
+    ],
+)
+async def test_what_was_sent_and_not_decided_is_committed(
+    pushed: dict[str, Any] | None, word: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "WAIT_S", 0.02)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.01)
+    desk = Desk(UNDECIDED, pushed, word, sent=True)
+    told = await ask_and_wait(cast(Wire, desk), {"id": "r1", "tier": "T1"}, ONCE)
+    assert (desk.asked, told.decided, told.replayed) == (asked, pushed is not None, word == "replayed")
+
+
+async def test_nothing_is_sent_while_nothing_is_heard() -> None:
+    desk = Desk(UNDECIDED, HELD, "created", sent=True)
+    desk.following = False
+    await ask_and_wait(cast(Wire, desk), {"id": "r1", "tier": "T1"}, ONCE)
+    assert desk.asked == ["ask"]
