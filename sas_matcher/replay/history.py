@@ -105,7 +105,12 @@ def expected_day(day: DayLog, terms: Terms, codes: Codes, landmass_of: LandmassO
 
 
 class KnownDays:
-    """Port ``History``: the days of one territory, already read; ``expected`` are drawn ones (``replay.expected``)."""
+    """Port ``History``: the days of one territory, already read.
+
+    Attributes:
+        expected: drawn days (``replay.expected``) beside them; others, where a recorded day says that a desk learned
+            from more or fewer.
+    """
 
     def __init__(self, days: Sequence[DayLog], tiers: Mapping[str, Tier], expected: Sequence[DayLog] = ()) -> None:
         self._days, self._tiers, self.expected = list(days), tiers, expected

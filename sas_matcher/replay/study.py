@@ -172,7 +172,7 @@ def _some(chances: dict[str, float], rng: np.random.Generator) -> tuple[str, ...
     return tuple(name for (name, chance), u in zip(chances.items(), draws, strict=True) if u < chance)
 
 
-class _Territory:
+class StudyTerritory:
     """The people and practices of a plan, the same every day."""
 
     def __init__(self, plan: str, number: int) -> None:
@@ -219,7 +219,7 @@ class _Clock(NamedTuple):
         return Instant(self.midnight + round(60 * minutes), self.midnight.offset_s)
 
 
-def _sessions(territory: _Territory, rng: np.random.Generator) -> list[tuple[int, _Practice, str]]:
+def _sessions(territory: StudyTerritory, rng: np.random.Generator) -> list[tuple[int, _Practice, str]]:
     """Starts in minutes with practice and mode: 640 slots in runs of 1 to 4, none over another of its professional."""
     drawn: list[tuple[int, _Practice, str]] = []
     busy: dict[str, list[tuple[int, int]]] = {}
@@ -242,7 +242,7 @@ def _sessions(territory: _Territory, rng: np.random.Generator) -> list[tuple[int
     return sorted(drawn[:SLOTS], key=lambda item: (item[0], item[1].professional))
 
 
-def _slots(kind: Kind, territory: _Territory, clock: _Clock, rng: np.random.Generator) -> list[Event]:
+def _slots(kind: Kind, territory: StudyTerritory, clock: _Clock, rng: np.random.Generator) -> list[Event]:
     events: list[Event] = []
     for number, (begin, practice, mode) in enumerate(_sessions(territory, rng)):
         start = clock.at(begin)
@@ -285,7 +285,9 @@ def _calls(kind: Kind, rng: np.random.Generator) -> list[float]:
     return [float(m) for m in np.sort(minutes)]
 
 
-def _requests(kind: Kind, territory: _Territory, clock: _Clock, end: Instant, rng: np.random.Generator) -> list[Event]:
+def _requests(
+    kind: Kind, territory: StudyTerritory, clock: _Clock, end: Instant, rng: np.random.Generator
+) -> list[Event]:
     doctors = [p.professional for p in territory.practices if p.profession == "MG"]
     events: list[Event] = []
     for number, minutes in enumerate(_calls(kind, rng)):
@@ -340,7 +342,7 @@ def study(kind: str, seed: int, *, territory: int = 0, day: date = date(2026, 1,
     start = Instant.parse(datetime.combine(day, time(), zone).isoformat())
     end = Instant.parse(datetime.combine(day + timedelta(days=2), time(), zone).isoformat())
     rng = np.random.default_rng((list(KINDS).index(kind), seed))
-    people = _Territory(what.plan, territory)
+    people = StudyTerritory(what.plan, territory)
     clock = _Clock(start)
     events = _slots(what, people, clock, rng) + _requests(what, people, clock, end, rng)
     meta = Meta(

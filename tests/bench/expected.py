@@ -36,7 +36,7 @@ from sas_matcher.replay.hindsight import hindsight
 from sas_matcher.replay.run import replay_day
 from sas_matcher.replay.score import score
 from sas_matcher.replay.simulate import MARKETS, Level, simulate
-from sas_matcher.replay.study import KINDS, _Territory, study
+from sas_matcher.replay.study import KINDS, StudyTerritory, study
 from tests.bench.campaign import HISTORY
 
 WAYS: Final = ("none", "calls", "expected", "recorded")
@@ -66,7 +66,7 @@ class Territory(NamedTuple):
 def town_communes(kind: str) -> tuple[list[Any], dict[str, Any]]:
     """The towns of a study as a gazetteer would have them."""
     what = KINDS[kind]
-    land, rng = _Territory(what.plan, 0), np.random.default_rng(5)
+    land, rng = StudyTerritory(what.plan, 0), np.random.default_rng(5)
     code = f"etude-{what.plan}-0"
     communes = [
         Commune(f"{town:02}{n:03}", "", code, round(PEOPLE * share / COMMUNES_A_TOWN), *land.point(town, rng))
