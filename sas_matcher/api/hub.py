@@ -84,6 +84,10 @@ class Hub:
         self._waiters.setdefault(request_id, []).append((after, future))
         return future
 
+    def awaits(self, request_id: str) -> bool:
+        """Whether somebody waits for the next document of a request."""
+        return request_id in self._waiters
+
     def release(self, request_id: str, future: asyncio.Future[bytes]) -> None:
         """Stop waiting."""
         left = [waiter for waiter in self._waiters.pop(request_id, ()) if waiter[1] is not future]

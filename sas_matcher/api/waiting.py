@@ -39,6 +39,10 @@ async def ask_and_wait(services: Wire, row: Mapping[str, Any], once: Idempotency
 
 
 async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
+    first = services.regulating.sent(once)
+    if first is not None and services.hub.awaits(first):
+        # the same call is under way: written by this one, its own request would be nobody's
+        await _until_decided(services, first)
     decision = services.hub.expect(row["id"])
     began = asyncio.get_running_loop().time()
     try:
@@ -59,6 +63,15 @@ async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Ask
         return Asked(document, await _decided(services, document), False)
     finally:
         services.hub.release(row["id"], decision)
+
+
+async def _until_decided(services: Wire, request_id: str) -> None:
+    """Wait until a request that was sent is decided, or written by its sender."""
+    decision = services.hub.expect(request_id)
+    try:
+        await asyncio.wait((decision,), timeout=PATIENCE_S)
+    finally:
+        services.hub.release(request_id, decision)
 
 
 def _undecided(document: str) -> bool:

@@ -28,7 +28,11 @@ class Arrivals:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._sent: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def sent(self, once: Idempotency) -> str | None:
+        """Return the request that was sent for a call under the same Idempotency-Key."""
+        return self._sent.get(once[:2])
 
     def send(self, now: datetime, wish: Mapping[str, Any], once: Idempotency) -> bool:
         """Send a request; False for one that goes the ordinary way.
@@ -38,7 +42,7 @@ class Arrivals:
         """
         if wish["mt"] is not None or once[:2] in self._sent:
             return False
-        self._sent[once[:2]] = None
+        self._sent[once[:2]] = wish["id"]
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
         row = orjson.dumps(request_row(now, wish, once)).decode()

@@ -186,6 +186,10 @@ class Regulating:
         """Send a new request to the matcher, to be committed with its decision; False for one to be committed first."""
         return self._arrivals is not None and self._arrivals.send(self._clock.now(), row, once)
 
+    def sent(self, once: Idempotency) -> str | None:
+        """Return the request that was sent to the matcher for the same call, a moment ago or long since."""
+        return None if self._arrivals is None else self._arrivals.sent(once)
+
     async def ask(self, row: Mapping[str, Any], once: Idempotency) -> Outcome:
         """Commit a new request; its id is the outcome's document. Told before it is decided: ``secure`` first."""
         return await self._ledger.create_request(self._clock.now(), row, once)

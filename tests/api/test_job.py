@@ -468,7 +468,10 @@ async def test_a_replayed_action_is_not_done_twice(scene: Scene) -> None:
 async def test_concurrent_duplicates_create_one(scene: Scene, service: Running) -> None:
     await scene.practice.publish(*(scene.slot(60 + n) for n in range(12)))
     key = str(uuid.uuid4())
+    decided, replayed = [await _committed(service, way) for way in ("decided", "replayed")]
     answers = await asyncio.gather(*(scene.regulator.post("/v1/requests", scene.wish(), key=key) for _ in range(12)))
+    # the first is committed with its decision, and no other instead of it meanwhile
+    assert [await _committed(service, way) for way in ("decided", "replayed")] == [decided + 1, replayed + 11]
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["request_id"] for answer in answers}) == 1
     mine = await service.rows("select id from request where key_id = $1", scene.regulator.key_id)

@@ -59,6 +59,7 @@ def test_a_repeated_call_is_answered_from_the_ledger(monkeypatch: Any) -> None:
     sending = Arrivals(told)
     assert sending.send(INSTANT, wish, _once("a"))
     assert not sending.send(INSTANT, wish | {"id": "r2"}, _once("a"))
+    assert (sending.sent(_once("a")), sending.sent(_once("b"))) == ("r1", None)
     assert sending.send(INSTANT, wish, Idempotency("k2", "a", b"body"))  # another caller's
     assert sending.send(INSTANT, wish, _once("c"))
     assert sending.send(INSTANT, wish, _once("a"))  # so long ago that it is forgotten

@@ -39,6 +39,9 @@ class Desk:
     def release(self, *_: object) -> None:
         pass
 
+    def sent(self, *_: object) -> None:
+        return None
+
     def send(self, *_: object) -> bool:
         return self._sent
 
