@@ -233,11 +233,19 @@ class MemoryLedger:
         return verdicts, self.publish()
 
     def _write_arriving(self, now: datetime, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write those whose Idempotency-Key did not come before: all of them, or none."""
+        """Write those that their sender has not written yet: all of them, or none."""
+        keys: dict[tuple[str, str], str] = {}
+        for row in rows:
+            known = self._once.get((row["key_id"], row["idem_key"]))
+            keys.setdefault((row["key_id"], row["idem_key"]), row["id"] if known is None else known.request_id or "")
+        if came_before := [row["id"] for row in rows if keys[row["key_id"], row["idem_key"]] != row["id"]]:
+            raise RefusedArrivalError(came_before)
         rows = [row for row in rows if (row["key_id"], row["idem_key"]) not in self._once]
         try:
             if unknown := [row["key_id"] for row in rows if row["key_id"] not in self._keys]:
                 raise ValueError(f"Expected a known API key, got {unknown[0]}.")
+            if again := [row["id"] for row in rows if row["id"] in self.tables.requests]:
+                raise ValueError(f"Expected a new request, got {again[0]} again.")
             columns = [{**row, "deadline": datetime.fromisoformat(row["deadline"])} for row in rows]
             for row in columns:
                 taken_in(row, REQUEST_COLUMNS)

@@ -24,6 +24,8 @@ from sas_matcher.ports.ledger import (
     request_row,
 )
 
+_KNOWN: Final = "SAS05"  # the Idempotency-Key of an arriving request came before
+
 # What each action of a regulator runs: function and number of arguments after (now, key, request).
 _REQUEST_ACTIONS: Final = {
     "confirm": "select * from confirm_hold($1, $2, $3, $4)",
@@ -163,6 +165,10 @@ class PostgresLedger(Loading):
             if not rows:
                 raise
             raise RefusedArrivalError from failure
+        except asyncpg.PostgresError as failure:
+            if failure.sqlstate != _KNOWN:
+                raise
+            raise RefusedArrivalError((failure.detail or "").split()) from failure
         return list(row["verdicts"]), announcements(row["published"])
 
     async def lapse_holds(self, now: datetime) -> int:

@@ -24,6 +24,7 @@ SasError
 ```
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -181,10 +182,17 @@ class OverloadedError(UnavailableError):
 
 
 class RefusedArrivalError(SasError):
-    """A request that came to the matcher before it was written cannot be written; nothing of the claim was."""
+    """A request that came to the matcher before it was written cannot be written; nothing of the claim was.
+
+    ``requests`` names those whose Idempotency-Key came before; empty where it is not known which of them it is.
+    """
 
     code = "refused_arrival"
     title = "Demande non enregistrée"
+
+    def __init__(self, requests: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.requests = frozenset(requests)
 
 
 class FencedError(SasError):

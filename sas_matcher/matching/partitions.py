@@ -67,6 +67,8 @@ class Arena:
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows more, in one go; what nobody writes to takes no memory."""
+        if self._used + rows <= len(self.columns["start"]):
+            return
         for name, column in self.columns.items():
             self.columns[name] = np.empty(self._used + rows, column.dtype)
             self.columns[name][: column.size] = column

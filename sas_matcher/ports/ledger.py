@@ -318,12 +318,12 @@ class Ledger(Protocol):
         Verdicts: held, promised, moved, told_firm, displaced, told (no place), seat_lost, limit_reached (of a
         practice), not_waiting. Promised seats
         that move are given back before any is taken; a promise that gets no new seat keeps its old one.
-        Requests that arrive with their claim are written first; one whose Idempotency-Key came before is not, and what
-        is claimed for it is not_waiting.
+        Requests that arrive with their claim are written first, unless their sender was faster.
 
         Raises:
             FencedError: one of the territories has another matcher now; nothing was written.
-            RefusedArrivalError: an arriving request cannot be written; nothing was.
+            RefusedArrivalError: an arriving request cannot be written, or its Idempotency-Key came before; nothing was
+                written.
             UnavailableError: the ledger is away; it may have committed.
         """
         ...

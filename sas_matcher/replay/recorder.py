@@ -48,6 +48,7 @@ from sas_matcher.replay.recording import Recording
 
 STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
 _OPENING: Final = (b"open", ARRIVAL.encode())
+_WRITTEN: Final = frozenset({"held", "promised", "moved", "told_firm", "displaced", "told", "limit_reached"})
 HEARD: Final = (REQUESTS_STREAM, PLACES_STREAM)  # those that the matcher follows
 SAVE_S: Final = 1.0
 READ: Final = 500
@@ -143,6 +144,8 @@ class Recorder:
         self._batches: deque[Entry] = deque()
         # by request: that it was cancelled, and not only closed
         self._cancelled: dict[str, tuple[float, Entry]] = {}
+        # by request that arrived and is in a log: since when, and in whose; until it is known to have been written
+        self._arrived: dict[str, tuple[float, _Files]] = {}
         self._key = key
         self._saved = -math.inf
 
@@ -174,7 +177,7 @@ class Recorder:
 
     async def start(self) -> None:
         """Go on from the mark, or begin with what the ledger has."""
-        self._open, self._cancelled = {}, {}
+        self._open, self._cancelled, self._arrived = {}, {}, {}
         self._told.clear()
         self._batches.clear()
         mark = self._folder / MARK
@@ -207,6 +210,7 @@ class Recorder:
                 if not _arrives(self._told[0][1]) or await self._is_written(self._told[0][1]):
                     self._apply(self._told[0][1])
                 self._told.popleft()
+            await self._forget_phantoms(now)
             if not self._told:
                 # of who was closed already, or is of no log
                 late = [name for name, (at, _) in self._cancelled.items() if now - at > SETTLED_S]
@@ -214,6 +218,15 @@ class Recorder:
         if now - self._saved > SAVE_S:
             await self._catch_up()
             self.save()
+
+    async def _forget_phantoms(self, now: float) -> None:
+        """Let those that arrived and never came to be written (a call that was repeated) need no place any more."""
+        for name, (at, files) in list(self._arrived.items()):
+            if now - at <= SETTLED_S:
+                return
+            if await self._ledger.request_document(name, None) is None:
+                files.recording.cancelled(name, self._clock.now().timestamp())
+            del self._arrived[name]
 
     async def _is_written(self, entry: Entry) -> bool:
         """Whether a request that arrived came to be written, though no batch tells of it."""
@@ -242,6 +255,10 @@ class Recorder:
             files.recording.places(kind, items, min(self._told_at(entry), until))
         elif entry.fields[b"type"] in _OPENING:
             files.recording.opened(_document(entry))
+            if _arrives(entry):
+                self._arrived[entry.fields[b"request"].decode()] = (self._stopwatch(), files)
+            else:
+                self._arrived.pop(entry.fields[b"request"].decode(), None)
         elif (cancelled := self._cancelled.pop(entry.fields[b"request"].decode(), None)) is not None:
             name, t = entry.fields[b"request"].decode(), self._told_at(cancelled[1])
             files.recording.cancelled(name, min(t, until))
@@ -281,6 +298,9 @@ class Recorder:
         """Bring the day to where the matcher had read, then note what it decided."""
         t = _instant(batch)
         self._hear(batch, t)
+        for name, _, verdict, _ in batch["requests"]:
+            if verdict in _WRITTEN:
+                self._arrived.pop(name, None)
         for files in self._open.values():
             recording = files.recording
             self._send_away(recording, batch["asked"], t)
@@ -304,10 +324,6 @@ class Recorder:
                 expected=batch["opened"].get(territory, {}).get("expected", 0),
                 ceded=[seat[1:] for seat in batch["ceded"] if seat[0] == territory],
             )
-            for name in [name for name, _, said, _ in batch["requests"] if said == "not_waiting"]:
-                # one that arrived under an Idempotency-Key that had come before: it never was
-                if name in recording.open_requests() and await self._ledger.request_document(name, None) is None:
-                    recording.cancelled(name, t)
         for territory, kind, items in batch["news"]:
             if territory in self._open:
                 self._open[territory].recording.places(kind, items, t)

@@ -7,11 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports.ledger import Claim, Idempotency
 from sas_matcher.ports.ledger import request_row as row_of
+from tests.contract.conftest import postgres_only
 from tests.ledger_cases import HOLD, KEY, NOW, Desk, new_id, request_row, slot_row
 
 MADE = NOW - timedelta(milliseconds=5)  # it was on its way
@@ -71,17 +73,41 @@ async def test_its_sender_writes_it_too(desk: Desk, first: str) -> None:
         await desk.ledger.create_request(NOW, request_row(), once._replace(body_hash=b"other"))
 
 
-async def test_one_whose_key_came_before_is_not_written(desk: Desk) -> None:
-    one, two = await desk.publish(slot_row("a"), slot_row("b"))
+@pytest.mark.parametrize("first", ["committed", "arrived", "arrives too"])
+async def test_one_whose_key_came_before_never_was_and_nobody_gives_way_to_it(desk: Desk, first: str) -> None:
+    one, two, three = await desk.publish(slot_row("a"), slot_row("b"), slot_row("c"))
     once, known = named(), request_row()
-    await desk.ledger.create_request(NOW, known, once)
+    if first == "committed":
+        await desk.ledger.create_request(NOW, known, once)
+    elif first == "arrived":
+        await desk.ledger.claim(NOW, desk.fences, [arriving(known, None, once)])
+    promised = await desk.promise(one)
     again, fresh = request_row(), request_row()
     claims = [arriving(again, one, once), arriving(fresh, two, named())]
-    verdicts, _ = await desk.ledger.claim(NOW, desk.fences, claims)
-    assert verdicts == ["not_waiting", "held"]
+    claims.append(Claim(promised, None, new_id(), None, '{"why":"crisis"}', ClaimKind.DISPLACE))
+    if first == "arrives too":
+        claims.insert(0, arriving(known, three, once))
+    with pytest.raises(RefusedArrivalError) as refused:
+        await desk.ledger.claim(NOW, desk.fences, claims)
+    assert refused.value.requests == {again["id"]}
     assert await desk.ledger.request_document(again["id"], None) is None
-    assert (await desk.left(one), await desk.left(two)) == (1, 0)
-    assert await desk.status(known["id"]) == "waiting"
+    assert await desk.ledger.request_document(fresh["id"], None) is None
+    assert (await desk.status(promised), await desk.left(two)) == ("promised", 1)
+    claims = [claim for claim in claims if claim.request_id in (known["id"], fresh["id"])]
+    assert set((await desk.ledger.claim(NOW, desk.fences, claims))[0]) == {"held"}
+
+
+@postgres_only
+async def test_a_claim_and_the_senders_of_its_requests_do_not_wait_crosswise(desk: Desk) -> None:
+    for _ in range(6):
+        sent = [(request_row(), named()) for _ in range(16)]
+        claims = [arriving(wish, None, once) for wish, once in sent]
+        with capture_logs() as said:
+            await asyncio.gather(
+                desk.ledger.claim(NOW, desk.fences, claims),
+                *(desk.ledger.create_request(NOW, wish, once) for wish, once in reversed(sent)),
+            )
+        assert [entry for entry in said if entry["event"] == "ledger.deadlock"] == []
 
 
 async def test_of_a_claim_that_is_fenced_off_nothing_is_written(desk: Desk) -> None:
@@ -102,8 +128,9 @@ async def test_one_that_cannot_be_written_takes_nobody_along_by_halves(desk: Des
     refused = arriving(bad, one, named())
     broken = orjson.loads(refused.arrives or "") | wrong
     claims = [arriving(good, two, once), refused._replace(arrives=orjson.dumps(broken).decode())]
-    with pytest.raises(RefusedArrivalError):
+    with pytest.raises(RefusedArrivalError) as error:
         await desk.ledger.claim(NOW, desk.fences, claims)
+    assert error.value.requests == frozenset()  # which of them it is was not said
     assert (await desk.left(one), await desk.left(two)) == (1, 1)
     assert await desk.ledger.request_document(good["id"], None) is None
     assert (await desk.ledger.claim(NOW, desk.fences, claims[:1]))[0] == ["held"]

@@ -82,7 +82,7 @@ class WritingLedger(FakeLedger):
     ) -> tuple[list[str], list[Announcement]]:
         arriving = [claim.request_id for claim in claims if claim.arrives is not None]
         if self.refused & set(arriving):
-            raise RefusedArrivalError
+            raise RefusedArrivalError(self.refused & set(arriving))
         for claim in claims:
             if claim.arrives is not None and claim.request_id not in self.requests:
                 row = orjson.loads(claim.arrives)
@@ -138,7 +138,10 @@ async def test_one_that_its_sender_has_given_up_is_left_alone() -> None:
 async def test_one_that_nobody_writes_is_forgotten() -> None:
     line = Line()
     async with line.running() as ledger:
-        ledger.failures = 10**6  # the ledger is away for as long as its sender waits
+        # the matcher is busy with another claim for as long as the senders wait
+        ledger.gate.clear()
+        line.send("first")
+        await until(lambda: bool(ledger.batches))
         line.send("a")
         line.send("b")
         await until(lambda: line.matcher.is_open("a") and line.matcher.is_open("b"))
@@ -149,9 +152,37 @@ async def test_one_that_nobody_writes_is_forgotten() -> None:
         line.matcher.known.tidy()
         assert not line.matcher.is_open("a") and line.matcher.is_open("b")
         ledger.publish_place(1)
-        ledger.failures = 0
+        ledger.publish_place(2)
+        ledger.gate.set()
         await until(lambda: ledger.requests["b"]["status"] == "held")
-        assert line.books.written == []
+        assert line.books.written == ["first"] and "a" not in ledger.requests
+
+
+async def test_one_that_a_claim_may_have_written_is_not_forgotten() -> None:
+    line = Line()
+    async with line.running() as ledger:
+        ledger.failures = 10**6  # claims are sent, and nobody says what became of them
+        line.send("a")
+        await until(lambda: line.matcher.is_open("a") and bool(ledger.batches))
+        line.clock.ahead += ARRIVES_S
+        line.matcher.known.tidy()
+        assert line.matcher.is_open("a")
+        ledger.publish_place(1)
+        ledger.failures = 0
+        await until(lambda: ledger.requests.get("a", {}).get("status") == "held")
+        assert line.matcher.known.open.claimed == set()
+
+
+async def test_a_seat_meant_for_who_does_not_wait_is_given_to_who_was_told_none() -> None:
+    line = Line()
+    async with line.running() as ledger:
+        ledger.publish_place(1)
+        ledger.ask("gone", quiet=True, tier="T0")
+        ledger.requests["gone"]["status"] = "cancelled"
+        ledger.ask("waits", quiet=True, tier="T3")
+        gone = {**ledger.requests["gone"], "status": "waiting"}
+        ledger.announce(("requests", "open", "gone", gone), ("requests", "open", "waits", ledger.requests["waits"]))
+        await until(lambda: ledger.held("waits") == 1)
 
 
 def _document(line: Line, name: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class OpenRequests:
         for_mt: those whose médecin traitant has been asked and has time to answer.
         told: those that know that there is no place now.
         arriving: of those that the ledger may not have yet what is to be written of them (``request_row`` as JSON).
+        claimed: those among them that a claim may have written, whatever was heard of it.
     """
 
     def __init__(self, work: asyncio.Event) -> None:
@@ -40,6 +41,7 @@ class OpenRequests:
         self.for_mt: dict[str, OpenRequest] = {}
         self.told: set[str] = set()
         self.arriving: dict[str, str] = {}
+        self.claimed: set[str] = set()
         self._losses: dict[str, int] = {}
         self._freed: list[Spot] = []  # places freed while a batch is decided
 
@@ -65,15 +67,23 @@ class OpenRequests:
         self.arriving[request.id] = row
         self.add(request)
 
+    def claiming(self, request_ids: Iterable[str]) -> dict[str, str]:
+        """A claim is sent for these; returns what is to be written of those that arrive."""
+        arriving = {name: self.arriving[name] for name in request_ids if name in self.arriving}
+        self.claimed.update(arriving)
+        return arriving
+
     def written(self, request_id: str) -> None:
         """The ledger has a request."""
         self.arriving.pop(request_id, None)
+        self.claimed.discard(request_id)
 
     def unwritten(self, before: float) -> list[str]:
-        """Return those made before an instant that the ledger has not got, as far as is known."""
+        """Return those made before an instant that the ledger cannot have got from here."""
         if not self.arriving:
             return []
-        return [r.id for r in self if r.id in self.arriving and r.created_at < before]
+        mine = self.arriving.keys() - self.claimed
+        return [r.id for r in self if r.id in mine and r.created_at < before]
 
     def wait_for_mt(self, request: OpenRequest) -> None:
         """A request waits for its médecin traitant's answer until ``mt_until``; nothing else is decided for it."""
@@ -95,13 +105,14 @@ class OpenRequests:
             place.pop(request_id, None)
         self.told.discard(request_id)
         self._losses.pop(request_id, None)
-        self.arriving.pop(request_id, None)
+        self.written(request_id)
 
     def clear(self) -> None:
         """Forget all but the batch being decided."""
         for place in (self.new, self.waiting, self.at_desk, self.for_mt):
             place.clear()
         self.arriving.clear()
+        self.claimed.clear()
 
     def move_to_new(self, place: dict[str, OpenRequest], territory: str) -> None:
         """Let those of a territory go round again."""

@@ -1,7 +1,7 @@
 """Deciding: a batch with what is known, its claims in parts, and memory in line with what the ledger said."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -9,6 +9,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import FencedError, RefusedArrivalError, UnavailableError
+from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.matching.candidates import Asking, Candidates, OpenRequest, find_all, find_candidates
 from sas_matcher.matching.engine import Pick
 from sas_matcher.matching.explain import PlaceGoneError
@@ -157,12 +158,12 @@ class Rounds:
     async def _commit(self, began: datetime, lines: Sequence[Line], said: Said) -> None:
         """Claim, and bring memory in line with what the ledger says."""
         fences = {line.request.territory: self._known.fences.get(line.request.territory, -1) for line in lines}
-        arriving = self._open.arriving
+        arriving = self._open.claiming(line.request.id for line in lines)
         claims = [line.claim._replace(arrives=arriving.get(line.request.id)) for line in lines]
         try:
             verdicts, announced = await self._ledger.claim(began, fences, claims)
-        except RefusedArrivalError:
-            self._leave_to_senders(lines)
+        except RefusedArrivalError as refused:
+            await self._commit_without(began, lines, refused.requests & arriving.keys() or arriving.keys(), said)
             return
         except UnavailableError:
             for line in lines:
@@ -173,16 +174,30 @@ class Rounds:
         said.claims.extend((line.request, line.claim.slot_id, word) for line, word in zip(lines, verdicts, strict=True))
         said.announced.extend(announced)
 
-    def _leave_to_senders(self, lines: Sequence[Line]) -> None:
-        """Forget the arriving requests of a claim that was refused: who sent them writes them; the others go again."""
-        arriving = {line.request.id for line in lines if line.request.id in self._open.arriving}
-        _log.warning("matcher.arrival_refused", requests=len(arriving))
+    async def _commit_without(
+        self, began: datetime, lines: Sequence[Line], refused: Collection[str], said: Said
+    ) -> None:
+        """Claim without arriving requests that were refused: their senders write them, and nobody gives way to them."""
+        _log.warning("matcher.arrival_refused", requests=len(refused))
+        rest: list[Line] = []
         for line in lines:
-            if line.decision is not None:
+            if line.request.id in refused:
+                if line.decision is not None:
+                    self._desks[line.request.territory].settle(line.decision, "not_waiting")
+                said.claims.append((line.request, line.claim.slot_id, "not_waiting"))
+                self._known.forget(line.request.id)
+            elif line.claim.kind is ClaimKind.DISPLACE and line.decision is not None:
                 self._desks[line.request.territory].settle(line.decision, "unknown")
-        for request_id in arriving:
-            self._known.forget(request_id)
-        self._open.again([line.request for line in lines if line.decision is None])
+            else:
+                rest.append(line)
+        self._spare(line.claim.slot_id for line in lines if line.request.id in refused)
+        if rest:
+            await self._commit(began, rest, said)
+
+    def _spare(self, slot_ids: Iterable[int | None]) -> None:
+        """Seats that were meant for who does not wait any more are there for whoever was told that there is none."""
+        spots = [self._known.market.spot(slot_id) for slot_id in slot_ids if slot_id is not None]
+        self._open.wake([spot for spot in spots if spot is not None])
 
     async def _picks(self, began: datetime, batch: Sequence[OpenRequest]) -> tuple[list[Pick], Mapping[str, str]]:
         """Decide requests that no desk has, together; also returns what had been heard."""
@@ -308,3 +323,4 @@ class Rounds:
         lapsed = [spot for spot in freed if spot.slot_id not in claimed]
         if lapsed:
             self._open.wake(lapsed)
+        self._spare(line.claim.slot_id for line, said in zip(lines, verdicts, strict=True) if said == "not_waiting")

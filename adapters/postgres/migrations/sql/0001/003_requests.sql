@@ -14,6 +14,8 @@ create function insert_requests(p_now timestamptz, p_rows json, out fresh uuid[]
     ), claimed as (
         insert into idempotency (key_id, key, body_hash, request_id, created_at)
         select key_id, idem_key, decode(body_hash, 'hex'), id, p_now from incoming
+        -- in one order, whoever writes: claims and the senders of their requests write the same keys
+        order by key_id, idem_key
         on conflict do nothing
         returning key_id, key, request_id
     ), created as (
@@ -248,14 +250,15 @@ end $$;
 -- verdicts: per row 'held' | 'promised' | 'moved' | 'told_firm' | 'displaced' | 'told' (no place, recorded)
 --           | 'seat_lost' | 'limit_reached' | 'not_waiting'.
 -- p_arriving: requests among them that the matcher was told of before they were written (as in `insert_requests`; none that
--- has a médecin traitant, who might have to be asked first): written here, so that each is committed with its decision.
+-- has a médecin traitant, who might have to be asked first): written here, so that each is committed with its decision. One
+-- whose Idempotency-Key came before never was: nothing is decided (SAS05, with its id), or others would give way to nobody.
 create function claim_seats(
     p_now timestamptz, p_territories text[], p_fences bigint[], p_requests uuid[], p_slots bigint[], p_bookings uuid[],
     p_hold_until timestamptz[], p_decisions text[], p_kinds text[], p_shown text[], p_arriving json,
     out verdicts text[], out published outbox[])
 language plpgsql as $$
 declare
-    told uuid[]; lost uuid[]; left_slots bigint[];
+    told uuid[]; lost uuid[]; left_slots bigint[]; known text[];
     due constant bigint[] := case when exists (select from practice_limit) then due_under_limits(p_now, p_slots) end;
     -- promises whose seat may change; those that stay on their slot; those that the crisis displaces
     movers uuid[] := '{}'; stayed uuid[] := '{}'; displaced uuid[] := '{}';
@@ -264,7 +267,15 @@ declare
     booked_there uuid[] := '{}';
     plain constant boolean := p_kinds <@ array['hold', 'none'];
 begin
-    if p_arriving is not null then perform insert_requests(p_now, p_arriving); end if;
+    if p_arriving is not null then
+        select array_agg(v ->> 'id') from insert_requests(p_now, p_arriving) i, json_array_elements(i.verdicts) v
+        where not (v ->> 'created')::boolean into known;
+        -- or its sender was faster
+        known := array(select k from unnest(known) k where not exists (select from request r where r.id = k::uuid));
+        if known <> '{}' then
+            raise exception 'known' using errcode = 'SAS05', detail = array_to_string(known, ' ');
+        end if;
+    end if;
     if (select count(*) from (
             select from lease l join unnest(p_territories, p_fences) f(territory, fence)
                 on l.territory = f.territory and l.fence = f.fence order by l.territory for key share of l) held)

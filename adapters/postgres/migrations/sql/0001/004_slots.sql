@@ -265,6 +265,7 @@ returns table (territory text, fence bigint) language plpgsql as $$
 begin
     -- renewed by a statement that does not name the fence: one that does locks the row as if it changed it, even to what it
     -- was, and claims that hold it would wait for the renewal of all, or it for them
+    perform from lease l where l.holder = p_holder and l.territory = any(p_territories) order by l.territory for no key update;
     update lease l set until = clock_timestamp() + make_interval(secs => p_seconds)
     where l.holder = p_holder and l.until > clock_timestamp() and l.territory = any(p_territories);
     insert into lease as l (territory, holder, fence, until)
