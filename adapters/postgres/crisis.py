@@ -195,7 +195,7 @@ class _Declaring:
         check_step(was, wish.level)
         await self._rows("put_scope", now, wish.scope, wish.drill, wish.level, version + 1, self._key_id, wish.why)
         if not wish.drill:
-            self._hear((await self._rows("supersede", now, wish.scope))[0])
+            self._hear((await self._rows("supersede", now, wish.scope, list(wish.covering), wish.level))[0])
         levels = {row["scope"]: row["level"] for row in await self._rows("levels", wish.drill)}
         moved = []
         for territory in sorted(wish.covering):
@@ -263,7 +263,7 @@ class _Declaring:
             (await self._rows("tell", now, territory, "crisis.changed", aggregate, version + 1, self._key_id, data))[0]
         )
         if not wish.drill:
-            self._hear((await self._rows("supersede", now, territory))[0])
+            self._hear((await self._rows("supersede", now, territory, [], level))[0])
         if done.call is not None:
             call = done.call
             args = (call.id, territory, wish.drill, level, call.until, call.text, self._key_id)

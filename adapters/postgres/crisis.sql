@@ -48,7 +48,7 @@ values ($2, $3, $4, $1, $5, $6, $7, $8, $9, $10::text::uuid, $11::text::jsonb) r
 select array_agg(e) as published from tell_crisis($1, $2, $3, $4, $5, $6, null, $7) e
 
 -- name: supersede
-select array_agg(e) as published from supersede_proposals($1, $2) e
+select array_agg(e) as published from supersede_proposals($1, $2, $3, $4) e
 
 -- name: log
 -- What was declared for some scopes, newest first; before (an id) pages backwards.

@@ -81,8 +81,6 @@ def announcements(rows: Sequence[Any] | None) -> list[Announcement]:
 class Transactions:
     """The transactions of one process, over an asyncpg pool."""
 
-    """The truth (port ``Ledger``), over an asyncpg pool."""
-
     def __init__(self, pool: asyncpg.Pool, publisher: Publisher) -> None:
         self._connections = Connections(pool)
         self._publisher = publisher

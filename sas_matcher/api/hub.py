@@ -74,7 +74,7 @@ class Hub:
     # -- callers that wait for a decision ------------------------------------------------------------------------
 
     def expect(self, request_id: str, after: int = 0) -> asyncio.Future[bytes]:
-        """Return a future of the next document of a request; ask before the request is committed.
+        """Return a future of the next document of a request; ask before it is sent or committed.
 
         Args:
             request_id: whose.

@@ -24,7 +24,9 @@ class Asked(NamedTuple):
 
 
 async def ask_and_wait(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
-    """Commit a request and wait, at most ``WAIT_S``, for the place held or the reason why there is none.
+    """Ask for a place and wait, at most ``WAIT_S``, for the place held or the reason why there is none.
+
+    The request is committed with its decision, or else before its caller is answered.
 
     Args:
         services: of this worker.

@@ -120,8 +120,8 @@ def signs(figures: Figures, standing: str) -> dict[str, tuple[Level, str]]:
         text = f"{figures.arrivals} demandes en une heure pour {figures.forecast:.1f} attendues (×{ratio:.1f})"
         found["arrivals"] = (_says(ratio, ARRIVALS, standing) if clear else Level.NORMAL, text.replace(".", ","))
     share = figures.oldest_share
-    where = "dans la moitié des départements, " if figures.territories > 1 else ""
-    text = f"{where}la plus ancienne demande urgente sans place a attendu {100 * share:.0f} % de son délai"
+    where, least = ("dans la moitié des départements, ", "au moins ") if figures.territories > 1 else ("", "")
+    text = f"{where}la plus ancienne demande urgente sans place a attendu {least}{100 * share:.0f} % de son délai"
     found["oldest_urgent"] = (_says(share, OLDEST, standing), text)
     if figures.closed >= FEWEST:
         share = figures.unmet / figures.closed

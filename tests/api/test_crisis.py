@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import orjson
@@ -13,8 +14,9 @@ import pytest
 from adapters.geo.gazetteer import Commune
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
-from sas_matcher.domain.alert import RISE_S
+from sas_matcher.domain.alert import RISE_S, Figures, Watched
 from sas_matcher.services.crisis.alerting import Alerting
+from sas_matcher.services.crisis.book import Proposed
 from sas_matcher.services.crisis.crises import wider_scopes
 from tests.api.conftest import settings_for
 from tests.api.running import Caller, Running, next_spot, rpps, run_service, slot, wish
@@ -396,10 +398,43 @@ async def test_detection_proposes_for_a_region_and_only_who_may_declare_there_an
     assert (done.json()["scope"], done.json()["proposal"]) == (scope, told["proposal_id"])
     assert {entry["territory"] for entry in done.json()["territories"]} == set(members)
     assert await _open(ars) == []  # those of the territories are answered thereby
-    # declared otherwise it is answered too
-    for level in ("tension", "normal"):
-        answer = await ars.post("/v1/crisis", {"scope": scope, "level": level, "why": WHY})
-        assert answer.status_code in (200, 409), answer.text
+    await alerting.step()
+    assert scope not in {p["scope"] for p in await _open(ars)}  # what stands is not proposed again
+    for level in ("tension", "normal") if told["level"] == "crise" else ("normal",):
+        assert (await ars.post("/v1/crisis", {"scope": scope, "level": level, "why": WHY})).status_code == 200
+
+
+async def test_what_the_nation_declares_answers_what_its_regions_were_proposed(alone: Running) -> None:
+    service = alone  # no territory of the others shall have had a level
+    geography, book = service.geography, PostgresCrisis(service.stores.ledger)
+    region = geography.territories["21"].region
+    members = tuple(sorted(code for code, known in geography.territories.items() if known.region == region))
+    scope, now = f"region:{region}", service.clock.now()
+    admin, figures = await service.key("admin", territories=("*",)), Figures(9, 3.0, 0.6, 0, 0, len(members))
+
+    async def propose(level: str) -> None:
+        said = Proposed(SystemIds().uuid(), scope, members, "normal", level, figures, ("9 demandes",))
+        assert await book.propose(now, said, now) == "proposed"
+
+    async def nation(level: str) -> None:
+        done = await admin.post("/v1/crisis", {"scope": "nation", "level": level, "why": WHY})
+        assert done.status_code == 200, done.text
+
+    await propose("crise")
+    await nation("tension")
+    assert [p["level"] for p in await _open(admin) if p["scope"] == scope] == ["crise"]  # it asks for more
+    await nation("crise")
+    assert [p for p in await _open(admin) if p["scope"] == scope] == []
+    alerting = Alerting(book, service.clock, SystemIds(), members, {scope: members})
+    alerting._watched[scope] = Watched("crise", 0.0)
+    with patch.object(book, "figures", lambda *_: _figures({code: (figures, "crise") for code in members})):
+        assert await alerting.step() == 0  # the region stands where the nation does
+    await nation("tension")
+    await nation("normal")
+
+
+async def _figures(found: dict[str, tuple[Figures, str]]) -> dict[str, tuple[Figures, str]]:
+    return found
 
 
 async def _open(key: Caller) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ async def proposals(request: Request) -> Response:
     openapi_extra=takes(WhyIn, once=True),
 )
 async def accept(request: Request, proposal_id: str) -> Response:
-    """Declare the level that was proposed, for its territory."""
+    """Declare the level that was proposed, for its scope."""
     who = await caller(request, Scope.COORDINATOR, Scope.ADMIN)
     wish, named = await read_action(request, who, WhyIn)
     target = uuid_of(proposal_id, "proposal_id")

@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1", tags=["régulation"])
     openapi_extra=takes(RequestIn, once=True),
 )
 async def ask(request: Request) -> Response:
-    """Commit a request and wait, at most 2 s, for the place held or the reason why there is none."""
+    """Take a request in and wait, at most 2 s, for the place held or the reason why there is none."""
     services = wire(request)
     who = await caller(request, Scope.REGULATOR)
     wish, named = await read_action(request, who, RequestIn)

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from sas_matcher.domain.alert import QUIET_S, Figures, Watched, detect, pooled
-from sas_matcher.domain.crisis import Level
+from sas_matcher.domain.crisis import NATION, highest
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.crisis.book import CrisisBook, Proposed
@@ -56,10 +56,13 @@ class Alerting:
         known = await self._book.figures(now, self._territories)
         looks: list[tuple[str, tuple[str, ...], Figures, str]]
         looks = [(code, (code,), figures, standing) for code, (figures, standing) in known.items()]
-        levels = {row["scope"]: row["level"] for row in await self._book.scopes(list(self._wider)) if not row["drill"]}
+        scopes = await self._book.scopes([*self._wider, NATION])
+        levels = {row["scope"]: row["level"] for row in scopes if not row["drill"]}
         for scope, members in self._wider.items():
             figures = pooled([known[code][0] for code in members])
-            looks.append((scope, tuple(members), figures, levels.get(scope, Level.NORMAL)))
+            # what is declared for the nation holds in its régions
+            holds = highest(levels[over] for over in {scope, NATION} & levels.keys())
+            looks.append((scope, tuple(members), figures, holds))
         for scope, members, figures, standing in looks:
             watched, wanted = detect(figures, self._watched.get(scope), standing, now.timestamp())
             if watched is None:

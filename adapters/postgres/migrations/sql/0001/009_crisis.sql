@@ -234,11 +234,15 @@ begin
 end $$;
 
 -- A level that was declared otherwise answers the proposal that was open.
-create function supersede_proposals(p_now timestamptz, p_scope text) returns setof outbox language plpgsql as $$
+-- So it does those within the scope that ask for no more (p_level; p_territories: of the scope).
+create function supersede_proposals(p_now timestamptz, p_scope text, p_territories text[], p_level text)
+returns setof outbox language plpgsql as $$
 declare known crisis_proposal;
 begin
     for known in update crisis_proposal set state = 'superseded', answered_at = p_now, version = version + 1
-                 where scope = p_scope and state = 'open' returning * loop
+                 where state = 'open' and (scope = p_scope or cardinality(territories) > 1 and territories <@ p_territories
+                     and array_position(array['normal', 'tension', 'crise'], level)
+                         <= array_position(array['normal', 'tension', 'crise'], p_level)) returning * loop
         return query select * from tell_proposal(p_now, known, 'crisis.proposal_superseded', '');
     end loop;
 end $$;
