@@ -19,7 +19,6 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from adapters.postgres import ledger as ledger_module
 from adapters.postgres.ledger import PostgresLedger
 from adapters.redis import RedisBus, keys
 from adapters.redis import bus as bus_module
@@ -102,9 +101,9 @@ class EditPython:
 
     async def apply(self, url: str, patch: pytest.MonkeyPatch) -> None:
         """Replace it for the test."""
-        source = textwrap.dedent(inspect.getsource(getattr(PostgresLedger, self.method)))
+        method = getattr(PostgresLedger, self.method)
         found: dict[str, Any] = {}
-        exec(_replaced(source, self.old, self.new), vars(ledger_module), found)
+        exec(_replaced(textwrap.dedent(inspect.getsource(method)), self.old, self.new), method.__globals__, found)
         patch.setattr(PostgresLedger, self.method, found[self.method])
 
 
