@@ -198,7 +198,9 @@ class Recorder:
             if entry.stream == BATCHES_STREAM:
                 self._batches.append(entry)
             elif entry.stream in HEARD:
-                self._told.append((now, entry))
+                # of what arrives elsewhere nothing will be asked
+                if not _arrives(entry) or entry.fields[b"territory"].decode() in self._open:
+                    self._told.append((now, entry))
             elif entry.fields[b"type"] == b"request.cancelled" and self._is_open(entry):
                 self._cancelled[entry.fields[b"aggregate"].decode()] = (now, entry)
         if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
@@ -207,7 +209,7 @@ class Recorder:
                 await self._apply_batch(orjson.loads(self._batches[0].fields[b"data"]))
                 self._batches.popleft()
             while self._told and now - self._told[0][0] > SETTLED_S:
-                if not _arrives(self._told[0][1]) or await self._is_written(self._told[0][1]):
+                if not _arrives(self._told[0][1]) or await self._is_missing(self._told[0][1]):
                     self._apply(self._told[0][1])
                 self._told.popleft()
             await self._forget_phantoms(now)
@@ -228,9 +230,12 @@ class Recorder:
                 files.recording.cancelled(name, self._clock.now().timestamp())
             del self._arrived[name]
 
-    async def _is_written(self, entry: Entry) -> bool:
-        """Whether a request that arrived came to be written, though no batch tells of it."""
-        return await self._ledger.request_document(entry.fields[b"request"].decode(), None) is not None
+    async def _is_missing(self, entry: Entry) -> bool:
+        """Whether a request that arrived came to be written, though neither a batch nor its sender told of it."""
+        files, name = self._open.get(entry.fields[b"territory"].decode()), entry.fields[b"request"].decode()
+        if files is None or files.recording.is_known(name):
+            return False
+        return await self._ledger.request_document(name, None) is not None
 
     def _today(self, territory: str) -> date:
         return self._clock.now().astimezone(self._zone_of(territory)).date()

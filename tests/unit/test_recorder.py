@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -219,6 +220,33 @@ async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path, arri
     assert not [mark for mark in marks if isinstance(mark, Seats)]
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] >= 12
+
+
+async def test_of_what_arrives_elsewhere_or_is_known_the_ledger_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    asked: list[str] = []
+
+    async def look(name: str, _: str | None) -> str | None:
+        asked.append(name)
+        return "{}"
+
+    monkeypatch.setattr(live.ledger, "request_document", look)
+    live.send(request_row(territory="01"), Idempotency("regulator", new_id(), b""))
+    row, once = request_row(), Idempotency("regulator", new_id(), b"")
+    await live.ledger.create_request(live.clock.now(), row, once)
+    live.send(row, once)
+    await live.tell_others()
+    for _ in range(3):
+        await read_all(live, recorder)
+    assert asked == [] and recorder._told == deque()
+    day, _ = recorded(tmp_path)
+    assert [event.request.id for event in day.events if isinstance(event, RequestCreated)] == [row["id"]]
+    # known already, it does not count as one that waits again
+    assert recorder._open[TERRITORY].recording._waits_again == set()
 
 
 async def test_one_that_arrived_is_recorded_once_whoever_wrote_it(tmp_path: Path) -> None:
