@@ -41,14 +41,14 @@ async def ask_and_wait(services: Wire, row: Mapping[str, Any], once: Idempotency
 
 
 async def _ask(services: Wire, row: Mapping[str, Any], once: Idempotency) -> Asked:
-    first = services.regulating.sent(once)
+    first = services.arrivals.sent(once)
     if first is not None and services.hub.awaits(first):
         # the same call is under way: written by this one, its own request would be nobody's
         await _until_decided(services, first)
     decision = services.hub.expect(row["id"])
     began = asyncio.get_running_loop().time()
     try:
-        if services.hub.following and services.regulating.send(row, once):
+        if services.hub.following and services.arrivals.send(row, once):
             await asyncio.wait((decision,), timeout=PATIENCE_S)
             if decision.done():
                 metrics.ARRIVALS.labels("decided").inc()

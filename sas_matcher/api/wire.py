@@ -23,6 +23,7 @@ from sas_matcher.ports.ledger import Idempotency, Ledger
 from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.accounts import Accounts, Secrets
 from sas_matcher.services.agenda.agendas import Agendas
+from sas_matcher.services.arrivals import Arrivals
 from sas_matcher.services.bookings import Bookings
 from sas_matcher.services.consent import Consenting
 from sas_matcher.services.crisis.crises import Crises
@@ -76,6 +77,7 @@ class Wire:
     agendas: Agendas
     read_csv: Callable[[bytes], Import]
     regulating: Regulating
+    arrivals: Arrivals
     steering: Steering
     statements: Statements
     en_sus: EnSus

@@ -105,9 +105,9 @@ def api(settings: Settings) -> FastAPI:
                 agendas=Agendas(agendas, AgendaShow(agendas, publishing, stores.clock, geography), stores.clock),
                 limiting=Limiting(stores.ledger, stores.clock, geography),
                 regulating=Regulating(
-                    *(stores.ledger, stores.clock, stores.ids, geography, PostgresConsent(stores.ledger)),
-                    Arrivals(stores.relay),
+                    stores.ledger, stores.clock, stores.ids, geography, PostgresConsent(stores.ledger)
                 ),
+                arrivals=Arrivals(stores.relay, stores.clock),
                 consenting=Consenting(PostgresConsent(stores.ledger), stores.clock, geography),
                 steering=Steering(stores.ledger, stores.clock),
                 statements=Statements(PostgresStatement(stores.ledger), stores.clock, geography),

@@ -8,13 +8,13 @@ the matcher, of Redis or of the message, the request is there once. See ``docs/a
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from sas_matcher.ports.bus import ARRIVAL
 from sas_matcher.ports.ledger import Announcement, Idempotency, Publisher, request_row
+from sas_matcher.ports.world import Clock
 
 PATIENCE_S: Final = 1.0
 """Half of what a caller waits for the decision: what is left is for the ordinary way."""
@@ -26,15 +26,15 @@ REMEMBERED: Final = 10_000
 class Arrivals:
     """Sends new requests of one worker to the matcher."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, clock: Clock) -> None:
+        self._publisher, self._clock = publisher, clock
         self._sent: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def sent(self, once: Idempotency) -> str | None:
         """Return the request that was sent for a call under the same Idempotency-Key."""
         return self._sent.get(once[:2])
 
-    def send(self, now: datetime, wish: Mapping[str, Any], once: Idempotency) -> bool:
+    def send(self, wish: Mapping[str, Any], once: Idempotency) -> bool:
         """Send a request; False for one that goes the ordinary way.
 
         That is one whose médecin traitant may have to be asked first (asked when it is committed), and a call that is
@@ -45,6 +45,7 @@ class Arrivals:
         self._sent[once[:2]] = wish["id"]
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
+        now = self._clock.now()
         row = orjson.dumps(request_row(now, wish, once)).decode()
         news = Announcement(0, now, wish["territory"], "requests", ARRIVAL, wish["id"], 1, once.key_id, (), row)
         self._publisher.announce([news])

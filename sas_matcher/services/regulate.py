@@ -37,7 +37,6 @@ from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.ledger import Idempotency, KeyRecord, Ledger, Outcome
 from sas_matcher.ports.practice import ConsentBook
 from sas_matcher.ports.world import Clock, Geography, Ids
-from sas_matcher.services.arrivals import Arrivals
 from sas_matcher.services.chosen import explain_chosen
 from sas_matcher.services.publish import ASTRAY_KM
 from sas_matcher.travel import KM_PER_DEGREE, haversine_km
@@ -94,16 +93,9 @@ class Regulating:
     """What médecins régulateurs, OSNP, ARM and IOA do."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        clock: Clock,
-        ids: Ids,
-        geography: Geography,
-        consent: ConsentBook | None = None,
-        arrivals: Arrivals | None = None,
+        self, ledger: Ledger, clock: Clock, ids: Ids, geography: Geography, consent: ConsentBook | None = None
     ) -> None:
         self._ledger = ledger
-        self._arrivals = arrivals
         self._consent = consent
         self._clock = clock
         self._ids = ids
@@ -181,14 +173,6 @@ class Regulating:
                 raise InvalidInputError.of("territory", "cette clé n'est pas rattachée à ce territoire")
             return wanted
         return of_commune if of_commune in allowed else min(allowed)
-
-    def send(self, row: Mapping[str, Any], once: Idempotency) -> bool:
-        """Send a new request to the matcher, to be committed with its decision; False for one to be committed first."""
-        return self._arrivals is not None and self._arrivals.send(self._clock.now(), row, once)
-
-    def sent(self, once: Idempotency) -> str | None:
-        """Return the request that was sent to the matcher for the same call, a moment ago or long since."""
-        return None if self._arrivals is None else self._arrivals.sent(once)
 
     async def ask(self, row: Mapping[str, Any], once: Idempotency) -> Outcome:
         """Commit a new request; its id is the outcome's document. Told before it is decided: ``secure`` first."""

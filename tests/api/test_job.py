@@ -422,7 +422,7 @@ async def test_a_call_repeated_at_another_worker_is_answered_from_the_ledger(sce
     await scene.practice.publish(scene.slot(60), scene.slot(90))
     key = str(uuid.uuid4())
     first = await scene.regulator.ask(scene.wish(), key=key)
-    service.app.state.wire.regulating._arrivals._sent.clear()  # as another worker, which has not seen the first
+    service.app.state.wire.arrivals._sent.clear()  # as another worker, which has not seen the first
     again = await scene.regulator.post("/v1/requests", scene.wish(), key=key)
     assert again.json() == first and again.headers["idempotent-replay"] == "true"
     assert len(await service.rows("select from request where key_id = $1", scene.regulator.key_id)) == 1

@@ -13,6 +13,7 @@ from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, request_r
 from sas_matcher.services import arrivals
 from sas_matcher.services.arrivals import Arrivals
 from sas_matcher.services.matcher.known import ARRIVES_S
+from tests.ledger_cases import StillClock
 from tests.matching_cases import NOW
 from tests.unit.test_matcher import FakeLedger, Stage, settled, until
 
@@ -39,7 +40,7 @@ def _once(key: str) -> Idempotency:
 def test_a_request_is_sent_as_it_is_to_be_written() -> None:
     told = Told()
     wish = {"id": "r1", "territory": "69", "mt": None, "needs": ["pmr"], "deadline": INSTANT}
-    assert Arrivals(told).send(INSTANT, wish, _once("a"))
+    assert Arrivals(told, StillClock(INSTANT)).send(wish, _once("a"))
     (news,) = told.said
     assert (news.id, news.stream, news.type, news.aggregate, news.territory) == (0, "requests", ARRIVAL, "r1", "69")
     row = orjson.loads(news.data)
@@ -49,20 +50,22 @@ def test_a_request_is_sent_as_it_is_to_be_written() -> None:
 
 def test_whose_medecin_traitant_may_go_first_is_written_first() -> None:
     told = Told()
-    assert not Arrivals(told).send(INSTANT, {"id": "r1", "territory": "69", "mt": "10001234567"}, _once("a"))
+    assert not Arrivals(told, StillClock(INSTANT)).send(
+        {"id": "r1", "territory": "69", "mt": "10001234567"}, _once("a")
+    )
     assert told.said == []
 
 
 def test_a_repeated_call_is_answered_from_the_ledger(monkeypatch: Any) -> None:
     monkeypatch.setattr(arrivals, "REMEMBERED", 2)
     told, wish = Told(), {"id": "r1", "territory": "69", "mt": None}
-    sending = Arrivals(told)
-    assert sending.send(INSTANT, wish, _once("a"))
-    assert not sending.send(INSTANT, wish | {"id": "r2"}, _once("a"))
+    sending = Arrivals(told, StillClock(INSTANT))
+    assert sending.send(wish, _once("a"))
+    assert not sending.send(wish | {"id": "r2"}, _once("a"))
     assert (sending.sent(_once("a")), sending.sent(_once("b"))) == ("r1", None)
-    assert sending.send(INSTANT, wish, Idempotency("k2", "a", b"body"))  # another caller's
-    assert sending.send(INSTANT, wish, _once("c"))
-    assert sending.send(INSTANT, wish, _once("a"))  # so long ago that it is forgotten
+    assert sending.send(wish, Idempotency("k2", "a", b"body"))  # another caller's
+    assert sending.send(wish, _once("c"))
+    assert sending.send(wish, _once("a"))  # so long ago that it is forgotten
     assert len(told.said) == 4
 
 

@@ -24,7 +24,7 @@ class Desk:
         self.asked: list[str] = []
         self.following, self._sent = True, sent
         self._known, self._pushed, self._word = known, pushed, word
-        self.hub = self.admission = self.regulating = self
+        self.hub = self.admission = self.regulating = self.arrivals = self
 
     @asynccontextmanager
     async def admit(self, *_: object) -> Any:

@@ -18,13 +18,13 @@ from sas_matcher.matching.sharing import RELEASE_S
 from sas_matcher.ports.bus import ARRIVAL, LIMIT_NEWS
 from sas_matcher.ports.ledger import Announcement, arriving_document
 from sas_matcher.ports.world import Clock
+from sas_matcher.services.arrivals import PATIENCE_S
 from sas_matcher.services.matcher.desks import Desks, PlannerProcess
 from sas_matcher.services.matcher.open_requests import OpenRequests
 from sas_matcher.services.matcher.rules import Rules
 
-ARRIVES_S: Final = (
-    2.0  # how long a request may be decided before it is written: twice what its sender waits (`arrivals`)
-)
+ARRIVES_S: Final = 2 * PATIENCE_S
+"""How long a request may be decided before it is written: its sender waits half of it."""
 
 
 def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:

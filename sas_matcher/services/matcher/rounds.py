@@ -27,8 +27,8 @@ from sas_matcher.services.matcher.known import Known
 
 PART: Final = 16  # claims of one transaction: each then costs the ledger a third of one alone (docs/benchmarks.md)
 STOP_S: Final = 2.0  # of the eight seconds in which a process has to end, for a batch that is under way
-_log = structlog.get_logger(__name__)
 EXPLAIN_PAUSE: Final = 10  # requests looked at, or decisions written, between two breaths: 15 ms in Paris at the worst
+_log = structlog.get_logger(__name__)
 
 
 class Said(NamedTuple):
