@@ -18,7 +18,7 @@ from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
 from adapters.memory.questions import AskingTables, accept_question, ask_mt, refuse_question
 from adapters.memory.requests import Answer
-from adapters.memory.rows import BEHIND_PROMISES, REQUEST_COLUMNS, Slot, taken_in
+from adapters.memory.rows import BEHIND_PROMISES, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError
@@ -244,15 +244,19 @@ class MemoryLedger:
         try:
             if unknown := [row["key_id"] for row in rows if row["key_id"] not in self._keys]:
                 raise ValueError(f"Expected a known API key, got {unknown[0]}.")
-            if again := [row["id"] for row in rows if row["id"] in self.tables.requests]:
-                raise ValueError(f"Expected a new request, got {again[0]} again.")
-            columns = [{**row, "deadline": datetime.fromisoformat(row["deadline"])} for row in rows]
-            for row in columns:
-                taken_in(row, REQUEST_COLUMNS)
+            new = [
+                requests.new_request(
+                    self.tables,
+                    datetime.fromisoformat(row["created_at"]),
+                    {**row, "deadline": datetime.fromisoformat(row["deadline"])},
+                    row["key_id"],
+                )
+                for row in rows
+            ]
         except (KeyError, ValueError) as wrong:
             raise RefusedArrivalError from wrong
-        for row in columns:
-            requests.write_request(self.tables, datetime.fromisoformat(row["created_at"]), row, row["key_id"])
+        for row, request in zip(rows, new, strict=True):
+            requests.write_request(self.tables, request)
             name, body_hash = (row["key_id"], row["idem_key"]), bytes.fromhex(row["body_hash"])
             self._once[name] = _Answered(body_hash, now, request_id=row["id"])
 

@@ -15,8 +15,8 @@ from sas_matcher.ports.ledger import Idempotency
 Answer = tuple[str, str | None]
 
 
-def write_request(tables: Tables, now: datetime, row: Mapping[str, Any], key_id: str) -> Request:
-    """Write one request, made now.
+def new_request(tables: Tables, now: datetime, row: Mapping[str, Any], key_id: str) -> Request:
+    """Return a request, made now, that is still to be written.
 
     Raises:
         ValueError: a column is missing, or the id exists.
@@ -25,10 +25,13 @@ def write_request(tables: Tables, now: datetime, row: Mapping[str, Any], key_id:
     if row["id"] in tables.requests:
         raise ValueError(f"Expected a new request, got {row['id']} again.")
     has_mt = row.get("has_mt") or ("unknown" if row["mt"] is None else "yes")
-    request = Request(id=row["id"], key_id=key_id, created_at=now, has_mt=has_mt, **values)
+    return Request(id=row["id"], key_id=key_id, created_at=now, has_mt=has_mt, **values)
+
+
+def write_request(tables: Tables, request: Request) -> None:
+    """Write a request."""
     tables.requests[request.id] = request
     tables.note_waiting(request)
-    return request
 
 
 def create_request(
@@ -43,7 +46,8 @@ def create_request(
     Raises:
         ValueError: a column is missing, or the id exists.
     """
-    request = write_request(tables, now, row, once.key_id)
+    request = new_request(tables, now, row, once.key_id)
+    write_request(tables, request)
     if request.mt is not None and tables.settings.get(request.territory, DEFAULT_SETTING)["mt_rule"] == "first":
         ask_mt(request)
     tables.announce_open(now, request)

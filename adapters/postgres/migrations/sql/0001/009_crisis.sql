@@ -233,6 +233,11 @@ begin
     published := array(select e from tell_proposal(p_now, known, 'crisis.proposal_' || p_state, p_key_id) e);
 end $$;
 
+-- How high a level is.
+create function level_rank(p_level text) returns int language sql immutable as $$
+    select array_position(array['normal', 'tension', 'crise'], p_level)
+$$;
+
 -- A level that was declared otherwise answers the proposal that was open.
 -- So it does those within the scope that ask for no more (p_level; p_territories: of the scope).
 create function supersede_proposals(p_now timestamptz, p_scope text, p_territories text[], p_level text)
@@ -241,8 +246,7 @@ declare known crisis_proposal;
 begin
     for known in update crisis_proposal set state = 'superseded', answered_at = p_now, version = version + 1
                  where state = 'open' and (scope = p_scope or cardinality(territories) > 1 and territories <@ p_territories
-                     and array_position(array['normal', 'tension', 'crise'], level)
-                         <= array_position(array['normal', 'tension', 'crise'], p_level)) returning * loop
+                     and level_rank(level) <= level_rank(p_level)) returning * loop
         return query select * from tell_proposal(p_now, known, 'crisis.proposal_superseded', '');
     end loop;
 end $$;
