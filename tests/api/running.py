@@ -277,7 +277,12 @@ class Running:
 
     async def start_core(self) -> None:
         """Start matcher, keeper and ingest."""
-        self._core = asyncio.create_task(core(self.settings, holder="tests"))
+        # by the clock of this service: another one that runs beside it has put its own in the same place
+        with patch.object(store_wiring, "SystemClock", lambda: self.clock):
+            self._core = asyncio.create_task(core(self.settings, holder="tests"))
+            await self._until_ready()
+
+    async def _until_ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, verify=NO_TLS) as http:
 
             async def ready() -> bool:
