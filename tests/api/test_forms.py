@@ -15,6 +15,7 @@ import pytest
 
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
+from sas_matcher.console import site
 from sas_matcher.console.visit import csrf_of
 from sas_matcher.domain.alert import RISE_S
 from sas_matcher.domain.vocabulary import Role
@@ -452,3 +453,11 @@ async def test_the_actions_of_accounts_and_doors(service: Running, enter: Enter)
     await admin.open("/comptes")
     assert "Fermé" in await admin.submit("/comptes/fermer", which={"login": "nouvelle-osnp"})
     assert left_out(service, "accounts", admin, visitor) == set()
+
+
+def test_no_act_waits_for_a_part_of_a_page_that_renews_itself() -> None:
+    """Forms inherit hx-sync: an act would queue behind a renewal, whose answer takes its form off the page."""
+    pages = Path(site.__file__).parent.joinpath("templates").rglob("*.html")
+    renewing = [tag for page in pages for tag in re.findall(r'<[^<>]*hx-sync="this:queue[^<>]*>', page.read_text())]
+    assert len(renewing) >= 4
+    assert [tag for tag in renewing if 'hx-disinherit="hx-sync"' not in tag] == []

@@ -1,5 +1,6 @@
 """The day of a practice in a real browser: places, patients, questions, stop; live, by keyboard, for nobody else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from playwright.async_api import Page
+from playwright.async_api import Page, Route
 
 from adapters.geo.gazetteer import Commune
 from tests.api.running import Caller, next_spot, rpps, wish
@@ -292,3 +293,41 @@ async def test_whoever_runs_several_centres_works_for_one_at_a_time(browsing: Br
         await page.get_by_role("link", name="centre-1").wait_for()
         assert await page.get_by_role("link", name="centre-0").count() == 0
         assert await page.locator("#pour").count() == 0
+
+
+async def test_a_key_pressed_while_the_board_renews_itself_counts(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    await practice.places(1, 20, 40)
+    request = await practice.patient()
+    booking = (await practice.regulator.request(request))["booking"]["booking_id"]
+    async with at_work(practice) as page:
+        browsing.service.clock.ahead += timedelta(minutes=45)
+        await page.evaluate("sas.say('sas-tick')")
+        await page.locator(".row.due").focus()
+        # the board asks for itself twice, and its answers are slow: they were read before the key's act
+        read, acted = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            read.set()
+            await acted.wait()
+            await route.fulfill(response=answer)
+
+        await page.route("**/cabinet/tableau*", slow)
+        await page.evaluate("sas.say('sas-tick'); sas.say('sas-tick')")
+        await read.wait()
+        await page.keyboard.press("l")
+        await page.locator(".row.noshow").wait_for()
+        assert (await practice.regulator.request(request))["status"] == "noshow"
+        # what was read before the act never comes back over it, and the board goes on renewing itself
+        await page.evaluate(
+            """() => {
+              const board = document.getElementById("board");
+              const look = () => { if (board.querySelector(".row.due")) board.dataset.stale = "1"; };
+              new MutationObserver(look).observe(board, { childList: true });
+            }"""
+        )
+        acted.set()
+        await practice.key.post(f"/v1/bookings/{booking}/outcome", {"outcome": "fulfilled"})
+        await page.locator(".row.fulfilled").wait_for()
+        assert await page.locator("#board[data-stale]").count() == 0

@@ -30,6 +30,32 @@
     if (event.detail.requestConfig.verb === "post" && !event.detail.elt.dataset.lookup) notice.replaceChildren();
   });
 
+  // -- what a person does, and parts that renew themselves (data-renews) -------------------------------------------
+  // An act waits for no renewal, and none undoes it on the page: what was asked for before an act began or ended may
+  // show the state before it. It is left, and asked for again when no act is under way.
+  let turns = 0, acting = 0, left = false;
+  body.addEventListener("htmx:beforeSend", ({ detail: { xhr, requestConfig, elt } }) => {
+    if (requestConfig.verb === "post" && !elt.dataset.lookup) {
+      turns++;
+      acting++;
+      // of the call itself: its form may be gone from the page by then, and no longer be heard
+      xhr.addEventListener("loadend", () => { turns++; acting--; renew(); });
+    }
+    requestConfig.turns = turns;
+  });
+  body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (detail.target.dataset.renews === undefined || detail.requestConfig.turns === turns) return;
+    detail.shouldSwap = false;
+    left = true;
+    // after htmx has ended this call
+    setTimeout(renew);
+  });
+  function renew() {
+    if (!left || acting) return;
+    left = false;
+    say("sas-refresh");
+  }
+
   function tell(text, kind = "") {
     const line = document.createElement("p");
     line.className = `note ${kind}`;
