@@ -15,6 +15,7 @@ ARRIVALS: Final = Counter(
     "sas_arrivals", "Requests by when they were committed: with their decision, or before", ["way"]
 )
 LATE: Final = Counter("sas_solver_late", "Solves and plans that did not come in time: the fallback decides", ["what"])
+FAULTS: Final = Counter("sas_faults", "Steps that failed in a way nobody foresaw, and were left behind", ["what"])
 SLOW_READERS: Final = Counter("sas_slow_readers", "Websockets cut off because their reader was too slow")
 TIME_TO_DECISION: Final = Histogram(
     "sas_time_to_decision_seconds", "From request to decision", ["tier", "verdict"], buckets=_SECONDS

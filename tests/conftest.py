@@ -28,6 +28,7 @@ from adapters.embedded.postgres import ROLE, SUPERUSER
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.migrate import migrate
 from adapters.redis import RedisBus
+from sas_matcher.metrics import FAULTS
 from sas_matcher.ports.ledger import Announcement
 from tests.ledger_cases import Desk
 
@@ -38,6 +39,21 @@ _REDIS_DATABASES = 4_096  # more than a session needs: none is flushed under a s
 
 # What takes longest begins first, so that nobody waits at the end for one long file (see ``./sas test``).
 _FIRST = ("tests/unit/test_run.py", "tests/browser/", "tests/e2e/", "tests/race/", "tests/property/", "tests/api/")
+
+
+def _faults() -> dict[str, float]:
+    (family,) = FAULTS.collect()
+    return {sample.labels["what"]: sample.value for sample in family.samples if sample.name.endswith("_total")}
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in whose process a step failed in a way nobody foresaw: a service outlasts it, a test must not."""
+    before = _faults()
+    yield
+    marker = request.node.get_closest_marker("faults")
+    expected = set(marker.args) if marker else set()
+    assert {what for what, count in _faults().items() if count > before.get(what, 0)} == expected
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,6 @@ Pure ASGI, since it runs for every call.
 
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sas_matcher.api.metrics import HTTP
 from sas_matcher.api.problems import problem
 from sas_matcher.domain.errors import SasError, TooLargeError
+from sas_matcher.faults import places_of
 
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024  # bytes of any other body; a request for a place has 500
@@ -134,10 +134,8 @@ class Edge:
 
 def _unexpected(error: Exception, scope: Scope) -> None:
     """Log where it happened; never the message or the values, which may hold what the caller sent."""
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     route = getattr(scope.get("route"), "path", "other")
-    where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-    _log.error("api.unexpected", kind=type(error).__name__, route=route, where=where)
+    _log.error("api.unexpected", kind=type(error).__name__, route=route, where=places_of(error))
 
 
 def _declared(scope: Scope) -> int:

@@ -19,6 +19,7 @@ from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.inputs.schemas import ChangeIn
 from sas_matcher.domain.errors import SasError, TooLargeError, UnavailableError
 from sas_matcher.domain.vocabulary import SCOPE_OF_ROLE, Role, Scope
+from sas_matcher.faults import tell_fault
 from sas_matcher.metrics import INGESTED
 from sas_matcher.ports.bus import Entry
 from sas_matcher.ports.ledger import KeyRecord, Ledger
@@ -107,7 +108,7 @@ class Ingest:
                     poison.append((entry, refused.detail))
                 except Exception as unforeseen:
                     # never let one entry come back for ever and stop all others with it
-                    _log.error("ingest.unforeseen", kind=type(unforeseen).__name__, entry=entry.id, key=record.id)
+                    tell_fault("ingest.entry", unforeseen, entry=entry.id, key=record.id)
                     verdict = {"outcome": "rejected", "code": "internal"}
                     poison.append((entry, "Erreur interne : cette entrée n'a pas pu être traitée."))
             INGESTED.labels(verdict["outcome"]).inc()

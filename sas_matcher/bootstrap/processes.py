@@ -13,7 +13,9 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from sas_matcher.config import Settings
+from sas_matcher.config import ConfigError, Settings
+from sas_matcher.domain.errors import SasError
+from sas_matcher.faults import tell_fault
 
 _NICE: Final = 15  # of studies: a machine that is busy answers calls first
 
@@ -83,3 +85,9 @@ def _run_until_signal(work: Coroutine[Any, Any, None], stopped: str) -> None:
             runner.run(until_signal())
     except asyncio.CancelledError:
         structlog.get_logger(__name__).info(stopped)
+    except (ConfigError, SasError):
+        raise  # in our own words, for whoever operates it
+    except Exception as failure:
+        # not its message and values, which a traceback would show
+        tell_fault("process", failure)
+        raise SystemExit(1) from None

@@ -15,6 +15,7 @@ from adapters.redis import RedisBus
 from adapters.system import SystemClock, SystemIds
 from sas_matcher.config import ConfigError, Settings
 from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import tell_fault
 from sas_matcher.services.relay import Relay
 
 PATIENCE_S: Final = 30.0  # a worker that starts while PostgreSQL recovers waits this long before it gives up
@@ -36,7 +37,7 @@ def vital(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
     def look(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()) is not None:
-            structlog.get_logger(__name__).error("process.task_failed", exc_info=failure)
+            tell_fault("process.task", failure)
             os.kill(os.getpid(), signal.SIGTERM)
 
     task = asyncio.create_task(work)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import MODE_BITS, Codes, Requests, Slots
@@ -155,7 +156,7 @@ class RecordedDays:
             try:
                 day = read_day(path)
                 learned.append(history_day(day, terms_of(day.meta)[1], terms, codes, self._landmass_of))
-            except (DayLogError, OSError) as wrong:
+            except (DayLogError, InvalidInputError, OSError) as wrong:
                 _log.warning("history.unreadable", file=path.name, territory=territory, detail=str(wrong))
         return learned
 

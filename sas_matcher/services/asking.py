@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import attempt, tell_fault
 from sas_matcher.matching.asking import Move, Person, Step, next_move
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.asking import Advance, AskingBook, Due
@@ -88,11 +88,7 @@ class Asking:
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
-            try:
-                busy = await self.step()
-            except UnavailableError as away:
-                _log.warning("asking.store_away", detail=away.detail)
-                busy = 0
+            busy = await attempt("asking.step", self.step) or 0
             await asyncio.sleep(0 if busy >= _AT_ONCE else _EVERY_S)
 
     async def step(self) -> int:
@@ -106,12 +102,19 @@ class Asking:
         # read again after each: the questions of one request count for the next one's
         due = await self._book.due(now, _AT_ONCE)
         asked: dict[int, int] = {}
+        looked_at = 0
         for one in due:
-            move = self._move(one, asked, now)
+            try:
+                move = self._move(one, asked, now)
+            except Exception as unforeseen:
+                # it stays due: who comes after it is asked for all the same
+                tell_fault("asking.move", unforeseen, request=one.request.get("request_id"))
+                continue
+            looked_at += 1
             if await self._book.advance(now, self._advance(one, move, now)) == "advanced" and move is not None:
                 for question in move.asked:
                     asked[question.person.id] = asked.get(question.person.id, 0) + 1
-        return len(due)
+        return looked_at
 
     def _move(self, due: Due, asked: Mapping[int, int], now: datetime) -> Move | None:
         request = open_request(due.request, self._landmass_of(due.request["insee"]))

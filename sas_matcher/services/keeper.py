@@ -4,13 +4,12 @@ Correctness never waits for it (deadlines are judged when read); it tidies up an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import again_and_again
 from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Ledger
 from sas_matcher.ports.world import Clock, Ids
@@ -39,27 +38,22 @@ class Keeper:
     async def run(self) -> None:
         """Keep house until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(_TIDY_S, self.tidy))
-            group.create_task(self._every(_EPOCH_S, self.keep_epoch))
-            group.create_task(self._every(_PURGE_S, self.purge))
-
-    @staticmethod
-    async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                await step()
-            except UnavailableError as away:
-                _log.warning("keeper.store_away", step=step.__name__, detail=away.detail)
-            await asyncio.sleep(seconds)
+            group.create_task(again_and_again("keeper.tidy", self.tidy, _TIDY_S))
+            group.create_task(again_and_again("keeper.sweep", self.sweep, _TIDY_S))
+            group.create_task(again_and_again("keeper.epoch", self.keep_epoch, _EPOCH_S))
+            group.create_task(again_and_again("keeper.purge", self.purge, _PURGE_S))
 
     async def tidy(self) -> None:
-        """Settle what time decides (holds, deadlines, acceptances, places handed back), publish leftovers."""
+        """Settle what time decides (holds, deadlines, acceptances, places handed back)."""
         now = self._clock.now()
         await self._ledger.lapse_holds(now)
         await self._ledger.close_unserved(now)
         await self._ledger.settle_acceptance(now)
         await self._ledger.hand_back(now)
         await self._ledger.open_for_all(now)
+
+    async def sweep(self) -> None:
+        """Publish what its writer left behind."""
         while await self._relay.sweep():
             pass
 

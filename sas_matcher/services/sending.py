@@ -13,7 +13,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import again_and_again, attempt, tell_fault
 from sas_matcher.ports.sending import Delivery, MessageState
 from sas_matcher.ports.world import Clock
 
@@ -115,7 +115,7 @@ class Sender(ABC, Generic[M]):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send_forever())
             for seconds, step in self.chores():
-                group.create_task(self._every(seconds, step))
+                group.create_task(again_and_again(f"{self._name}.{step.__name__}", step, seconds))
 
     def chores(self) -> list[tuple[float, Callable[[], Awaitable[object]]]]:
         """Return what is done beside sending: (every so many seconds, step)."""
@@ -123,21 +123,8 @@ class Sender(ABC, Generic[M]):
 
     async def _send_forever(self) -> None:
         while True:
-            try:
-                sent = await self.send_due()
-            except UnavailableError as away:
-                _log.warning(f"{self._name}.store_away", detail=away.detail)
-                sent = 0
-            if not sent:
+            if not await attempt(f"{self._name}.send", self.send_due):
                 await asyncio.sleep(_IDLE_S)
-
-    async def _every(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
-        while True:
-            try:
-                await step()
-            except UnavailableError as away:
-                _log.warning(f"{self._name}.store_away", detail=away.detail)
-            await asyncio.sleep(seconds)
 
     async def count(self) -> None:
         """Show the queue."""
@@ -163,9 +150,8 @@ class Sender(ABC, Generic[M]):
             told = await self.tell(message)
         except Exception as unforeseen:
             # the matcher is in this process: one message that cannot be sent ends neither it nor the others
-            kind = type(unforeseen).__name__
-            _log.error(f"{self._name}.unforeseen", id=message.id, kind=kind)
-            told = Delivery("again", f"unforeseen {kind}")
+            tell_fault(f"{self._name}.message", unforeseen, id=message.id)
+            told = Delivery("again", f"unforeseen {type(unforeseen).__name__}")
         now = self._clock.now()
         if told.later is not None:
             await self._queue.settle(message, now, "waiting", now + told.later, told)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from sas_matcher.faults import attempt, tell_fault
 from sas_matcher.ports.world import Clock, Ids
 
 RECORDED: Final = "recorded"
@@ -218,12 +219,7 @@ class StudyRoom:
     async def run(self) -> None:
         """Take studies, one after the other."""
         while True:
-            try:
-                worked = await self.work_once()
-            except UnavailableError as away:
-                _log.warning("studies.store_away", detail=away.detail)
-                worked = False
-            if not worked:
+            if not await attempt("studies.work", self.work_once):
                 await asyncio.sleep(_IDLE_S)
 
     async def work_once(self) -> bool:
@@ -246,7 +242,7 @@ class StudyRoom:
             raise
         except Exception as unforeseen:
             # whatever is wrong with one day must not end the process, nor be tried for ever
-            _log.error("studies.failed", study=taken.id, kind=type(unforeseen).__name__, exc_info=unforeseen)
+            tell_fault("studies.study", unforeseen, study=taken.id)
             await self._book.finish(taken, "failed", "Erreur inattendue ; voyez le journal.", self._clock.now(), done)
         else:
             await self._book.finish(taken, "done", None, self._clock.now(), done)

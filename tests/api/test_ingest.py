@@ -268,6 +268,7 @@ async def test_entries_trimmed_away_while_they_were_pending_stop_nobody(
     assert pending["pending"] == 0
 
 
+@pytest.mark.faults("ingest.entry")
 async def test_an_entry_that_breaks_us_is_set_aside(
     editor: Editor, alone: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,3 +112,23 @@ def test_a_ladder_reads_in_french() -> None:
         "2. Proches : le médecin traitant, seul ; 5 min avant la suite",
         "3. Garde : proposer la maison médicale de garde — rue Fictive ; 10 min avant la suite",
     ]
+
+
+@pytest.mark.faults("asking.move")
+async def test_a_request_whose_ladder_cannot_be_climbed_does_not_keep_the_others_from_asking(climb: Climb) -> None:
+    """It stays due, and is not counted: else the next look would follow at once, for ever."""
+    await climb.asker.ladder({**ASK, "waves": 1}, END)
+    await climb.asker.consent("a", most_a_day=9)
+    requests = [await climb.asker.waits() for _ in range(2)]
+    due, climb.asking._landmass_of = climb.asking._book.due, lambda _insee: 1 // 0
+    assert await climb.at(0) == 0
+    climb.asking._landmass_of = lambda _insee: 0
+
+    async def first_broken(now: Any, limit: int) -> list[Any]:
+        found = await due(now, limit)
+        return [one._replace(steps=[{"kind": "?"}]) if n == 0 else one for n, one in enumerate(found)]
+
+    climb.asking._book.due = first_broken  # type: ignore[method-assign]
+    assert await climb.at(0) == 1
+    climbed = [await climb.asker.book.asking(request, KEY) for request in requests]
+    assert [one is not None for one in climbed] == [False, True]

@@ -1,5 +1,6 @@
 """Earlier days of a territory: the newest are learned from, never the one being written, never a broken one."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sas_matcher.domain.vocabulary import Tier
 from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import Terms
 from sas_matcher.replay.daylog_file import read_day
@@ -46,7 +48,12 @@ def test_a_day_that_cannot_be_read_is_left_out(days: RecordedDays, tmp_path: Pat
     for path in (tmp_path / "69").glob("2026-01-0*.jsonl"):
         path.unlink()
     (tmp_path / "69" / "2026-01-12.jsonl").write_text("{broken\n")
-    assert len(days.learn("69", TODAY, Terms(), Codes())) == 9
+    # a day of another engine, with more tiers than the service has
+    meta, *rest = SAMPLE.read_text().splitlines()
+    document = json.loads(meta)
+    document["tiers"] = [{**document["tiers"][0], "tier": f"X{number}"} for number in range(len(Tier) + 1)]
+    (tmp_path / "69" / "2026-01-13.jsonl").write_text("\n".join([json.dumps(document), *rest]) + "\n")
+    assert len(days.learn("69", TODAY, Terms(), Codes())) == 8
 
 
 def test_a_recorded_day_knows_specialties() -> None:

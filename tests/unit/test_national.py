@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from sas_matcher.ports.sending import Delivery, Message, MessageState
 from sas_matcher.services.national import BACK_OFF, KEPT, NO_OPERATOR_S, Sending
 from sas_matcher.services.publish import HORIZON
@@ -124,6 +126,7 @@ async def test_what_is_over_is_forgotten_but_never_before_its_booking_may_end() 
     assert queue.settled == [("forget", NOW - KEPT)] and HORIZON + timedelta(days=7) < KEPT
 
 
+@pytest.mark.faults("national.message")
 async def test_what_nobody_foresaw_of_one_ends_neither_the_sender_nor_the_others() -> None:
     class Breaking(Platform):
         async def tell(self, message: Message, *, first: bool) -> Delivery:

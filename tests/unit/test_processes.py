@@ -12,9 +12,10 @@ import structlog
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from sas_matcher import supervise
+from sas_matcher.bootstrap import processes
 from sas_matcher.bootstrap.logs import set_up_logging
 from sas_matcher.bootstrap.stores import vital
-from sas_matcher.config import Settings
+from sas_matcher.config import ConfigError, Settings
 from sas_matcher.supervise import Service
 
 
@@ -51,6 +52,7 @@ def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest
     assert (postgres.starts, valkey.starts) == (3, 1)
 
 
+@pytest.mark.faults("process.task")
 async def test_a_failed_background_task_ends_the_process() -> None:
     """A hub or relay that has stopped would leave a worker that answers and tells nobody anything."""
     told = asyncio.Event()
@@ -71,6 +73,28 @@ async def test_a_failed_background_task_ends_the_process() -> None:
         assert not told.is_set()
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+@pytest.mark.faults("process")
+@pytest.mark.parametrize("failure", [ValueError("CANARY"), ExceptionGroup("many", [KeyError("CANARY")])])
+def test_a_process_that_fails_says_where_and_not_what_it_held(
+    failure: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fails() -> None:
+        raise failure
+
+    with pytest.raises(SystemExit) as ended:
+        processes._run_until_signal(fails(), "stopped")
+    told = "".join(capfd.readouterr())
+    assert ended.value.code == 1 and "CANARY" not in told and " fails" in told
+
+
+def test_a_process_that_is_set_up_wrongly_says_so_in_its_own_words() -> None:
+    async def fails() -> None:
+        raise ConfigError("SAS_EDITORS : le fichier manque")
+
+    with pytest.raises(ConfigError):
+        processes._run_until_signal(fails(), "stopped")
 
 
 def test_tracebacks_do_not_tell_what_was_sent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,11 @@ import structlog
 
 from sas_matcher.domain.agenda import FEED_DAYS, FeedError, Import
 from sas_matcher.domain.errors import SasError, UnavailableError
+from sas_matcher.faults import attempt, tell_fault
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.ports.world import Clock
 from sas_matcher.services.agenda.agendas import FEED, Agendas
-from sas_matcher.services.agenda.show import AgendaShow, AgendaStore
+from sas_matcher.services.agenda.show import INTERNAL, AgendaShow, AgendaStore
 from sas_matcher.services.publish import Publisher
 
 _log = structlog.get_logger(__name__)
@@ -63,8 +64,8 @@ class AgendaFeeds:
             _log.warning("agenda.feed_failed", source=source, agenda=name)
         except Exception as unforeseen:
             # strangers write it: one feed must not stop the process that reads all, and come back for ever
-            failed = "Erreur interne : ce qu'il dit n'a pas pu être repris."
-            _log.error("agenda.feed_unforeseen", kind=type(unforeseen).__name__, source=source, agenda=name)
+            failed = INTERNAL
+            tell_fault("agenda.feed", unforeseen, source=source, agenda=name)
         await self._store.feed_told(record, feed, now, now + EVERY, failed)
 
     async def _take(self, record: AgendaRecord, feed: Mapping[str, Any], now: datetime) -> None:
@@ -78,9 +79,6 @@ class AgendaFeeds:
     async def look_for_ever(self) -> None:
         """Keep all agendas at what their calendars say until cancelled; several may run, each takes its own."""
         while True:
-            try:
-                while await self.look() == _PAGE:
-                    pass
-            except UnavailableError as away:
-                _log.warning("agenda.store_away", detail=away.detail)
+            while await attempt("agenda.look", self.look) == _PAGE:
+                pass
             await asyncio.sleep(_LOOK_S)

@@ -14,6 +14,7 @@ import structlog
 
 from sas_matcher.domain.agenda import SHOWN, Piece
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
+from sas_matcher.faults import attempt, tell_fault
 from sas_matcher.ports.ledger import TakenPlage
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.ports.world import Clock, Geography
@@ -32,6 +33,7 @@ from sas_matcher.services.publish import Publisher, Publishing
 _log = structlog.get_logger(__name__)
 ROLL: Final = timedelta(hours=1)  # how much of the days that are shown may be missing at their end
 AGAIN: Final = timedelta(minutes=15)  # a version that could not be published
+INTERNAL: Final = "Erreur interne : elle est consignée, et l'agenda est repris plus tard."
 _ROLL_S: Final = 5.0  # between two looks for agendas whose days must roll on
 _PAGE: Final = 50  # agendas taken at a time
 
@@ -151,16 +153,19 @@ class AgendaShow:
             except InvalidInputError as wrong:
                 _log.warning("agenda.not_published", source=source, agenda=name, detail=wrong.detail)
                 await self._store.failed(record, wrong.detail, now + AGAIN)
+            except UnavailableError:
+                raise
+            except Exception as unforeseen:
+                # one agenda must not keep those after it from being published, and come back at once for ever
+                tell_fault("agenda.show", unforeseen, source=source, agenda=name)
+                await self._store.failed(record, INTERNAL, now + AGAIN)
         return len(due)
 
     async def roll_for_ever(self) -> None:
         """Keep all agendas published until cancelled; several may run, each step being safe to repeat."""
         while True:
-            try:
-                while await self.roll() == _PAGE:
-                    pass
-            except UnavailableError as away:
-                _log.warning("agenda.store_away", detail=away.detail)
+            while await attempt("agenda.roll", self.roll) == _PAGE:
+                pass
             await asyncio.sleep(_ROLL_S)
 
     def rows(

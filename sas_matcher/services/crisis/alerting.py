@@ -4,7 +4,6 @@ A person decides. Runs beside the matcher. What it remembers is lost with the pr
 it proposes.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -13,7 +12,7 @@ import structlog
 
 from sas_matcher.domain.alert import QUIET_S, Figures, Watched, detect, pooled
 from sas_matcher.domain.crisis import NATION, highest
-from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import again_and_again
 from sas_matcher.ports.world import Clock, Ids
 from sas_matcher.services.crisis.book import CrisisBook, Proposed
 
@@ -38,12 +37,7 @@ class Alerting:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            try:
-                await self.step()
-            except UnavailableError as away:
-                _log.warning("alerting.store_away", detail=away.detail)
-            await asyncio.sleep(_EVERY_S)
+        await again_and_again("alerting.step", self.step, _EVERY_S)
 
     async def step(self) -> int:
         """Look once; returns how many levels were proposed.
