@@ -51,6 +51,11 @@ _AWAY: Final = (
 )
 
 
+_REFUSING: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ", "CLUSTERDOWN ", "ERR max number of clients reached")
+"""Beginnings of what a server says that is there and cannot serve now: its disk is full, its replicas are missing, a
+script keeps it busy, it has too many clients (https://valkey.io/topics/persistence, .../replication, .../clients)."""
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Turn a server that does not answer into UnavailableError, and let no cancellation be lost.
@@ -64,6 +69,11 @@ def answering() -> Iterator[None]:
         yield
     except _AWAY as failure:
         raise UnavailableError("Redis ne répond pas.", retry_after=2) from failure
+    except exceptions.ResponseError as refusal:
+        # redis-py cuts the first word off what it knows
+        if not f"{refusal} ".startswith(_REFUSING) and not str(refusal).startswith("max number of clients"):
+            raise
+        raise UnavailableError("Redis n'accepte rien en ce moment.", retry_after=2) from refusal
     except AttributeError as torn:
         # redis-py's cluster client uses a connection that another task has just closed, because its node went away
         if torn.obj is not None or torn.name not in ("write", "writelines", "drain", "read"):

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from redis import exceptions
 
 from adapters.embedded import ValkeyServer, start_valkey
 from adapters.redis import RedisBus
+from adapters.redis.bus import answering
 from adapters.redis.lines import MOST_KEPT, Lines
 from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.ports.ledger import Announcement
 
 PATIENCE_S = 5.0
 
@@ -116,3 +119,42 @@ async def test_name_password_and_database_of_a_url_count(server: ValkeyServer) -
 
 async def test_there_are_no_lines_where_tls_is_asked_for() -> None:
     assert Lines.to("rediss://example.invalid:6379/0") is None
+
+
+SAID = Announcement(1, datetime(2026, 11, 27, tzinfo=UTC), "69", "requests", "closed", "r", 1, "k", (), "")
+
+
+async def test_a_server_that_refuses_writes_counts_as_away(server: ValkeyServer) -> None:
+    """It answers whoever reads: what is to be published is kept, and comes again."""
+    bus = RedisBus.connect(server.url)
+    await bus.everywhere("CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        with pytest.raises(UnavailableError):
+            await bus.publish([SAID])
+        with pytest.raises(UnavailableError):
+            await bus.keep_once("a", "b", 5)
+        await bus.ping()
+    finally:
+        await bus.everywhere("CONFIG", "SET", "min-replicas-to-write", 0)
+    await bus.publish([SAID])
+    await bus.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MISCONF Errors writing to the AOF file: No space left on device",
+        "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+        "CLUSTERDOWN The cluster is down",
+        "ERR max number of clients reached",
+        "max number of clients reached",
+    ],
+)
+async def test_what_a_server_says_that_cannot_serve_now_counts_as_away(said: str) -> None:
+    with pytest.raises(UnavailableError), answering():
+        raise exceptions.ResponseError(said)
+
+
+async def test_what_we_say_wrongly_does_not() -> None:
+    with pytest.raises(exceptions.ResponseError), answering():
+        raise exceptions.ResponseError("ERR wrong number of arguments for 'get' command")
