@@ -3,6 +3,7 @@
 import asyncio
 import smtplib
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -13,6 +14,7 @@ from sas_matcher.domain.notices import Told
 from sas_matcher.ports.sending import Delivery, Notice
 
 TIMEOUT_S: Final = 8.0  # of each of the half dozen steps: all of them end within a sender's lease
+AT_ONCE: Final = 16  # as many as a sender has under way (``services.sending``)
 _AWAY: Final = "le serveur de courriel ne répond pas"
 
 
@@ -41,12 +43,14 @@ class MailWay:
         self._password = unquote(parts.password or "")
         self._sender = sender
         self._console = console
+        # threads of its own: a server that swallows what it is sent would keep those by which the matcher learns days
+        self._threads = ThreadPoolExecutor(AT_ONCE, "mail")
 
     async def send(self, notice: Notice, told: Told, now: datetime) -> Delivery:
         """Send a mail; an address that the server refuses for good is not tried again."""
         message = self._written(notice, told, now)
         try:
-            await asyncio.to_thread(self._deliver, message)
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, message)
         except smtplib.SMTPRecipientsRefused as refused:
             # what the server says may repeat the address
             code = min(code for code, _ in refused.recipients.values())

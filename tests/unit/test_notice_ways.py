@@ -16,7 +16,7 @@ import httpx
 import orjson
 import pytest
 
-from adapters.notices import WHOLE_S, MailWay, WebhookWay
+from adapters.notices import WHOLE_S, MailWay, WebhookWay, mail
 from adapters.outside import Outside
 from sas_matcher.bootstrap.notices import mail_of
 from sas_matcher.config import ConfigError, Settings
@@ -221,3 +221,23 @@ async def test_mail_is_refused_where_the_operator_has_none() -> None:
     wish = {"way": "email", "address": "a@b.example", "kinds": [], "professionals": [], "structures": []}
     with pytest.raises(InvalidInputError, match="SAS_SMTP_URL"):
         await notices.put(Publisher("s", frozenset("*"), frozenset()), "k", "a", wish)
+
+
+async def test_a_server_of_mail_that_says_nothing_keeps_no_other_thread_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The matcher learns the earlier days of a territory in a thread of the same process, before it decides."""
+    monkeypatch.setattr(mail, "TIMEOUT_S", 1.0)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        way = MailWay(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", "sas@chu.example")
+        sent = [asyncio.create_task(way.send(MAIL, TOLD, NOW)) for _ in range(mail.AT_ONCE)]
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(int)
+        assert not any(one.done() for one in sent)
+        assert {(await one).word for one in sent} == {"again"}
