@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -17,16 +17,18 @@ import pytest
 from sas_matcher.domain.errors import FencedError, UnavailableError
 from sas_matcher.domain.policy import DEFAULT_SETTING
 from sas_matcher.domain.vocabulary import Tier
-from sas_matcher.matching.candidates import OpenRequest
+from sas_matcher.matching.candidates import Asking, Candidates, OpenRequest
+from sas_matcher.matching.candidates import find_all as find_all_places
 from sas_matcher.matching.explain import MT_TEXT
 from sas_matcher.matching.places import SITE_FIELDS
 from sas_matcher.matching.planning import FieldPlan, Planner, Task
 from sas_matcher.matching.sharing import lots
 from sas_matcher.ports.bus import PLACES_STREAM, REQUESTS_STREAM, Bus, Entry, entry_order
 from sas_matcher.ports.ledger import Announcement, Claim, Ledger, PlacesPage
-from sas_matcher.services.matcher import deciding, following, match, open_requests
+from sas_matcher.services.matcher import deciding, following, match, open_requests, rounds
 from sas_matcher.services.matcher.deciding import SolveTimeoutError
 from sas_matcher.services.matcher.desks import PlanLateError
+from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
 from sas_matcher.services.matcher.shares import Shares
 from solver import Plan, Problem, solve
@@ -137,6 +139,10 @@ class FakeLedger:
         self.left_to_others: list[str] = []
         self._versions = itertools.count(1)
         self.limit_rows: list[tuple[str, str]] = []
+        self.untold: list[Announcement] = []
+
+    async def leftovers(self, before: datetime, limit: int) -> list[Announcement]:
+        return [a for a in self.untold if a.at < before][:limit]
 
     async def limits(self, now: datetime) -> list[tuple[str, str]]:
         return self.limit_rows
@@ -905,6 +911,136 @@ async def test_leases_are_given_back_at_the_end(stage: Stage) -> None:
     assert ledger.dropped[before:] == ["test"] and not stage.matcher.ready.is_set()
 
 
+# -- what nobody foresaw -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.faults("matcher.news")
+async def test_news_that_cannot_be_read_does_not_end_the_matcher(stage: Stage) -> None:
+    """An entry of another version of this service: those after it are taken in, whatever stream it was on."""
+    async with stage.running() as ledger:
+        stage.bus.add(REQUESTS_STREAM, territory="69", type="arrival", request="x", data='{"request_id": "x"}')
+        stage.bus.add(PLACES_STREAM, territory="69", kind="published", data='[[{"slot_id": 7}, 1]]')
+        stage.bus.add(PLACES_STREAM, territory="69")
+        ledger.publish_place(1)
+        ledger.ask("r")
+        await until(lambda: ledger.held("r") == 1)
+
+
+@pytest.mark.faults("matcher.news")
+async def test_a_place_whose_news_cannot_be_read_is_learned_from_the_ledger(stage: Stage) -> None:
+    async with stage.running() as ledger:
+        ledger.publish_place(1, quiet=True)
+        stage.bus.add(PLACES_STREAM, territory="69", kind="published", data='[["?"]]')
+        await until(lambda: 1 in stage.matcher.market)
+
+
+@pytest.mark.faults("matcher.follow")
+async def test_a_bus_that_fails_in_a_new_way_is_read_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage.running() as ledger:
+        real, failures = stage.bus.read, iter([True])
+
+        async def read(*args: Any, **more: Any) -> list[Entry]:
+            if next(failures, False):
+                raise RuntimeError("unexpected")
+            return await real(*args, **more)
+
+        monkeypatch.setattr(stage.bus, "read", read)
+        ledger.publish_place(1)
+        ledger.ask("r")
+        await until(lambda: ledger.held("r") == 1)
+
+
+async def test_who_is_open_is_learned_from_the_ledger_while_announcements_stay_unpublished(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis answers who reads and refuses who writes: no error here, and no news."""
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    async with stage.running() as ledger:
+        ledger.publish_place(1)
+        ledger.ask("r", quiet=True)
+        await settled()
+        assert ledger.held("r") is None, "nothing says that the streams are not complete"
+        ledger.untold = [Announcement(1, stage.clock.now(), "69", "requests", "open", "r", 1, "", (), "")]
+        await settled()
+        assert ledger.held("r") is None, "its writer still has time to publish it"
+        stage.clock.ahead += 5
+        await until(lambda: ledger.held("r") == 1)
+
+
+@pytest.mark.faults("matcher.request")
+async def test_a_request_of_the_ledger_that_cannot_be_read_does_not_hide_the_others(stage: Stage) -> None:
+    stage.ledger.publish_place(1, quiet=True)
+    stage.ledger.ask("bad", quiet=True, tier="T9")
+    stage.ledger.ask("good", quiet=True)
+    async with stage.running() as ledger:
+        await until(lambda: ledger.held("good") == 1)
+
+
+@pytest.mark.faults("matcher.decide")
+async def test_a_request_that_cannot_be_decided_does_not_hold_up_the_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its batch is decided by itself then; it waits, and is tried again when places change."""
+    real, broken = find_all_places, ["bad"]
+
+    def find_all(market: Any, asked: Sequence[Asking], now: float) -> list[Candidates]:
+        if any(one.request.id in broken for one in asked):
+            raise RuntimeError("unexpected")
+        return real(market, asked, now)
+
+    monkeypatch.setattr(rounds, "find_all", find_all)
+    monkeypatch.setattr(match, "AGAIN_S", 0.01)
+    async with stage.running() as ledger:
+        for slot_id in (1, 2):
+            ledger.publish_place(slot_id, 30 + slot_id)
+        async with stage.matcher.known.deciding:  # so that they form one batch
+            for name in ("a", "bad", "b"):
+                ledger.ask(name)
+            await settled()
+        await until(lambda: {ledger.held("a"), ledger.held("b")} == {1, 2})
+        await until(lambda: "bad" in stage.matcher.known.open.waiting)
+        broken.clear()
+        ledger.publish_place(3, 50)
+        await until(lambda: ledger.held("bad") == 3)
+
+
+async def test_leases_are_renewed_while_the_desks_of_a_country_open(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learning from earlier days may take longer than a lease lasts, at the start too."""
+    monkeypatch.setattr(match, "RENEW_S", 0.02)
+    taken: list[int] = []
+
+    class Slow:
+        def count(self, territory: str, before: date) -> int:
+            began = stage.ledger.leases_taken
+            time.sleep(0.2)
+            taken.append(stage.ledger.leases_taken - began)
+            return 0
+
+    stage.matcher._holding._history = cast(History, Slow())
+    async with stage.running():
+        assert len(taken) == len(ALL) and min(taken) >= 2
+
+
+@pytest.mark.faults("matcher.open_desk")
+async def test_a_desk_that_cannot_be_opened_leaves_the_others_theirs(stage: Stage) -> None:
+    class Broken:
+        def count(self, territory: str, before: date) -> int:
+            looked.append(territory)
+            if territory == ALL[0]:
+                raise RuntimeError("unexpected")
+            return 0
+
+    looked: list[str] = []
+    stage.matcher._holding._history = cast(History, Broken())
+    async with stage.running() as ledger:
+        assert set(looked) == set(ALL)
+        ledger.publish_place(1)
+        ledger.ask("r")
+        await until(lambda: ledger.held("r") == 1)
+
+
 # -- reload ------------------------------------------------------------------------------------------------------------
 
 
@@ -933,6 +1069,27 @@ async def test_after_a_wipe_memory_is_rebuilt_with_what_came_meanwhile(stage: St
         assert (market.left_of(2), market.left_of(4)) == (0, 0)
         ledger.ask("after")
         await until(lambda: ledger.told == ["after"])
+
+
+@pytest.mark.faults("matcher.reload")
+async def test_a_reload_that_fails_is_begun_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails of: else no wipe would be seen ever again, and all news kept for it."""
+    monkeypatch.setattr(following, "RETRY_S", 0.02)
+    async with stage.running() as ledger:
+        real, failures = ledger.live_places, iter([RuntimeError("unexpected"), UnavailableError("PostgreSQL")])
+
+        def live_places(now: datetime, territories: Sequence[str] | None) -> AsyncIterator[PlacesPage]:
+            if failure := next(failures, None):
+                raise failure
+            return real(now, territories)
+
+        monkeypatch.setattr(ledger, "live_places", live_places)
+        ledger.publish_place(1, quiet=True)
+        stage.bus.wipe("second")
+        await until(lambda: 1 in stage.matcher.market)
+        assert stage.matcher._follower._reloading is None
+        ledger.publish_place(2)
+        await until(lambda: 2 in stage.matcher.market)
 
 
 async def test_who_waits_for_a_place_hears_of_one_that_came_while_nobody_told(stage: Stage) -> None:

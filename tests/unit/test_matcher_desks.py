@@ -10,10 +10,15 @@ import pytest
 from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.domain.vocabulary import Tier
+from sas_matcher.matching.commitment import PRESETS
+from sas_matcher.matching.planning import FieldPlan, Planner, Task
+from sas_matcher.matching.terms import Terms
+from sas_matcher.matching.territory import TerritoryDesk
 from sas_matcher.ports.ledger import Announcement, Claim, Idempotency, SettingChange
 from sas_matcher.replay.expected import EXPECTED, ExpectedDays
 from sas_matcher.replay.history import KnownDays, one_landmass
 from sas_matcher.replay.run import Inbox
+from sas_matcher.services.matcher.desks import RETRY_S, Desks
 from sas_matcher.services.matcher.holding import History
 from sas_matcher.services.matcher.match import Matcher
 from tests.ledger_cases import KEY, NOW, TERRITORY, StillClock, TwinDesk, new_id, slot_row
@@ -217,3 +222,46 @@ async def test_a_territory_that_nobody_called_draws_nothing_and_one_that_was_cal
     await stage.step()
     await stage.matcher.foresee()
     assert drawn == [NOW.date()] * 2 + [NOW.date() + timedelta(days=1)]
+
+
+@pytest.mark.faults("matcher.desk")
+@pytest.mark.parametrize("step", ["answer", "task", "adopt"])
+async def test_a_desk_that_fails_is_closed_and_who_it_had_is_decided_without(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It must not keep the others from deciding; the next refresh opens a new one."""
+    await stage.people.publish(slot_row("a", at=120), slot_row("b", at=140))
+    await stage.step()
+    desk = stage.matcher.known.desks[TERRITORY]
+    monkeypatch.setattr(desk, "due", lambda: 0.0)  # so that a plan is made in the next round
+
+    def broken(*args: Any, **more: Any) -> Any:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(desk, step, broken)
+    request = await stage.people.ask()
+    await stage.step()
+    assert await stage.people.status(request) == "held" and TERRITORY not in stage.matcher.known.desks
+    await stage.matcher.refresh()
+    other = await stage.people.ask()
+    await stage.step()
+    assert await stage.people.status(other) == "promised"
+
+
+@pytest.mark.faults("matcher.plan")
+async def test_a_planner_that_fails_is_asked_again_after_a_while() -> None:
+    """Not at once and for ever: calls are answered at the old prices meanwhile."""
+
+    class Breaking:
+        asked = 0
+
+        async def plan(self, key: str, planner: Planner, task: Task) -> list[FieldPlan]:
+            self.asked += 1
+            raise RuntimeError("unexpected")
+
+    now, planner, woken = NOW.timestamp(), Breaking(), asyncio.Event()
+    desks, desk = Desks(planner, woken.set), TerritoryDesk(now, 0, Terms(), PRESETS["promise"])
+    desks.prepare(TERRITORY, desk)
+    desks.open(TERRITORY)
+    await desks._plan(TERRITORY, desk, desk.task(now), now, planner)
+    assert woken.is_set() and planner.asked == 1 and desks.due() >= now + RETRY_S

@@ -7,12 +7,14 @@ deciding takes no time) it is made at once.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from sas_matcher.faults import tell_fault
 from sas_matcher.matching.candidates import Candidates, OpenRequest
 from sas_matcher.matching.commitment import Commitment
 from sas_matcher.matching.forecast import Learned
@@ -99,7 +101,11 @@ class Recorded(NamedTuple):
 
 
 class Desks:
-    """All desks of one matcher. Not thread-safe: one task decides."""
+    """All desks of one matcher. Not thread-safe: one task decides.
+
+    Attributes:
+        broken: territories whose desk failed in a way nobody foresaw; it decides nothing more, and is to be shut.
+    """
 
     def __init__(
         self,
@@ -116,6 +122,7 @@ class Desks:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._ready: dict[str, tuple[Task, list[FieldPlan]]] = {}
         self._not_before: dict[str, float] = {}
+        self.broken: set[str] = set()
 
     def __contains__(self, territory: object) -> bool:
         return territory in self._desks
@@ -147,6 +154,7 @@ class Desks:
 
     def shut(self, territory: str) -> None:
         """Close a desk; its requests are the caller's."""
+        self.broken.discard(territory)
         for known in (self._desks, self._opening, self._keys, self._ready, self._not_before):
             known.pop(territory, None)
         if (plan := self._running.pop(territory, None)) is not None:
@@ -220,35 +228,53 @@ class Desks:
             desk = self._desks[name]
             if step is Step.TAKEN and name not in self._ready:
                 continue  # a recorded round whose beginning nobody recorded
-            if step is Step.TAKEN:
-                task, made = self._ready.pop(name)
-            else:
-                task = desk.task(now, None if recorded is None else recorded.planned.get(name))
-                planned[name] = desk.professions(task)
-                if recorded is None and self._elsewhere is not None and _takes_long(desk, task):
-                    self._running[name] = asyncio.create_task(self._plan(name, desk, task, now, self._elsewhere))
-                    steps[name] = Step.BEGUN
-                    continue
-                made = desk.planner.plan(task)
-                if step is Step.BEGUN:
-                    self._ready[name] = (task, made)
-                    continue
-            decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
-            plans += [_figures(item.live.request.tolist(), plan) for item, plan in zip(task.fields, made, strict=True)]
-        for name, desk in self._desks.items():
-            asked = desk.asked() if recorded is None else recorded.answered.get(name)
-            if asked:
-                answered[name] = list(asked)
-            decisions = _with(decisions, [(name, decision) for decision in desk.answer(now, asked)])
+            with self._outlasting(name, recorded):
+                if step is Step.TAKEN:
+                    task, made = self._ready.pop(name)
+                else:
+                    task = desk.task(now, None if recorded is None else recorded.planned.get(name))
+                    planned[name] = desk.professions(task)
+                    if recorded is None and self._elsewhere is not None and _takes_long(desk, task):
+                        self._running[name] = asyncio.create_task(self._plan(name, desk, task, now, self._elsewhere))
+                        steps[name] = Step.BEGUN
+                        continue
+                    made = desk.planner.plan(task)
+                    if step is Step.BEGUN:
+                        self._ready[name] = (task, made)
+                        continue
+                decisions += [(name, decision) for decision in desk.adopt(task, made, now)]
+                plans += [
+                    _figures(one.live.request.tolist(), plan) for one, plan in zip(task.fields, made, strict=True)
+                ]
+        for name, desk in self._whole().items():
+            with self._outlasting(name, recorded):
+                asked = desk.asked() if recorded is None else recorded.answered.get(name)
+                if asked:
+                    answered[name] = list(asked)
+                decisions = _with(decisions, [(name, decision) for decision in desk.answer(now, asked)])
         ceded: list[Ceded] = []
         if recorded is not None:
             more = cede_again(self._desks, recorded.ceded, now)
         else:
-            ceded, more = cede_seats(self._desks, now)
-        decisions = _with(decisions, more)
+            ceded, more = cede_seats(self._whole(), now)
+        decisions = [(name, decision) for name, decision in _with(decisions, more) if name not in self.broken]
         opened = {name: self._desks[name].learned for name in self._new & self._desks.keys()}
         self._new = set()
         return Round(decisions, plans, steps, planned, answered, opened, ceded)
+
+    def _whole(self) -> dict[str, TerritoryDesk]:
+        return {name: desk for name, desk in self._desks.items() if name not in self.broken}
+
+    @contextmanager
+    def _outlasting(self, name: str, recorded: Recorded | None) -> Iterator[None]:
+        """One desk that fails must not keep the others from deciding: it is ``broken``, to be closed."""
+        try:
+            yield
+        except Exception as unforeseen:
+            if recorded is not None:
+                raise
+            tell_fault("matcher.desk", unforeseen, territory=name)
+            self.broken.add(name)
 
     def _steps(self, now: float) -> dict[str, Step]:
         """Which plans have come, and which are to be made."""
@@ -268,6 +294,9 @@ class Desks:
         except PlanLateError:
             _log.warning("matcher.plan_late", territory=name)
             self._late("plan")
+            self._not_before[name] = now + RETRY_S
+        except Exception as unforeseen:
+            tell_fault("matcher.plan", unforeseen, territory=name)
             self._not_before[name] = now + RETRY_S
         finally:
             if self._desks.get(name) is desk:

@@ -8,6 +8,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import tell_fault
 from sas_matcher.matching.loading import Loader
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.places import Spot
@@ -20,6 +21,8 @@ from sas_matcher.services.matcher.known import Known
 BIG_NEWS: Final = 10_000  # bytes of an entry after which others may go on: a bulk comes in entries of 200 places, 5 ms
 EPOCH_S: Final = 0.2  # how often a wipe of Redis is looked for
 PAUSE_S: Final = 2.0  # longer between two looks means that this process or Redis stood still
+RETRY_S: Final = 5.0  # after a reload that failed in a way nobody foresaw
+MEND_S: Final = 60.0  # between two reloads for news that cannot be read: one costs the core seconds of its processor
 _log = structlog.get_logger(__name__)
 
 
@@ -36,6 +39,9 @@ class Follower:
         self._positions: dict[str, str] = {}
         self._epoch: str | None = None
         self._reloading: list[Entry] | None = None  # news of places since a reload began, none under way
+        self._reloads: set[asyncio.Task[None]] = set()  # one that opens desks may be overtaken by the next
+        self._unread = False  # whether news of places could not be taken in since the last reload
+        self._reloaded = -MEND_S
 
     async def load(self) -> None:
         """Learn from the ledger which places are live, to go on from the streams as they stand now.
@@ -52,61 +58,98 @@ class Follower:
     async def follow_forever(self) -> None:
         """Take in what the streams say."""
         looked = self._known.now()
-        while True:
-            try:
-                now = self._known.now()
-                if not 0 <= now - looked <= EPOCH_S:
-                    # after a pause (stopped process, Redis away) the log may have run past us; and the clock may have
-                    # been put back
-                    complete = 0 <= now - looked < PAUSE_S or await self._bus.has_all_since(
-                        PLACES_STREAM, self._positions[PLACES_STREAM]
-                    )
-                    looked = now
-                    await self._watch_epoch(complete=complete)
-                entries = told_order(await self._bus.read(self._positions, block_ms=200))
-                for entry in entries:
-                    self._positions[entry.stream] = entry.id
-                for entry in entries:
-                    async with self._known.still:
-                        self.take_in([entry])
-                    if len(entry.fields[b"data"]) > BIG_NEWS:
-                        await asyncio.sleep(0)
-            except UnavailableError as away:
-                _log.warning("matcher.bus_away", detail=away.detail)
-                # requests are durable in the ledger: deciding goes on from there while Redis is away
-                await asyncio.sleep(AGAIN_S)
-                await until_there(lambda: self._holding.load_waiting(list(self._known.fences)))
+        try:
+            while True:
+                try:
+                    looked = await self._follow(looked)
+                except UnavailableError as away:
+                    _log.warning("matcher.bus_away", detail=away.detail)
+                    # requests are durable in the ledger: deciding goes on from there while Redis is away
+                    await asyncio.sleep(AGAIN_S)
+                    await until_there(lambda: self._holding.load_waiting(list(self._known.fences)))
+                except Exception as unforeseen:
+                    tell_fault("matcher.follow", unforeseen)
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            for task in self._reloads:
+                task.cancel()
+
+    async def _follow(self, looked: float) -> float:
+        """Take in what is new, and look for a wipe if the last look was a while ago; returns when that was."""
+        now = self._known.now()
+        if not 0 <= now - looked <= EPOCH_S:
+            # after a pause (stopped process, Redis away) the log may have run past us; and the clock may have been put
+            # back
+            complete = 0 <= now - looked < PAUSE_S or await self._bus.has_all_since(
+                PLACES_STREAM, self._positions[PLACES_STREAM]
+            )
+            looked = now
+            await self._watch_epoch(complete=complete)
+        entries = told_order(await self._bus.read(self._positions, block_ms=200))
+        for entry in entries:
+            self._positions[entry.stream] = entry.id
+        for entry in entries:
+            async with self._known.still:
+                self._hear(entry)
+            if len(entry.fields.get(b"data", b"")) > BIG_NEWS:
+                await asyncio.sleep(0)
+        return looked
+
+    def _hear(self, entry: Entry) -> None:
+        """Take an entry in; one that cannot be read (of another version of this service) must not end the matcher."""
+        try:
+            self.take_in([entry])
+        except Exception as unreadable:
+            tell_fault("matcher.news", unreadable, stream=entry.stream, entry=entry.id)
+            self.heard[entry.stream] = entry.id
+            # of a request the ledger is asked anyway (``Holding.catch_up``), or whoever sent it writes it himself
+            self._unread |= entry.stream == PLACES_STREAM
 
     async def _watch_epoch(self, *, complete: bool) -> None:
         """Rebuild after a wipe, or when the log of places ran past our position."""
         epoch = await self._bus.epoch()
+        ticks = asyncio.get_running_loop().time()
+        complete = complete and not (self._unread and ticks - self._reloaded >= MEND_S)
         if epoch is None or self._reloading is not None or (epoch == self._epoch and complete):
             return
         # as at the start: what was said up to here is in the ledger that is about to be read
         positions = await self._bus.tails((REQUESTS_STREAM, PLACES_STREAM))
         _log.warning("matcher.reload", epoch=epoch)
         self._epoch, self._positions, self._reloading = epoch, positions, []
+        self._unread, self._reloaded = False, ticks
         self.heard = dict(positions)
-        self._reload_task = asyncio.create_task(self._reload())
+        task = asyncio.create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
         async def load() -> None:
+            # what was heard before is in what is about to be read, in a second try too
+            self._reloading = []
             market = await self._market()
             await self._holding.load_waiting(list(self._known.fences))
-            missed, self._reloading = self._reloading or [], None
             async with self._known.still:
+                missed, self._reloading = self._reloading or [], None
                 self._known.market = market
                 market.reserve(self._known.rules.reserves)
-                self.take_in(missed)
+                for entry in missed:
+                    self._hear(entry)
             # of what came or was freed meanwhile nobody was told: those who wait for a place look again
             waiting = self._known.open.waiting
             for territory in {request.territory for request in waiting.values()}:
                 self._known.open.move_to_new(waiting, territory)
-            # those that there are may have missed what became of their places
-            await self._holding.open_desks(anew=self._known.desks)
 
-        await until_there(load)
+        try:
+            await until_there(load)
+        except Exception as unforeseen:
+            tell_fault("matcher.reload", unforeseen)
+            await asyncio.sleep(RETRY_S)
+            # the next look for a wipe begins anew
+            self._reloading = self._epoch = None
+            return
         _log.info("matcher.reloaded", places=len(self._known.market))
+        # the desks that there are may have missed what became of their places
+        await until_there(lambda: self._holding.open_desks(anew=self._known.desks))
 
     async def _market(self) -> Market:
         """Return the live places as the ledger has them, letting others go on meanwhile."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Sequence
-from datetime import date, datetime, time, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from functools import partial
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import again_and_again, attempt, tell_fault
 from sas_matcher.matching.forecast import HistoryDay
 from sas_matcher.matching.pairs import Codes
 from sas_matcher.matching.terms import Terms
@@ -23,6 +24,7 @@ from sas_matcher.services.matcher.shares import Shares
 LEASE_S: Final = 10.0  # a dead matcher's territories are taken over after this
 ENTERED: Final = 200  # places entered at a desk between two breaths: about 10 ms, most of it reading their JSON
 AGAIN_S: Final = 0.2  # between two tries while a store is away
+UNTOLD: Final = timedelta(seconds=4)  # a second more than the sweep leaves to whoever writes (`relay.GRACE`)
 FORESEE_S: Final = 3.0  # between two desks that learn what is expected: all of France within five minutes of its calls
 _log = structlog.get_logger(__name__)
 
@@ -93,6 +95,7 @@ class Holding:
         self._remembered: dict[str, tuple[date, bool]] = {}  # whether there are earlier days, as looked up on a day
         self._foreseen: WeakSet[TerritoryDesk] = WeakSet()  # desks of which it was found out what is expected
         self._opening = asyncio.Lock()  # one task opens and closes desks
+        self._gained: set[str] = set()  # territories whose open requests have not been read yet
 
     # -- leases --------------------------------------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ class Holding:
         await self._ledger.drop_leases(self._holder)
 
     async def renew(self) -> None:
-        """Renew the leases; the open requests of every territory gained come from the ledger.
+        """Renew the leases, and nothing that takes long; what is gained is taken up by ``refresh``.
 
         Raises:
             UnavailableError: the ledger is away.
@@ -122,11 +125,10 @@ class Holding:
                     self._known.leave(leaving)
                     await self._ledger.leave_territories(self._holder, leaving)
         self._known.fences = await self._ledger.take_leases(self._holder, wanted, LEASE_S)
-        gained = [name for name, fence in self._known.fences.items() if before.get(name) != fence]
+        gained = {name for name, fence in self._known.fences.items() if before.get(name) != fence}
         if gained:
-            await self.open_desks()
-            await self.load_waiting(gained)
-            self._known.work.set()  # some may have been waiting here for the lease
+            self._gained |= gained
+            self._known.to_refresh.set()
 
     async def lose(self) -> None:
         """Another matcher decides now: forget everything, and ask for the leases again."""
@@ -143,7 +145,22 @@ class Holding:
             UnavailableError: the ledger is away.
         """
         for document in await self._ledger.waiting_requests(self._clock.now(), territories):
-            self._known.take_in(orjson.loads(document))
+            try:
+                self._known.take_in(orjson.loads(document))
+            except Exception as unreadable:
+                tell_fault("matcher.request", unreadable)  # the others are decided all the same
+
+    async def catch_up(self) -> None:
+        """Learn from the ledger what is open while announcements stay unpublished: no stream tells of all then.
+
+        Redis may answer whoever reads and refuse whoever writes (its memory or disk full), or a publisher be stuck.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
+        if await self._ledger.leftovers(self._clock.now() - UNTOLD, 1):
+            _log.warning("matcher.untold")
+            await self.load_waiting(list(self._known.fences))
 
     # -- what the territories set --------------------------------------------------------------------------------
 
@@ -158,7 +175,7 @@ class Holding:
         return changed
 
     async def refresh(self) -> None:
-        """Take up what the territories have set.
+        """Take up what the territories have set, and those that were gained: their desks, then who is open there.
 
         Raises:
             UnavailableError: the ledger is away.
@@ -167,13 +184,20 @@ class Holding:
             # what was out of reach may be within it now
             self._open.move_to_new(self._open.waiting, territory)
         await self.open_desks()
+        if gained := self._gained & self._known.fences.keys():
+            await self.load_waiting(sorted(gained))
+            self._gained -= gained
+            self._known.work.set()  # some may have been waiting here for the lease
 
     async def refresh_forever(self) -> None:
-        """Take up what a territory has set as soon as it is announced; leases are renewed apart, in time."""
+        """Take up what a territory has set, and what was gained, as soon as it is known; leases are renewed apart.
+
+        The desks of a whole country take longer to open than a lease lasts.
+        """
         while True:
-            await self._known.settings_news.wait()
-            self._known.settings_news.clear()
-            await until_there(self.refresh)
+            await self._known.to_refresh.wait()
+            self._known.to_refresh.clear()
+            await attempt("matcher.refresh", lambda: until_there(self.refresh))
 
     # -- desks ---------------------------------------------------------------------------------------------------
 
@@ -186,19 +210,26 @@ class Holding:
             for territory in [name for name in self._desks if name not in self._known.fences]:
                 await self._shut_desk(territory)
             for territory in list(self._known.fences):
-                policy, terms = self._rules.of_desk(territory), self._rules.terms(territory)
-                zone = self._zone_of(territory)
-                today = self._today(territory)
-                midnight = datetime.combine(today, time(), zone).timestamp()
-                if policy is None or not await self._wants_desk(territory, today):
-                    await self._shut_desk(territory)
-                elif territory in anew or not self._desks.is_for(territory, midnight, terms, policy):
-                    learn = partial(self._learn, territory, today, terms)
-                    make = partial(
-                        TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed, self._known.market
-                    )
-                    # reading earlier days takes longer than others may wait
-                    await self._open_desk(territory, await asyncio.to_thread(make))
+                try:
+                    await self._open_as_wanted(territory, anew=territory in anew)
+                except UnavailableError:
+                    raise
+                except Exception as unforeseen:
+                    # a day that cannot be learned from, a place that cannot be read: the others get theirs
+                    tell_fault("matcher.open_desk", unforeseen, territory=territory)
+
+    async def _open_as_wanted(self, territory: str, *, anew: bool) -> None:
+        policy, terms = self._rules.of_desk(territory), self._rules.terms(territory)
+        today = self._today(territory)
+        midnight = datetime.combine(today, time(), self._zone_of(territory)).timestamp()
+        if policy is None or not await self._wants_desk(territory, today):
+            await self._shut_desk(territory)
+        elif anew or not self._desks.is_for(territory, midnight, terms, policy):
+            learn = partial(self._learn, territory, today, terms)
+            market = self._known.market
+            make = partial(TerritoryDesk, midnight, today.weekday(), terms, policy, learn, self._seed, market)
+            # reading earlier days takes longer than others may wait
+            await self._open_desk(territory, await asyncio.to_thread(make))
 
     async def foresee(self) -> None:
         """Let one desk that somebody has called today learn what is expected, where too few days were recorded.
@@ -220,9 +251,7 @@ class Holding:
 
     async def foresee_forever(self) -> None:
         """One desk after the other, with pauses: drawing must not take the processor from deciding."""
-        while True:
-            await asyncio.sleep(FORESEE_S)
-            await until_there(self.foresee)
+        await again_and_again("matcher.foresee", self.foresee, FORESEE_S)
 
     def _today(self, territory: str) -> date:
         return self._clock.now().astimezone(self._zone_of(territory)).date()

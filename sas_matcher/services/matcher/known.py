@@ -81,7 +81,7 @@ class Known:
         rules: what the territories have set.
         fences: the territories decided here, with the fence of each lease.
         work: set when there may be something to decide.
-        settings_news: set when a territory has changed what it sets.
+        to_refresh: set when a territory has changed what it sets, or was gained.
         released: the instant for which places kept for urgent requests were released last: those that start
             ``RELEASE_S`` after it.
         still: held while news are taken in, and while candidates are found: a batch looks at one market.
@@ -109,7 +109,7 @@ class Known:
         self._clock, self._landmass_of = clock, landmass_of
         self.rules = rules
         self.work = asyncio.Event()
-        self.settings_news = asyncio.Event()
+        self.to_refresh = asyncio.Event()
         self.still = asyncio.Lock()
         self.deciding = asyncio.Lock()
         self.market = Market()
@@ -140,7 +140,7 @@ class Known:
         if territory not in self.fences:
             return
         if kind == "settings":
-            self.settings_news.set()
+            self.to_refresh.set()
         elif kind == "open":
             self.take_in(orjson.loads(data))
         elif kind == ARRIVAL:

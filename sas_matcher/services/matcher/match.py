@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from sas_matcher.domain.errors import FencedError, UnavailableError
+from sas_matcher.faults import again_and_again, attempt, tell_fault
 from sas_matcher.matching.candidates import OpenRequest
 from sas_matcher.matching.market import Market
 from sas_matcher.matching.terms import Terms
@@ -91,11 +92,13 @@ class Matcher:
     async def run(self) -> None:
         """Load, then read, decide and renew until cancelled; gives the leases back at a clean stop."""
         try:
-            await until_there(self.load)
+            await until_there(self._learn)
             async with asyncio.TaskGroup() as group:
+                group.create_task(again_and_again("matcher.renew", self._holding.renew, RENEW_S))
+                await until_there(self._holding.refresh)
                 group.create_task(self._follower.follow_forever())
                 group.create_task(self._decide_forever())
-                group.create_task(self._renew_forever())
+                group.create_task(self._keep_forever())
                 group.create_task(self._holding.refresh_forever())
                 group.create_task(self._holding.foresee_forever())
                 self.ready.set()
@@ -114,6 +117,10 @@ class Matcher:
         Raises:
             UnavailableError: the ledger or the bus is away.
         """
+        await self._learn()
+        await self._holding.refresh()
+
+    async def _learn(self) -> None:
         await self._holding.drop()
         await self._follower.load()
         await self._holding.learn_rules()
@@ -175,19 +182,19 @@ class Matcher:
         """Decide a batch and commit it, whatever else is open; errors as ``Rounds.decide``."""
         await self._rounds.decide(batch, recorded)
 
-    async def _renew_forever(self) -> None:
+    async def _keep_forever(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            try:
-                await self._holding.renew()
-                await self.refresh()
-                self.known.tidy()
-                if self.known.has_work() or self.known.due() <= self.known.now():
-                    self.known.work.set()  # the clock was put forward while it waited for a plan to be due
-                if self._watch:
-                    self._watch.state(len(self.known.market), len(self.known.open))
-            except UnavailableError as away:
-                _log.warning("matcher.store_away", detail=away.detail)
+            await attempt("matcher.keep", self._keep)
+
+    async def _keep(self) -> None:
+        self.known.tidy()
+        await self.refresh()
+        await self._holding.catch_up()
+        if self.known.has_work() or self.known.due() <= self.known.now():
+            self.known.work.set()  # the clock was put forward while it waited for a plan to be due
+        if self._watch:
+            self._watch.state(len(self.known.market), len(self.known.open))
 
     async def _decide_forever(self) -> None:
         while True:
@@ -205,3 +212,7 @@ class Matcher:
                     # another matcher decides now; what we may still decide shows at the next renewal
                     _log.warning("matcher.fenced", batch=len(batch))
                     await self._holding.lose()
+                except Exception as unforeseen:
+                    # those of the batch are decided one by one now (``OpenRequests.put_off``)
+                    tell_fault("matcher.decide", unforeseen, batch=len(batch))
+                    await asyncio.sleep(AGAIN_S)

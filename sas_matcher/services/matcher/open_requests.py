@@ -29,6 +29,7 @@ class OpenRequests:
         for_mt: those whose médecin traitant has been asked and has time to answer.
         told: those that know that there is no place now.
         arriving: of those that the ledger may not have yet what is to be written of them (``request_row`` as JSON).
+        alone: of the new those that are decided by themselves.
         claimed: those among them that a claim may have written, whatever was heard of it.
     """
 
@@ -42,6 +43,7 @@ class OpenRequests:
         self.told: set[str] = set()
         self.arriving: dict[str, str] = {}
         self.claimed: set[str] = set()
+        self.alone: set[str] = set()
         self._losses: dict[str, int] = {}
         self._freed: list[Spot] = []  # places freed while a batch is decided
 
@@ -104,6 +106,7 @@ class OpenRequests:
         for place in (self.new, self.waiting, self.batch, self.at_desk, self.for_mt):
             place.pop(request_id, None)
         self.told.discard(request_id)
+        self.alone.discard(request_id)
         self._losses.pop(request_id, None)
         self.written(request_id)
 
@@ -111,6 +114,7 @@ class OpenRequests:
         """Forget all but the batch being decided."""
         for place in (self.new, self.waiting, self.at_desk, self.for_mt):
             place.clear()
+        self.alone.clear()
         self.arriving.clear()
         self.claimed.clear()
 
@@ -132,6 +136,9 @@ class OpenRequests:
             for request in self.new.values()
             if request.territory in territories and (request.promised is None or request.territory in with_desk)
         ]
+        if by_itself := next((r for r in ready if r.id in self.alone), None):
+            self.alone.discard(by_itself.id)
+            ready = [by_itself]
         # in whichever order they were heard of: of two made at one instant a desk serves the first first
         ready.sort(key=lambda r: (r.created_at, r.id))
         if len(ready) > BATCH:
@@ -174,6 +181,19 @@ class OpenRequests:
         """Let requests of the batch go round again, unless they were closed or changed meanwhile."""
         for request in requests:
             if request.id in self.batch:
+                self.add(request)
+
+    def put_off(self, requests: Sequence[OpenRequest]) -> None:
+        """A batch could not be decided: each of its requests by itself shows whether it was the one, which then waits.
+
+        A change of places brings that one back, as whoever found none.
+        """
+        left = [request for request in requests if request.id in self.batch]
+        for request in left:
+            if len(left) == 1:
+                self.waiting[request.id] = request
+            else:
+                self.alone.add(request.id)
                 self.add(request)
 
     def park(self, request: OpenRequest) -> None:

@@ -96,6 +96,11 @@ class Rounds:
         except UnavailableError:
             self._open.again([request for request in batch if request.id not in self._open.at_desk])
             raise
+        except FencedError:
+            raise
+        except Exception:
+            self._open.put_off([request for request in batch if request.id not in self._open.at_desk])
+            raise
         finally:
             self._open.end()
 
@@ -246,7 +251,12 @@ class Rounds:
                 self._desks.take_in(now, request, found[request.id])
                 if number % EXPLAIN_PAUSE == EXPLAIN_PAUSE - 1:
                     await asyncio.sleep(0)
-            return self._desks.decide(now, recorded), found, heard
+            done = self._desks.decide(now, recorded)
+            for territory in list(self._desks.broken):
+                # decided without a desk until the next refresh opens a new one
+                self._desks.shut(territory)
+                self._open.move_to_new(self._open.at_desk, territory)
+            return done, found, heard
 
     async def _desk_lines(
         self, began: datetime, done: Round, found: Mapping[str, Candidates], said: Said
