@@ -172,8 +172,8 @@ class RedisBus:
         await self.redis.aclose()
 
     async def ping(self) -> None:
-        """Raise UnavailableError when the server does not answer."""
-        await self._one("GET", keys.EPOCH)  # of a cluster: of the node that has the streams
+        """Raise UnavailableError when the server does not answer, or takes no writes."""
+        await self._one("SET", keys.PING, "", "PX", 1_000)  # of a cluster: of the node that has the streams
 
     async def keep_once(self, name: str, value: str, seconds: int) -> None:
         """Keep a value for some seconds, to be taken once."""

@@ -11,6 +11,8 @@ from typing import Final
 from sas_matcher.ports.bus import BATCHES_STREAM, EVENTS_STREAM, PLACES_STREAM, REQUESTS_STREAM
 
 EPOCH: Final = "sas:{all}:epoch"
+# Written to see whether the server takes writes; means nothing.
+PING: Final = "sas:{all}:ping"
 # The server process (run id) that the epoch began on.
 EPOCH_RUN: Final = "sas:{all}:epoch:run"
 # STREAM of changes of places.

@@ -127,3 +127,26 @@ async def test_a_request_whose_news_was_wiped_is_decided_all_the_same(alone: Run
     document = await regulator.until(answer.json()["request_id"], lambda d: d["status"] == "held")
     assert document["decision"]["place"]["slot_id"] == slot_id
     await eventually(lambda: mirror_is_whole(alone))
+
+
+async def test_while_redis_refuses_writes_requests_are_decided_and_readiness_says_so(alone: Running) -> None:
+    """It answers whoever reads (its disk is full, its replicas are gone): no error, and no news of anything."""
+    redis, spot = alone.stores.bus.redis, next_spot(alone.geography)
+    regulator, practice = await alone.regulator(), await alone.practice()
+    (slot_id,) = await practice.publish(slot(spot, alone.clock.now() + timedelta(hours=1)))
+    await eventually(lambda: redis.hexists(keys.left(spot.territory), str(slot_id)))
+    await redis.config_set("min-replicas-to-write", 1)
+    try:
+        assert (await regulator.http.get("/readyz")).status_code == 503
+        answer = await regulator.post("/v1/requests", wish(spot))
+        assert answer.status_code == 202
+        held = await regulator.until(answer.json()["request_id"], lambda d: d["status"] == "held")
+        assert held["decision"]["place"]["slot_id"] == slot_id
+        # what is published meanwhile is not known to the matcher, nor lost
+        (later,) = await practice.publish(slot(spot, alone.clock.now() + timedelta(hours=2)))
+    finally:
+        await redis.config_set("min-replicas-to-write", 0)
+    answer = await regulator.post("/v1/requests", wish(spot))
+    held = await regulator.until(answer.json()["request_id"], lambda d: d["status"] == "held")
+    assert held["decision"]["place"]["slot_id"] == later
+    assert (await regulator.http.get("/readyz")).status_code == 200
