@@ -122,9 +122,21 @@ class Sender(ABC, Generic[M]):
         return [(_WATCH_S, self.count), (_FORGET_S, self.forget_old)]
 
     async def _send_forever(self) -> None:
-        while True:
-            if not await attempt(f"{self._name}.send", self.send_due):
-                await asyncio.sleep(_IDLE_S)
+        """Keep ``AT_ONCE`` under way: one that takes its time makes nobody wait but those of its own matter."""
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                room = AT_ONCE - len(under_way)
+                taken = await attempt(f"{self._name}.take", lambda room=room: self._take(room)) or []  # type: ignore[misc]
+                under_way |= {asyncio.create_task(self._seen_through(message)) for message in taken}
+                if under_way:
+                    patience = None if len(under_way) == AT_ONCE else _IDLE_S
+                    _, under_way = await asyncio.wait(under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(_IDLE_S)
+        finally:
+            for task in under_way:
+                task.cancel()
 
     async def count(self) -> None:
         """Show the queue."""
@@ -134,16 +146,28 @@ class Sender(ABC, Generic[M]):
         """Drop messages that are of no use any more."""
         await self._queue.forget(self._clock.now() - self._kept)
 
-    async def send_due(self) -> int:
-        """Send what is due now, at most ``AT_ONCE``; returns how many were taken in hand."""
+    async def _take(self, room: int) -> list[M]:
         now = self._clock.now()
-        messages = await self._queue.claim(now, now + LEASE, AT_ONCE)
+        return await self._queue.claim(now, now + LEASE, room)
+
+    async def send_due(self) -> int:
+        """Send what is due now, at most ``AT_ONCE``, to the end; returns how many were taken in hand.
+
+        What ``run`` does without waiting for the slowest, for whoever keeps time himself.
+
+        Raises:
+            UnavailableError: the ledger is away; what was taken in hand is due again after its lease.
+        """
+        messages = await self._take(AT_ONCE)
         # no failure of one keeps the others from being settled
         results = await asyncio.gather(*map(self._send, messages), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return len(messages)
+
+    async def _seen_through(self, message: M) -> None:
+        await attempt(f"{self._name}.settle", lambda: self._send(message))
 
     async def _send(self, message: M) -> None:
         try:

@@ -220,7 +220,7 @@ async def test_where_nothing_arrives_only_one_is_tried_at_a_time(office: Office)
     for slot in await office.desk.publish(*(slot_row(f"s{n}", professional="8a", at=60 + 20 * n) for n in range(5))):
         await office.desk.firm(slot)
     office.post.answers = [Delivery("again", "503")] * 20
-    assert len(await office.at(NOW)) == 5  # nobody knew
+    assert len(await office.at(NOW)) == 4  # as many as are under way at once: nobody knew
     assert len(await office.at(NOW + minutes(1))) == 1
 
 
@@ -240,9 +240,30 @@ async def test_several_senders_tell_each_notice_once(office: Office) -> None:
     await office.subscribe()
     for slot in await office.desk.publish(*(slot_row(f"s{n}", professional="8a", at=60 + 15 * n) for n in range(12))):
         await office.desk.firm(slot)
-    await asyncio.gather(*(office.sender.send_due() for _ in range(4)))
+    while any(await asyncio.gather(*(office.sender.send_due() for _ in range(4)))):
+        pass
     ids = [notice.id for notice in office.post.sent]
     assert len(ids) == len(set(ids)) == 12
+
+
+async def test_of_one_source_a_few_are_under_way_at_once_and_others_are_told_meanwhile(office: Office) -> None:
+    """Of however many subscriptions: a server that takes its time holds up nobody else."""
+    for name in ("a", "b"):
+        await office.subscribe(name)
+    await office.subscribe("other", source="elsewhere")
+    for slot in await office.desk.publish(*(slot_row(f"s{n}", professional="8a", at=60 + 15 * n) for n in range(6))):
+        await office.desk.firm(slot)
+    taken = await office.book.claim(NOW, NOW + LEASE, 16)
+    assert len(taken) == 8 and await office.book.claim(NOW, NOW + LEASE, 16) == []
+    named = await office.desk.rows(
+        "select n.id, s.source from notice n join subscription s on s.id = n.subscription_id"
+    )
+    source = {row["id"]: row["source"] for row in named}
+    assert sorted(source[notice.id] for notice in taken) == [SOURCE] * 4 + ["elsewhere"] * 4
+    first = next(notice for notice in taken if source[notice.id] == SOURCE)
+    await office.book.settle(first, NOW, "sent", None, Delivery("taken"))
+    (more,) = await office.book.claim(NOW, NOW + LEASE, 16)
+    assert source[more.id] == SOURCE
 
 
 async def test_after_long_failure_it_is_disabled_with_a_note_and_may_begin_anew(

@@ -1,5 +1,6 @@
 """The sender of INT_R03 against a platform that fails: each change delivered, in order, again as an update."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from sas_matcher.ports.sending import Delivery, Message, MessageState
 from sas_matcher.services.national import BACK_OFF, KEPT, NO_OPERATOR_S, Sending
 from sas_matcher.services.publish import HORIZON
-from sas_matcher.services.sending import LEASE, back_off
+from sas_matcher.services.sending import AT_ONCE, LEASE, back_off
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MESSAGE = Message(
@@ -138,3 +139,36 @@ async def test_what_nobody_foresaw_of_one_ends_neither_the_sender_nor_the_others
     await Sending(queue, Breaking(Delivery("taken")), Clock(), Watch()).send_due()
     assert [entry[:2] for entry in queue.settled] == [(1, "waiting"), (2, "sent")]
     assert "RuntimeError" in queue.settled[0][3]
+
+
+async def test_one_that_takes_its_time_keeps_nobody_else_waiting() -> None:
+    """As many as may be are under way; whoever is told makes room at once, and what is cut off is nobody's any more."""
+    slow, told = asyncio.Event(), asyncio.Event()
+
+    class Slow(Platform):
+        async def tell(self, message: Message, *, first: bool) -> Delivery:
+            if message.id < AT_ONCE:
+                await slow.wait()
+            return await super().tell(message, first=first)
+
+    class Full(Queue):
+        """A queue that gives no more than is asked for."""
+
+        async def claim(self, now: datetime, until: datetime, limit: int) -> list[Message]:
+            due, self.due = self.due[:limit], self.due[limit:]
+            return due
+
+        async def settle(self, message: Message, *rest: Any) -> bool:
+            if message.id == 3 * AT_ONCE:
+                told.set()
+            return await super().settle(message, *rest)
+
+    queue = Full([MESSAGE._replace(id=n, booking_id=f"b{n}") for n in range(1, 3 * AT_ONCE + 1)])
+    work = asyncio.create_task(Sending(queue, Slow(Delivery("taken")), Clock(), Watch()).run())
+    await asyncio.wait_for(told.wait(), 5)
+    assert sorted(entry[0] for entry in queue.settled if entry[0] != "forget") == [*range(AT_ONCE, 3 * AT_ONCE + 1)]
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    slow.set()
+    await asyncio.sleep(0.01)
+    assert not any(entry[0] == 1 for entry in queue.settled)

@@ -188,16 +188,24 @@ create trigger outbox_notices after insert on outbox for each row
     when (new.stream = 'events' and new.audience <> '{}') execute function queue_notices();
 
 -- Take notices that are due, and nobody's: of each matter the oldest; of a subscription where nothing arrives only the
--- oldest of all, so that it holds nobody up. They are the caller's until p_until.
+-- oldest of all; of all subscriptions of one source four at a time, so that a server that takes its time holds up nobody
+-- else. They are the caller's until p_until.
 create function claim_notices(p_now timestamptz, p_until timestamptz, p_limit int) returns setof notice language sql as $$
     update notice n set claimed_until = p_until, tries = n.tries + 1
     from (
-        select d.id from notice d join subscription s on s.id = d.subscription_id
-            join api_key k on k.id = s.key_id and k.revoked_at is null and (k.expires_at is null or k.expires_at > p_now)
-        where d.state = 'waiting' and d.next_at <= p_now and (d.claimed_until is null or d.claimed_until <= p_now)
-          and not exists (select from notice e
-                          where e.subscription_id = d.subscription_id and e.id < d.id and e.state = 'waiting'
-                            and (e.about = d.about or s.failing_since is not null))
+        select d.id from notice d join (
+            select w.id, row_number() over (partition by s.source order by w.next_at, w.id) + (
+                    select count(*) from subscription t join notice h on h.subscription_id = t.id
+                    where t.source = s.source and h.state = 'waiting' and h.claimed_until > p_now) as place
+            from notice w join subscription s on s.id = w.subscription_id
+                join api_key k on k.id = s.key_id and k.revoked_at is null and (k.expires_at is null or k.expires_at > p_now)
+            where w.state = 'waiting' and w.next_at <= p_now and (w.claimed_until is null or w.claimed_until <= p_now)
+              and not exists (select from notice e
+                              where e.subscription_id = w.subscription_id and e.id < w.id and e.state = 'waiting'
+                                and (e.about = w.about or s.failing_since is not null))
+        ) one on one.id = d.id and one.place <= 4
+        -- another sender may have taken it since
+        where d.state = 'waiting' and (d.claimed_until is null or d.claimed_until <= p_now)
         order by d.next_at, d.id limit p_limit for update of d skip locked) due
     where n.id = due.id
     returning n.*
