@@ -9,6 +9,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -126,9 +127,8 @@ class Sender(ABC, Generic[M]):
         under_way: set[asyncio.Task[None]] = set()
         try:
             while True:
-                room = AT_ONCE - len(under_way)
-                taken = await attempt(f"{self._name}.take", lambda room=room: self._take(room)) or []  # type: ignore[misc]
-                under_way |= {asyncio.create_task(self._seen_through(message)) for message in taken}
+                taken = await attempt(f"{self._name}.take", partial(self._take, AT_ONCE - len(under_way)))
+                under_way |= {asyncio.create_task(self._seen_through(message)) for message in taken or ()}
                 if under_way:
                     patience = None if len(under_way) == AT_ONCE else _IDLE_S
                     _, under_way = await asyncio.wait(under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
