@@ -13,7 +13,8 @@ import math
 import os
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ import structlog
 from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.vocabulary import DELAY_SPAN, Tier, tier_of
+from sas_matcher.faults import tell_fault
 from sas_matcher.matching.terms import Terms
 from sas_matcher.ports.bus import (
     ARRIVAL,
@@ -50,6 +52,10 @@ STREAMS: Final = (REQUESTS_STREAM, EVENTS_STREAM, PLACES_STREAM, BATCHES_STREAM)
 _OPENING: Final = (b"open", ARRIVAL.encode())
 _WRITTEN: Final = frozenset({"held", "promised", "moved", "told_firm", "displaced", "told", "limit_reached"})
 HEARD: Final = (REQUESTS_STREAM, PLACES_STREAM)  # those that the matcher follows
+_NAMED: Final = {
+    REQUESTS_STREAM: {b"territory", b"type", b"request"},
+    PLACES_STREAM: {b"territory", b"kind", b"data"},
+}
 SAVE_S: Final = 1.0
 READ: Final = 500
 # What was told so long ago was heard by the matcher too, whether or not it has decided anything since. With two seconds
@@ -195,18 +201,13 @@ class Recorder:
         now = self._stopwatch()
         for entry in entries:
             self._positions[entry.stream] = entry.id
-            if entry.stream == BATCHES_STREAM:
-                self._batches.append(entry)
-            elif entry.stream in HEARD:
-                # of what arrives elsewhere nothing will be asked
-                if not _arrives(entry) or entry.fields[b"territory"].decode() in self._open:
-                    self._told.append((now, entry))
-            elif entry.fields[b"type"] == b"request.cancelled" and self._is_open(entry):
-                self._cancelled[entry.fields[b"aggregate"].decode()] = (now, entry)
+            with _outlasting(entry):
+                self._queue(entry, now)
         if not any(count >= READ for count in Counter(entry.stream for entry in entries).values()):
             # nothing is left behind: whatever a batch hangs on was announced before it
             while self._batches:
-                await self._apply_batch(orjson.loads(self._batches[0].fields[b"data"]))
+                with _outlasting(self._batches[0]):
+                    await self._apply_batch(orjson.loads(self._batches[0].fields[b"data"]))
                 self._batches.popleft()
             while self._told and now - self._told[0][0] > SETTLED_S:
                 if not _arrives(self._told[0][1]) or await self._is_missing(self._told[0][1]):
@@ -220,6 +221,18 @@ class Recorder:
         if now - self._saved > SAVE_S:
             await self._catch_up()
             self.save()
+
+    def _queue(self, entry: Entry, now: float) -> None:
+        if entry.stream == BATCHES_STREAM:
+            self._batches.append(entry)
+        elif entry.stream in HEARD:
+            if missing := _NAMED[entry.stream] - entry.fields.keys():
+                raise KeyError(min(missing))
+            # of what arrives elsewhere nothing will be asked
+            if not _arrives(entry) or entry.fields[b"territory"].decode() in self._open:
+                self._told.append((now, entry))
+        elif entry.fields[b"type"] == b"request.cancelled" and self._is_open(entry):
+            self._cancelled[entry.fields[b"aggregate"].decode()] = (now, entry)
 
     async def _forget_phantoms(self, now: float) -> None:
         """Let those that arrived and never came to be written (a call that was repeated) need no place any more."""
@@ -252,6 +265,10 @@ class Recorder:
 
     def _apply(self, entry: Entry, until: float = math.inf) -> None:
         """Take in what was heard before an instant, whatever the clock of Redis says."""
+        with _outlasting(entry):
+            self._take_in(entry, until)
+
+    def _take_in(self, entry: Entry, until: float) -> None:
         files = self._open.get(entry.fields[b"territory"].decode())
         if files is None:
             return
@@ -343,8 +360,9 @@ class Recorder:
             return
         for _, entry in self._told:
             if entry.stream == PLACES_STREAM and entry.fields[b"kind"] == b"gone":
-                gone = [item for item in orjson.loads(entry.fields[b"data"]) if item[0] in seats]
-                recording.gone_unheard(gone, t)
+                with _outlasting(entry):
+                    gone = [item for item in orjson.loads(entry.fields[b"data"]) if item[0] in seats]
+                    recording.gone_unheard(gone, t)
 
     # -- what the ledger has -------------------------------------------------------------------------------------
 
@@ -463,6 +481,17 @@ class Recorder:
         draft.write_bytes(b"")
         _append(draft, orjson.dumps(mark))
         draft.replace(self._folder / MARK)
+
+
+@contextmanager
+def _outlasting(entry: Entry) -> Iterator[None]:
+    """Leave an entry behind that cannot be read: read again after each start, it would end all recording for ever."""
+    try:
+        yield
+    except UnavailableError:
+        raise
+    except Exception as unreadable:
+        tell_fault("recorder.news", unreadable, stream=entry.stream, entry=entry.id)
 
 
 def _arrives(entry: Entry) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from adapters.geo import Gazetteer
 from adapters.memory import MemoryBus, MemoryLedger
 from sas_matcher.matching.terms import Terms
-from sas_matcher.ports.bus import ARRIVAL, told_order
+from sas_matcher.ports.bus import ARRIVAL, BATCHES_STREAM, PLACES_STREAM, REQUESTS_STREAM, Entry, told_order
 from sas_matcher.ports.ledger import Announcement, Idempotency, KeyRecord, SettingChange
 from sas_matcher.ports.ledger import request_row as row_of
 from sas_matcher.replay.again import Again, decide_again
@@ -220,6 +220,40 @@ async def test_a_day_is_recorded_and_decided_again_the_same(tmp_path: Path, arri
     assert not [mark for mark in marks if isinstance(mark, Seats)]
     _, summary, different = await _again(day, marks)
     assert different == [] and summary["batches"]["decided"] >= 12
+
+
+@pytest.mark.faults("recorder.news")
+async def test_an_entry_that_cannot_be_read_does_not_end_the_recording(tmp_path: Path) -> None:
+    """It would be read again after each start: nothing would be recorded any more."""
+    live = await Live().open()
+    recorder = live.recorder(tmp_path)
+    await recorder.start()
+    await live.publish(slot("a", 60))
+    await read_all(live, recorder)
+    place, ours = {b"kind": b"published", b"data": b'[["?"]]'}, {b"territory": TERRITORY.encode()}
+    told = [
+        (REQUESTS_STREAM, ours | {b"type": b"open", b"request": b"x", b"data": b"?"}),
+        (REQUESTS_STREAM, ours | {b"type": b"arrival", b"request": b"x", b"data": b"{}"}),
+        (REQUESTS_STREAM, {b"type": b"open", b"request": b"x"}),
+        (PLACES_STREAM, ours | place),
+        (PLACES_STREAM, place),
+        (BATCHES_STREAM, {b"data": b'{"t": "?"}'}),
+    ]
+    tails, real = await live.bus.tails({stream for stream, _ in told}), live.bus.read
+    lame = [Entry(stream, f"{tails[stream]}{number}", fields) for number, (stream, fields) in enumerate(told)]
+
+    async def read(*args: Any, **more: Any) -> list[Entry]:
+        found, lame[:] = list(lame), []
+        return found or await real(*args, **more)
+
+    live.bus.read = read  # type: ignore[method-assign]
+    await read_all(live, recorder)
+    live.bus.read = real  # type: ignore[method-assign]
+    (request,) = await live.ask(request_row())
+    await read_all(live, recorder)
+    day, marks = recorded(tmp_path)
+    assert [event.request.id for event in day.events if isinstance(event, RequestCreated)] == [request]
+    assert [len(mark.requests) for mark in marks if isinstance(mark, Batch)] == [1]
 
 
 async def test_of_what_arrives_elsewhere_or_is_known_the_ledger_is_not_asked(
