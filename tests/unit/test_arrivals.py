@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from structlog.testing import capture_logs
 
 from sas_matcher.domain.errors import RefusedArrivalError
 from sas_matcher.ports.bus import ARRIVAL
@@ -129,13 +130,17 @@ async def test_it_is_decided_and_written_with_the_claim() -> None:
 
 
 async def test_one_that_its_sender_has_given_up_is_left_alone() -> None:
+    """And it is logged, once a minute: if all come late, a clock is wrong."""
     line = Line()
     async with line.running() as ledger:
         ledger.publish_place(1)
-        line.send("late", age=ARRIVES_S + 0.1)
-        line.send("a")
-        await until(lambda: "a" in ledger.requests)
+        with capture_logs() as told:
+            line.send("late", age=ARRIVES_S + 0.1)
+            line.send("later", age=ARRIVES_S + 0.1)
+            line.send("a")
+            await until(lambda: "a" in ledger.requests)
         assert line.books.written == ["a"] and "late" not in ledger.requests
+        assert [one["event"] for one in told] == ["matcher.arrival_late"]
 
 
 async def test_one_that_nobody_writes_is_forgotten() -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
+import structlog
 
 from sas_matcher.domain.lifecycle import RequestStatus
 from sas_matcher.domain.limits import is_child
@@ -25,6 +26,11 @@ from sas_matcher.services.matcher.rules import Rules
 
 ARRIVES_S: Final = 2 * PATIENCE_S
 """How long a request may be decided before it is written: its sender waits half of it."""
+
+LATE_TOLD_S: Final = 60.0
+"""Between two log lines about requests that arrive late."""
+
+_log = structlog.get_logger(__name__)
 
 
 def open_request(document: Mapping[str, Any], landmass: int) -> OpenRequest:
@@ -117,6 +123,7 @@ class Known:
         self.desks = Desks(planner, self.work.set, late)
         self.fences: dict[str, int] = {}
         self.released = self.now()
+        self._late_told = -LATE_TOLD_S
 
     def now(self) -> float:
         """The instant, epoch seconds."""
@@ -196,8 +203,13 @@ class Known:
         """A request arrives that is to be written with its decision (``request_row`` as JSON)."""
         row = orjson.loads(text)
         request = open_request(arriving_document(row), self._landmass_of(row["insee"]))
-        # whoever sent it writes it himself meanwhile; what is known already was, or came twice
-        if request.created_at + ARRIVES_S > self.now() and not self.open.version(request.id):
+        now = self.now()
+        if request.created_at + ARRIVES_S <= now:
+            # whoever sent it writes it himself; if all come late a clock is wrong, and each call takes a second more
+            if not 0 <= now - self._late_told < LATE_TOLD_S:
+                self._late_told = now
+                _log.warning("matcher.arrival_late", age_s=round(now - request.created_at, 1))
+        elif not self.open.version(request.id):  # else it is known already, or came twice
             self.open.arrive(request, text)
 
     def _can_wait(self, request: OpenRequest, now: float) -> bool:
