@@ -1,5 +1,6 @@
 """The regulators' workplace: one line or a form, the answer on the same screen, what is open, all by keyboard."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 from typing import Any, Final
@@ -17,6 +18,7 @@ from sas_matcher.console.visit import AUTO, Form, Visit
 from sas_matcher.console.wanted import FIELDS, Wanted, communes, from_form, from_phrase, labelled, request_of
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
 from sas_matcher.domain.vocabulary import SPECIALTIES, Mode, Profession, Scope, Visibility
+from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.services.regulate import BUCKET_HOURS
 
 pages = Pages(scopes=(Scope.REGULATOR,), entries=(Entry("/regulation", "Régulation"),))
@@ -93,10 +95,21 @@ async def ask(visit: Visit) -> Response:
     form = await visit.form()
     geography, territories = visit.wire.geography, visit.caller.territories
     wanted = from_form(form, geography, territories)
-    row = visit.wire.regulating.new_request(request_of(wanted, geography, territories), territories)
-    asked = await ask_and_wait(visit.wire, row, visit.once(form))
+    need = request_of(wanted, geography, territories)
+    row = visit.wire.regulating.new_request(need, territories)
+    asked = await ask_and_wait(visit.wire, row, _once_for(need, visit.once(form)))
     # the form says how the line was understood, also where Enter came before the reading
     return await _answer(visit, orjson.loads(asked.document), wanted)
+
+
+def _once_for(need: Mapping[str, Any], once: Idempotency) -> Idempotency:
+    """Return the key under which a need is asked for.
+
+    The form stays on the page where no answer came: sent again as it is, it is the same act; corrected, or filled in
+    for the next patient, it is another one. What counts is what is asked for, not how far the line was read by then.
+    """
+    digest = hashlib.sha256(orjson.dumps(need, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return once._replace(key=f"{once.key[:80]}-{digest[:32]}")
 
 
 @pages.get("/regulation/demandes")
@@ -224,6 +237,7 @@ async def _answer(visit: Visit, request: dict[str, Any], wanted: Wanted | None =
         shown=request["request_id"],
         wanted=wanted,
         professions=professions() if wanted else {},
+        by_itself=AUTO in visit.request.headers,
         **await _listed(visit),
     )
 

@@ -109,6 +109,29 @@ async def test_no_action_takes_a_field_that_it_does_not_know(service: Running, e
 # -- régulation --------------------------------------------------------------------------------------------------------
 
 
+async def test_a_need_sent_again_is_asked_once_and_another_need_is_another_request(
+    service: Running, enter: Enter
+) -> None:
+    spot, practice = next_spot(service.geography), await service.practice()
+    now = service.clock.now()
+    await practice.publish(*(slot(spot, now + timedelta(minutes=120 + 20 * n)) for n in range(4)))
+    osnp = await enter(Role.OSNP, territories=(spot.territory,))
+    page = await osnp.open("/regulation")
+    line = f"mg {spot.code} 24h"
+
+    async def ask(**changes: Any) -> str:
+        osnp.seen = page  # no answer came: the form is as it was
+        answer = await osnp.submit("/regulation/demandes", **changes)
+        return str(re.findall(r'data-id="([0-9a-f-]{36})"', answer)[0])
+
+    # Enter before the line was read, and again after that: one need
+    first = await ask(phrase=line)
+    assert await ask(phrase=line, read=line, commune=f"{spot.name} ({spot.code})", delay="24H") == first
+    # corrected, or of another patient: never the place of the first
+    assert await ask(phrase=f"mg {spot.code} 8h") != first
+    assert await ask(phrase=line, case_ref="DR-2") != first
+
+
 async def test_the_actions_of_the_regulation_page(service: Running, enter: Enter) -> None:
     spot, practice = next_spot(service.geography), await service.practice()
     now = service.clock.now()

@@ -110,6 +110,41 @@ async def test_enter_does_not_wait_for_the_reading_of_the_line(browsing: Browsin
         stuck.set()
 
 
+async def test_after_an_answer_that_never_came_the_next_need_gets_its_own_place(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 120, 180)
+    await practice.publish(slot(spot, browsing.service.clock.now() + timedelta(minutes=60), profession="PED"))
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "4h")
+        await page.locator(HELD).wait_for()
+
+        async def lost(route: Route) -> None:
+            await route.fetch()
+            await route.abort()
+
+        # asked and committed, but the answer is lost on its way …
+        await page.route("**/regulation/demandes", lost, times=1)
+        await ask(page, spot, "2h")
+        await page.get_by_text("Le service ne répond pas").wait_for()
+        await page.locator("#list .row").nth(1).wait_for()
+        # … also when the page renews by itself what it shows
+        async with page.expect_response("**/regulation/demandes/*"):
+            await page.evaluate("sas.say('sas-refresh')")
+        await expect(page.locator("#shown-title")).to_be_visible()
+        # the same again is the same request; the next patient has another one
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#shown-title")).to_be_focused()
+        await expect(page.locator("#list .row")).to_have_count(2)
+        await page.route("**/regulation/demandes", lost, times=1)
+        await ask(page, spot, "1h")
+        await page.get_by_text("Le service ne répond pas").wait_for()
+        await ask(page, spot, "pédiatre 4h")
+        await page.locator("#answer .shown[data-about^='Pédiatr']").wait_for()
+        await expect(page.locator("#list .row")).to_have_count(4)
+        browsing.complaints.clear()  # the browser says of each lost answer what the test is about
+
+
 async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120)
     async with browsing.person("osnp") as osnp, browsing.person("regulator", name="Dr Collègue Fictif") as colleague:
