@@ -18,7 +18,7 @@ from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
 from adapters.memory.questions import AskingTables, accept_question, ask_mt, refuse_question
 from adapters.memory.requests import Answer
-from adapters.memory.rows import BEHIND_PROMISES, Slot
+from adapters.memory.rows import BEHIND_PROMISES, Request, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError
@@ -180,6 +180,22 @@ class MemoryLedger:
         ]
         newest = sorted(mine, key=lambda r: r.created_at, reverse=True)
         return [self.tables.request_json(r) for r in newest[:limit]]
+
+    async def requests_at_hand(self, key_id: str, since: datetime, limit: int) -> list[str]:
+        """Return a key's open requests, then those that ended, or whose place began, after an instant."""
+
+        def rank(r: Request) -> int | None:
+            if r.status in ("waiting", "promised", "held"):
+                return 0
+            if r.status in ("lapsed", "unserved"):
+                return 1 if r.deadline > since else None
+            booking = self.tables.active(r) if r.status == "firm" else None
+            return 2 if booking is not None and self.tables.slots[booking.slot_id].starts > since else None
+
+        oldest = since - timedelta(hours=120)
+        mine = [r for r in self.tables.requests.values() if r.key_id == key_id and r.created_at > oldest]
+        ranked = sorted((place, r.deadline, r.id) for r in mine if (place := rank(r)) is not None)
+        return [self.tables.request_json(self.tables.requests[number]) for _, _, number in ranked[:limit]]
 
     async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
         """Return the columns of a request of this key."""

@@ -110,6 +110,10 @@ class PostgresLedger(Loading):
         """Return a page of a key's requests, newest first."""
         return [row["document"] for row in await self._rows("requests_of_key", key_id, statuses, before, limit)]
 
+    async def requests_at_hand(self, key_id: str, since: datetime, limit: int) -> list[str]:
+        """Return a key's open requests, then those that ended, or whose place began, after an instant."""
+        return [row["document"] for row in await self._rows("requests_at_hand", key_id, since, limit)]
+
     async def request_for_choice(self, request_id: str, key_id: str) -> dict[str, Any] | None:
         """Return the columns of a request of this key."""
         row = await self._retry(lambda c: c.fetchrow(QUERIES["request_for_choice"], request_id, key_id))

@@ -37,6 +37,16 @@ select request_json(r)::text as document from request r
 where key_id = $1 and ($2::text[] is null or status = any($2)) and ($3::timestamptz is null or created_at < $3)
 order by created_at desc limit $4
 
+-- name: requests_at_hand
+-- Requests of one key that are open, whose hold or deadline has passed since $2 at the earliest, or whose confirmed place
+-- began since then; the open ones first, then by deadline. Nobody asks for more than 48 hours ahead, and a place taken by
+-- hand is at most 72 hours away: older ones are not looked through.
+select request_json(r)::text as document
+from request r left join booking b on b.id = r.booking_id left join slot s on s.id = b.slot_id
+where r.key_id = $1 and r.created_at > $2::timestamptz - interval '120 hours' and (r.status in ('waiting', 'promised', 'held')
+    or r.status in ('lapsed', 'unserved') and r.deadline > $2 or r.status = 'firm' and s.starts > $2)
+order by case r.status when 'firm' then 2 when 'lapsed' then 1 when 'unserved' then 1 else 0 end, r.deadline, r.id limit $3
+
 -- name: request_for_choice
 -- A request with what is needed to price a place the regulator chose himself.
 select * from request where id = $1 and key_id = $2

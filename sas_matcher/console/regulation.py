@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
+from datetime import timedelta
 from typing import Any, Final
 
 import orjson
@@ -24,11 +25,12 @@ from sas_matcher.services.regulate import BUCKET_HOURS
 pages = Pages(scopes=(Scope.REGULATOR,), entries=(Entry("/regulation", "Régulation"),))
 OPEN: Final = ("held", "lapsed", "waiting", "promised", "firm")
 """What the list shows, most pressing first."""
-_LISTED: Final = 60
+_LISTED: Final = 200
+"""So many at most, the open ones first; the page says when there are more. Nobody keeps more in mind: guess."""
 _NO_DECISION: Final = {"place": None, "none": None, "alternatives": (), "sentence": ""}
 _ASKED: Final = tuple(RequestIn.model_fields)
 """What a request document says of what was asked."""
-_NEWS_MIN: Final = 180.0  # confirmed ones stay in sight for three hours: until then a patient calls back
+_NEWS: Final = timedelta(hours=3)  # what is settled stays in sight for so long: until then a patient calls back
 
 
 def professions() -> dict[str, str]:
@@ -290,12 +292,11 @@ def map_of(request: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _listed(visit: Visit) -> dict[str, Any]:
     """Return the open requests of whoever is signed in, most pressing first, each with what the list says of it."""
-    found = await visit.wire.regulating.page(visit.caller.key_id, OPEN, None, _LISTED)
+    found = await visit.wire.regulating.at_hand(visit.caller.key_id, visit.now - _NEWS, _LISTED + 1)
     rows = []
-    for request in map(orjson.loads, found):
+    for request in map(orjson.loads, found[:_LISTED]):
         status = status_of(request, visit)
-        place = (request["decision"] or {}).get("place")
-        if status == "firm" and (place is None or words.minutes_until(place["start"], visit.now) < -_NEWS_MIN):
+        if status not in OPEN:
             continue
         rows.append(
             {
@@ -306,7 +307,7 @@ async def _listed(visit: Visit) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: (OPEN.index(row["status"]), row["deadline"]))
-    return {"rows": rows}
+    return {"rows": rows, "more": len(found) > _LISTED}
 
 
 # -- the offer of the next 72 hours ------------------------------------------------------------------------------

@@ -224,6 +224,10 @@ class Ledger(Protocol):
         """Return a page of requests."""
         ...
 
+    async def requests_at_hand(self, key_id: str, since: datetime, limit: int) -> list[str]:
+        """Return a key's open requests, then those that ended, or whose place began, after an instant."""
+        ...
+
     async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Publish or change slots."""
         ...

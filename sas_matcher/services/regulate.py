@@ -263,6 +263,10 @@ class Regulating:
         """Return a page of this key's requests, newest first."""
         return await self._ledger.requests_of_key(key_id, statuses, before, limit)
 
+    async def at_hand(self, key_id: str, since: datetime, limit: int) -> list[str]:
+        """Return this key's open requests, then those that ended, or whose confirmed place began, after an instant."""
+        return await self._ledger.requests_at_hand(key_id, since, limit)
+
     async def offers(self, wish: Mapping[str, Any], key_id: str) -> dict[str, Any]:
         """Return the free places around a point as the national platform shows them, nearest card first.
 

@@ -15,7 +15,7 @@ import pytest
 
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
-from sas_matcher.console import site
+from sas_matcher.console import regulation, site
 from sas_matcher.console.visit import csrf_of
 from sas_matcher.domain.alert import RISE_S
 from sas_matcher.domain.vocabulary import Role
@@ -130,6 +130,31 @@ async def test_a_need_sent_again_is_asked_once_and_another_need_is_another_reque
     # corrected, or of another patient: never the place of the first
     assert await ask(phrase=f"mg {spot.code} 8h") != first
     assert await ask(phrase=line, case_ref="DR-2") != first
+
+
+async def test_who_waits_stays_in_the_list_however_many_came_later(
+    service: Running, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spot, far, practice = next_spot(service.geography), next_spot(service.geography), await service.practice()
+    now = service.clock.now()
+    await practice.publish(*(slot(spot, now + timedelta(minutes=120 + 20 * n)) for n in range(3)))
+    osnp = await enter(Role.OSNP, territories=("*",))
+
+    async def ask(commune: str) -> str:
+        await osnp.open("/regulation")
+        answer = await osnp.submit("/regulation/demandes", commune=commune, delay="24H")
+        return str(re.findall(r'data-id="([0-9a-f-]{36})"', answer)[0])
+
+    waits = await ask(far.code)
+    for _ in range(3):
+        await osnp.submit(f"/regulation/demandes/{await ask(spot.code)}/confirmer")
+    monkeypatch.setattr(regulation, "_LISTED", 3)
+    listed = await osnp.open("/regulation/demandes")
+    assert f"row-{waits}" in listed
+    assert listed.count('id="row-') == 3 and "3 demandes les plus pressantes" in listed
+    monkeypatch.setattr(regulation, "_LISTED", 4)
+    listed = await osnp.open("/regulation/demandes")
+    assert listed.count('id="row-') == 4 and "les plus pressantes" not in listed
 
 
 async def test_the_actions_of_the_regulation_page(service: Running, enter: Enter) -> None:

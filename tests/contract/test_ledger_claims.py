@@ -433,6 +433,35 @@ async def test_requests_that_came_together_keep_their_own_time_and_page_complete
     assert await desk.ledger.requests_of_key(KEY, ["held"], None, 20) == []
 
 
+async def test_what_a_regulator_has_at_hand_is_what_is_open_however_old_then_what_was_settled_lately(
+    desk: Desk,
+) -> None:
+    since = NOW + minutes(30)
+    one, two, early, later = await desk.publish(*(slot_row(str(at), at=at) for at in (40, 50, 20, 60)))
+    waits = await desk.ask(deadline=NOW + timedelta(hours=48))
+    lapsed, _ = await desk.hold(later)
+    await desk.ledger.lapse_holds(NOW + minutes(4))
+    held, _ = await desk.hold(one, NOW + minutes(5))
+    gone, _ = await desk.firm(early)
+    firm, _ = await desk.firm(two)
+    cancelled = await desk.ask()
+    await desk.cancel(cancelled)
+    past = await desk.ask(deadline=NOW + minutes(29))
+    unserved = await desk.ask(deadline=NOW + minutes(31))
+
+    async def at_hand(since: datetime, limit: int = 20) -> list[str]:
+        found = await desk.ledger.requests_at_hand(KEY, since, limit)
+        return [orjson.loads(text)["request_id"] for text in found]
+
+    assert await at_hand(since - minutes(15)) == [past, unserved, held, waits, lapsed, gone, firm]
+    await desk.ledger.close_unserved(NOW + minutes(32))
+    assert await at_hand(since) == [held, waits, unserved, lapsed, firm]
+    assert await at_hand(since, 3) == [held, waits, unserved]
+    # of what was asked longer ago than any place can be away nothing is left to do
+    assert await at_hand(NOW + timedelta(hours=121)) == []
+    assert await desk.ledger.requests_at_hand("someone", NOW, 20) == []
+
+
 @postgres_only
 async def test_a_database_that_is_away_is_told_as_such_until_it_is_back(desk: Desk, recorder: Recorder) -> None:
     async with Proxy(desk.url) as proxy:
