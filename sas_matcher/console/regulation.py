@@ -23,7 +23,7 @@ from sas_matcher.ports.ledger import Idempotency
 from sas_matcher.services.regulate import BUCKET_HOURS
 
 pages = Pages(scopes=(Scope.REGULATOR,), entries=(Entry("/regulation", "Régulation"),))
-OPEN: Final = ("held", "lapsed", "waiting", "promised", "firm")
+OPEN: Final = ("held", "unserved", "lapsed", "waiting", "promised", "firm")
 """What the list shows, most pressing first."""
 _LISTED: Final = 200
 """So many at most, the open ones first; the page says when there are more. Nobody keeps more in mind: guess."""

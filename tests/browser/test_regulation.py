@@ -145,6 +145,36 @@ async def test_after_an_answer_that_never_came_the_next_need_gets_its_own_place(
         browsing.complaints.clear()  # the browser says of each lost answer what the test is about
 
 
+async def test_who_got_no_place_in_time_stays_on_the_page_to_be_called_back(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 120)
+    far, _ = await spot_with_places(browsing)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await page.locator("#live[data-state=on]").wait_for()
+        await ask(page, far, "30 min")
+        await page.locator("#answer .shown.is-waiting").wait_for()
+        late = await page.locator(".shown").get_attribute("data-id")
+        await ask(page, spot, "4h")
+        await page.locator(HELD).wait_for()
+        # its time passes while another patient is on the line
+        browsing.service.clock.ahead += timedelta(minutes=31)
+        row = page.locator(f"#row-{late}.is-unserved")
+        await row.get_by_text("Sans place").wait_for()
+        await page.get_by_role("status").get_by_text("Échéance passée sans place").wait_for(state="attached")
+        assert await violations(page) == []
+        await page.reload()
+        await row.click()
+        await page.get_by_role("heading", name="Échéance passée sans place : patient à rappeler").wait_for()
+        assert await violations(page) == []
+        # once opened it makes room for those that nobody has looked at yet, and stays
+        await page.reload()
+        await expect(page.locator("#list .row").last).to_have_id(f"row-{late}")
+        # for three hours
+        browsing.service.clock.ahead += timedelta(hours=3)
+        await page.evaluate("sas.say('sas-refresh')")
+        await row.wait_for(state="detached")
+
+
 async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120)
     async with browsing.person("osnp") as osnp, browsing.person("regulator", name="Dr Collègue Fictif") as colleague:

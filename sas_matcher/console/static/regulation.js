@@ -28,6 +28,7 @@
   body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === answer) {
       if (offer.open) offer.close();
+      if (asked) look();
       tick();
       map();
       const title = document.getElementById("shown-title");
@@ -85,6 +86,15 @@
   });
   body.addEventListener("sas-asking", ({ detail }) => refresh(detail.id.replace("asking:", "")));
   body.addEventListener("sas-refresh", () => { refresh(); if (shown()) soon("list", () => 0); });
+  // whom nobody found a place for is to be called back: first in the list until somebody has looked, in this tab
+  const SEEN = "sas-unserved-seen";
+  const seen = new Set(JSON.parse(sessionStorage.getItem(SEEN) || "[]"));
+  function look() {
+    const now = shown();
+    if (!now || !now.classList.contains("is-unserved") || seen.has(now.dataset.id)) return;
+    seen.add(now.dataset.id);
+    sessionStorage.setItem(SEEN, JSON.stringify([...seen].slice(-200)));
+  }
   const fresh = new Set();
   body.addEventListener("htmx:oobAfterSwap", mark);
   body.addEventListener("htmx:afterSwap", ({ detail }) => detail.target.id === "list" && mark());
@@ -93,6 +103,10 @@
     for (const row of document.querySelectorAll(".row")) {
       if (now && row.id === `row-${now.dataset.id}`) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
+    }
+    for (const id of seen) {
+      const row = document.getElementById(`row-${id}`);
+      if (row && row !== document.activeElement) row.closest("ul").append(row.closest("li"));
     }
     for (const id of fresh) {
       const row = document.getElementById(`row-${id}`);
@@ -231,4 +245,5 @@
     L.circleMarker(data.here, { radius: 7, color: ink("--ink"), weight: 3, fillColor: ink("--card"), fillOpacity: 1, interactive: false }).addTo(drawn);
   }
   tick();
+  mark();
 })();
