@@ -16,7 +16,17 @@ from sas_matcher.console import words
 from sas_matcher.console.lrm import LIFE_S, read_opening
 from sas_matcher.console.site import Entry, Pages
 from sas_matcher.console.visit import AUTO, Form, Visit
-from sas_matcher.console.wanted import FIELDS, Wanted, communes, from_form, from_phrase, labelled, request_of
+from sas_matcher.console.wanted import (
+    FIELDS,
+    GIVEN,
+    Wanted,
+    communes,
+    from_form,
+    from_phrase,
+    given_by,
+    labelled,
+    request_of,
+)
 from sas_matcher.domain.errors import InvalidInputError, NotFoundError
 from sas_matcher.domain.vocabulary import SPECIALTIES, Mode, Profession, Scope, Visibility
 from sas_matcher.ports.ledger import Idempotency
@@ -46,20 +56,24 @@ def professions() -> dict[str, str]:
 @pages.get("/regulation")
 async def page(visit: Visit) -> Response:
     """Show the page: an empty form, or what a regulator's software opened it with."""
-    wanted = await _opened(visit)
+    wanted, given = await _opened(visit)
     listed = await _listed(visit)
-    return visit.show("regulation/page.html", wanted=wanted, professions=professions(), shown=None, **listed)
+    return visit.show(
+        "regulation/page.html", wanted=wanted, given=given, professions=professions(), shown=None, **listed
+    )
 
 
-async def _opened(visit: Visit) -> Wanted:
+async def _opened(visit: Visit) -> tuple[Wanted, dict[str, str]]:
+    """Return what the form begins with, and what of it a regulator's software gave."""
     token = visit.request.query_params.get("contexte")
     kept = await visit.wire.kept.take_once(f"lrm:{token[:64]}") if token else None
     if kept is None:
-        return Wanted()
+        return Wanted(), {}
     opening = orjson.loads(kept)
     known = {field.name for field in fields_of(Wanted)}
     given = {name: value for name, value in opening["fields"].items() if name in known}
-    return Wanted(**given, notes=tuple(opening["notes"]))
+    wanted = Wanted(**given, notes=tuple(opening["notes"]))
+    return wanted, {name: value for name, value in given.items() if name in GIVEN}
 
 
 async def open_from_lrm(visit: Visit) -> Response:
@@ -75,8 +89,8 @@ async def open_from_lrm(visit: Visit) -> Response:
 @pages.post("/regulation/lire")
 async def read(visit: Visit) -> Response:
     """Show how the line is understood, in the form; sent as a body, for addresses end up in logs of proxies."""
-    text = (await visit.form()).only("phrase").text("phrase")[:200]
-    wanted = from_phrase(text, visit.wire.geography, visit.caller.territories)
+    form = (await visit.form()).only("phrase", *(f"given_{name}" for name in GIVEN))
+    wanted = from_phrase(form.text("phrase")[:200], visit.wire.geography, visit.caller.territories, given_by(form))
     return visit.show("regulation/_form.html", wanted=wanted, professions=professions())
 
 

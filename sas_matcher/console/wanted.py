@@ -15,6 +15,8 @@ from sas_matcher.domain.errors import InvalidInputError
 from sas_matcher.domain.vocabulary import SPECIALTIES, Mode, Profession
 from sas_matcher.ports.world import CommuneRecord, Geography
 
+GIVEN: Final = ("commune", "profession", "delay", "mt", "priority")
+"""What a regulator's software may say of its patient: it stays as given where a line says nothing of it."""
 FIELDS: Final = (
     "phrase",
     "read",
@@ -29,6 +31,7 @@ FIELDS: Final = (
     "priority",
     "deferred",
     "case_ref",
+    *(f"given_{name}" for name in GIVEN),
 )
 _CODE = re.compile(r"\((\d[\dAB]\d{3})\)\s*$")
 _SHOWN: Final = 6
@@ -44,6 +47,7 @@ class Wanted:
         commune: "Nom (code)", as the completion writes it; ``others`` are communes that answer to the same words.
         profession: short code, or TRE_R38 code of a specialty.
         deferred: the patient is called back later (not on the phone).
+        case_ref: number of the patient's file in a regulator's software.
         notes: what reading the line changed or left out, in French.
     """
 
@@ -109,6 +113,12 @@ def from_phrase(text: str, geography: Geography, territories: Collection[str], b
     )
 
 
+def given_by(form: Form) -> Wanted:
+    """Return what a regulator's software said of the patient whom the form is about; as usual where it said nothing."""
+    said: dict[str, Any] = {name: form.text(f"given_{name}") for name in GIVEN}
+    return Wanted(case_ref=form.text("case_ref"), **{name: text for name, text in said.items() if text})
+
+
 def from_form(form: Form, geography: Geography, territories: Collection[str]) -> Wanted:
     """Return what the form asks for: its fields, unless the line has changed since they were filled from it."""
     form.only(*FIELDS)
@@ -128,7 +138,7 @@ def from_form(form: Form, geography: Geography, territories: Collection[str]) ->
     )
     if filled.phrase and (filled.phrase != form.text("read") or not filled.commune):
         # Enter came before the answer of the reading: the line is what was meant
-        return from_phrase(filled.phrase, geography, territories, replace(Wanted(), case_ref=filled.case_ref))
+        return from_phrase(filled.phrase, geography, territories, given_by(form))
     return filled
 
 

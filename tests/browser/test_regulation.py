@@ -403,6 +403,57 @@ async def test_opened_from_a_regulators_software_without_the_address(browsing: B
         await page.get_by_text("Flux désactivé").wait_for()
 
 
+async def test_the_file_number_is_of_one_patient(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 60, 120, 180, 240, 300)
+    query = f"origin=lrm-test&inseecode={spot.code}&practitioner=urn:oid:1.2.250.1.71.4.2.1%7C810000000012"
+    files = "select case_ref, mt, delay from request where key_id = $1 order by created_at"
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open(f"/?{query}&caseref=DR-43")
+        file = page.get_by_label("Dossier", exact=True)
+        await expect(file).to_have_value("DR-43")
+        assert await violations(page) == []
+        # what the line does not say stays as the software gave it
+        await page.focus("#phrase")
+        await page.keyboard.type("4h")
+        await expect(page.locator("input[name=read]")).to_have_value("4h")
+        await expect(page.locator("#commune")).to_have_value(f"{spot.name} ({spot.code})")
+        await expect(page.locator("#mt")).to_have_value("10000000012")
+        await expect(file).to_have_value("DR-43")
+        await page.keyboard.press("Enter")
+        await page.locator(HELD).wait_for()
+        await page.locator(".shown .about").get_by_text("dossier DR-43").wait_for()
+        # the next patient is another one
+        await expect(file).to_have_count(0)
+        await ask(page, spot, "8h")
+        await page.locator(".shown .about", has_text="dossier").wait_for(state="detached")
+        # Enter before the line is read, with what the software gave
+        await page.goto(f"{browsing.service.url}/?{query}&caseref=DR-44")
+        await file.wait_for()
+        await page.keyboard.type("12h")
+        await page.keyboard.press("Enter")
+        await page.locator(HELD).wait_for()
+        # left without asking: the next one does not get it either, nor does the reading of its line
+        await page.goto(f"{browsing.service.url}/?{query}&caseref=DR-45")
+        await file.wait_for()
+        await ask(page, spot, "48h")
+        await page.locator(HELD).wait_for()
+        # taken out by hand
+        await page.goto(f"{browsing.service.url}/?{query}&caseref=DR-46")
+        await file.fill("")
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await page.locator(HELD).wait_for()
+    rows = await browsing.service.rows(files, osnp.key_id)
+    doctor = "10000000012"
+    assert [tuple(row) for row in rows] == [
+        ("DR-43", doctor, "4H"),
+        (None, None, "8H"),
+        ("DR-44", doctor, "12H"),
+        (None, None, "48H"),
+        (None, doctor, "24H"),
+    ]
+
+
 @pytest.mark.parametrize("viewport", [NARROW, {"width": 683, "height": 384}], ids=["phone", "zoom-200"])
 async def test_narrow_and_enlarged(browsing: Browsing, viewport: dict[str, int]) -> None:
     spot, _ = await spot_with_places(browsing, 120, 300)

@@ -151,6 +151,7 @@
     event.preventDefault();
     if (event.key === "F9") {
       if (offer.open) offer.close();
+      next();
       phrase.focus();
       phrase.select();
       return;
@@ -160,6 +161,13 @@
     const button = document.querySelector(`[data-key="${key}"]`);
     if (button && !button.disabled) button.click();
   });
+  // what a regulator's software said of its patient is not the next one's
+  function next() {
+    const file = document.getElementById("file");
+    const number = file.querySelector("#case-ref");
+    if (number && number.value) sas.tell(`Demande suivante : le dossier ${number.value} n'y est plus.`);
+    file.replaceChildren();
+  }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
