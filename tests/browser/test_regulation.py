@@ -110,6 +110,45 @@ async def test_enter_does_not_wait_for_the_reading_of_the_line(browsing: Browsin
         stuck.set()
 
 
+async def test_a_slow_reading_loses_nothing_of_what_is_typed_after_it_nor_of_what_is_set_by_hand(
+    browsing: Browsing,
+) -> None:
+    spot, _ = await spot_with_places(browsing, 60, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        stuck, begun = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            begun.set()
+            await stuck.wait()
+            await route.continue_()
+
+        await page.route("**/regulation/lire", hold, times=1)
+        await page.keyboard.type(f"{spot.code}")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.keyboard.type(" enfant")
+        await expect(page.locator("input[name=read]")).to_have_value(f"{spot.code} enfant")
+        stuck.set()
+        await page.select_option("#age", "")
+        await page.uncheck("input[value=enfant]")
+        await page.select_option("#delay", "48H")
+        # the next line is read while the answer to this one is on its way, and that does not write over it
+        stuck.clear()
+        begun.clear()
+        await page.route("**/regulation/demandes", hold, times=1)
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.keyboard.press("F9")
+        await page.keyboard.type("kiné 69003 2h")
+        await expect(page.locator("#profession")).to_have_value("KINE")
+        stuck.set()
+        await page.locator(HELD).wait_for()
+        assert await page.input_value("#profession") == "KINE" and await page.input_value("#delay") == "2H"
+        (row,) = await browsing.service.rows("select delay, age_band from request where key_id = $1", osnp.key_id)
+        assert tuple(row) == ("48H", None)
+
+
 async def test_after_an_answer_that_never_came_the_next_need_gets_its_own_place(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120, 180)
     await practice.publish(slot(spot, browsing.service.clock.now() + timedelta(minutes=60), profession="PED"))

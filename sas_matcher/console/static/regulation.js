@@ -44,6 +44,23 @@
     }
   });
 
+  // -- the line ---------------------------------------------------------------------------------------------------
+  // What is read last counts. Sent, a line needs no reading any more: the answer says how it was understood, unless the
+  // next line is being typed by then.
+  let sent = null;
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    const { elt, xhr } = event.detail;
+    if (elt.id === "ask") {
+      htmx.trigger(phrase, "htmx:abort");
+      sent = { xhr, line: phrase.value };
+      xhr.addEventListener("loadend", () => { if (sent?.xhr === xhr) sent = null; });
+    } else if (elt === phrase && sent && sent.line === phrase.value) event.preventDefault();
+  });
+  body.addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
+    const read = detail.target.id === "fields" && detail.fragment.querySelector("[name=read]");
+    if (read && read.value !== phrase.value.trim()) detail.shouldSwap = false;
+  });
+
   // -- what others do ---------------------------------------------------------------------------------------------
   const NEWS = {
     "request.held": "Place trouvée",
