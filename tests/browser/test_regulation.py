@@ -31,6 +31,11 @@ async def ask(page: Page, spot: Commune, words: str = "24h") -> None:
     await page.keyboard.press("Enter")
 
 
+async def settled(page: Page) -> None:
+    """Wait as somebody does who reads the answer first: for a moment the keys do not act on what has just come."""
+    await page.locator("#answer:not(.settling):not([aria-busy=true])").wait_for()
+
+
 async def test_the_main_day_by_keyboard(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120, 180, 240)
     async with browsing.person("osnp") as osnp, await practice.listen() as heard:
@@ -212,6 +217,49 @@ async def test_who_got_no_place_in_time_stays_on_the_page_to_be_called_back(brow
         browsing.service.clock.ahead += timedelta(hours=3)
         await page.evaluate("sas.say('sas-refresh')")
         await row.wait_for(state="detached")
+
+
+async def test_a_late_answer_does_not_take_the_place_of_what_was_opened_meanwhile(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 60, 120, 180, 240)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "4h")
+        await page.locator(HELD).wait_for()
+        first = await page.locator(".shown").get_attribute("data-id")
+        await ask(page, spot, "8h")
+        await page.locator(f"{HELD}:not([data-id='{first}'])").wait_for()
+        second = await page.locator(".shown").get_attribute("data-id")
+        on_the_way, opened = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            on_the_way.set()
+            await opened.wait()
+            await route.fulfill(response=answer)
+
+        await page.route("**/autre", slow)
+        before = await page.locator(f"#row-{second}").inner_text()
+        await settled(page)
+        await page.keyboard.press("F4")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        await page.locator(f"#row-{first}").click()
+        await page.locator(f".shown[data-id='{first}']").wait_for()
+        opened.set()
+        await page.get_by_text("Une réponse est arrivée entre-temps").wait_for()
+        await expect(page.locator(f"#row-{second}")).not_to_have_text(before)
+        assert await page.locator(".shown").get_attribute("data-id") == first
+        # nor does the answer to a need take the focus from the line where the next one is being typed
+        opened.clear()
+        on_the_way.clear()
+        await page.route("**/regulation/demandes", slow)
+        await ask(page, spot, "12h")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        await page.keyboard.press("F9")
+        await page.keyboard.type("ki")
+        opened.set()
+        await page.locator(f"{HELD}:not([data-id='{first}'])").wait_for()
+        await page.keyboard.type("né")
+        assert await page.input_value("#phrase") == "kiné"
 
 
 async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
@@ -443,7 +491,7 @@ async def test_opened_from_a_regulators_software_without_the_address(browsing: B
 
 
 async def test_the_file_number_is_of_one_patient(browsing: Browsing) -> None:
-    spot, _ = await spot_with_places(browsing, 60, 120, 180, 240, 300)
+    spot, _ = await spot_with_places(browsing, 60, 120, 180, 240, 300, 360)
     query = f"origin=lrm-test&inseecode={spot.code}&practitioner=urn:oid:1.2.250.1.71.4.2.1%7C810000000012"
     files = "select case_ref, mt, delay from request where key_id = $1 order by created_at"
     async with browsing.person("osnp") as osnp:
@@ -476,6 +524,25 @@ async def test_the_file_number_is_of_one_patient(browsing: Browsing) -> None:
         await file.wait_for()
         await ask(page, spot, "48h")
         await page.locator(HELD).wait_for()
+        # another request was opened before the answer came
+        on_the_way, opened = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            on_the_way.set()
+            await opened.wait()
+            await route.fulfill(response=answer)
+
+        await page.goto(f"{browsing.service.url}/?{query}&caseref=DR-47")
+        await file.wait_for()
+        await page.route("**/regulation/demandes", slow, times=1)
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        await page.locator(".row").first.click()
+        await page.locator(HELD).wait_for()
+        opened.set()
+        await expect(file).to_have_count(0)
         # taken out by hand
         await page.goto(f"{browsing.service.url}/?{query}&caseref=DR-46")
         await file.fill("")
@@ -489,6 +556,7 @@ async def test_the_file_number_is_of_one_patient(browsing: Browsing) -> None:
         (None, None, "8H"),
         ("DR-44", doctor, "12H"),
         (None, None, "48H"),
+        ("DR-47", doctor, "24H"),
         (None, doctor, "24H"),
     ]
 

@@ -10,30 +10,49 @@
   const shown = () => answer.querySelector("[data-id]");
 
   // -- what comes in ----------------------------------------------------------------------------------------------
-  let asked = false;
-  body.addEventListener("htmx:beforeRequest", (event) => {
-    // only what a person asked for moves the focus
-    const why = event.detail.requestConfig.triggeringEvent;
-    if (event.detail.target === answer) asked = Boolean(why) && !why.type.startsWith("sas-");
+  // Of a person's calls the last one is answered here; what it overtook is in the list. What the page asks by itself puts
+  // back neither what a person has left meanwhile nor an older state.
+  let turn = 0, typed = 0;
+  document.getElementById("ask").addEventListener("input", () => typed++);
+  body.addEventListener("htmx:beforeRequest", ({ detail: { target, requestConfig } }) => {
+    const why = requestConfig.triggeringEvent;
+    if (target === answer && why && !why.type.startsWith("sas-")) Object.assign(requestConfig, { turn: ++turn, typed });
   });
-  body.addEventListener("htmx:beforeSwap", (event) => {
-    const { xhr, target, requestConfig } = event.detail;
-    const now = shown();
-    if (target !== answer || !requestConfig.headers["x-auto"]) return;
-    // what the page asked by itself must not put back what a person has left meanwhile, nor an older state
+  body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    const { xhr, target, requestConfig } = detail;
+    if (target !== answer) return;
     const [id, version] = (xhr.getResponseHeader("X-Shown") || "").split(" ");
+    if (requestConfig.turn) {
+      if (requestConfig.turn === turn) return;
+      detail.shouldSwap = false;
+      overtaken(id, requestConfig);
+      return;
+    }
+    const now = shown();
     const asked = requestConfig.path.split("/").pop();
-    if (!now || now.dataset.id !== asked || (id && Number(version) < Number(now.dataset.version))) event.detail.shouldSwap = false;
+    if (!now || now.dataset.id !== asked || (id && Number(version) < Number(now.dataset.version))) detail.shouldSwap = false;
   });
+  function overtaken(id, { path, verb, parameters }) {
+    // what was asked for is asked: its file's number is not the next patient's
+    const number = document.getElementById("case-ref");
+    if (verb === "post" && path === "/regulation/demandes" && number && number.value === parameters.case_ref) document.getElementById("file").replaceChildren();
+    if (id) fresh.add(id);
+    sas.tell("Une réponse est arrivée entre-temps : elle est dans « Mes demandes ».");
+    list();
+  }
   body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === answer) {
       if (offer.open) offer.close();
-      if (asked) look();
+      const { requestConfig } = event.detail;
+      if (requestConfig.turn) look();
       tick();
       map();
       const title = document.getElementById("shown-title");
-      if (asked && title) title.focus({ preventScroll: window.innerWidth > 832 });
-      asked = false;
+      // only what a person asked for moves the focus, and not away from what he types since
+      if (requestConfig.turn && title) {
+        if (requestConfig.typed === typed) title.focus({ preventScroll: window.innerWidth > 832 });
+        else told.textContent = title.textContent;
+      }
       // an event that overtook this answer is on the page with the next one
       const now = shown();
       if (now && latest.get(now.dataset.id) > Number(now.dataset.version)) refresh(now.dataset.id);
@@ -82,7 +101,10 @@
   function refresh(id) {
     const now = shown();
     if (now && (id === undefined || id === now.dataset.id)) soon("answer", () => shown() && ask(`/regulation/demandes/${shown().dataset.id}`, "#answer"));
-    else soon("list", () => ask(`/regulation/demandes${now ? `?vue=${now.dataset.id}` : ""}`, "#list"));
+    else list();
+  }
+  function list() {
+    soon("list", () => ask(`/regulation/demandes${shown() ? `?vue=${shown().dataset.id}` : ""}`, "#list"));
   }
   const latest = new Map();
   body.addEventListener("sas-request", ({ detail }) => {
