@@ -102,6 +102,7 @@ async def _ask(page: Page, *lines: str) -> None:
 async def held(page: Page) -> None:
     """A place that is held, beside others that were asked for."""
     await _ask(page, "mg villeurbanne 8h")
+    await page.locator("#answer:not(.settling)").wait_for()
     await page.keyboard.press("F2")
     await page.locator(".is-firm").first.wait_for()
     await page.keyboard.press("F9")

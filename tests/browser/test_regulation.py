@@ -36,6 +36,12 @@ async def settled(page: Page) -> None:
     await page.locator("#answer:not(.settling):not([aria-busy=true])").wait_for()
 
 
+async def press(page: Page, key: str) -> None:
+    """Press a key of the answer, which was read before."""
+    await settled(page)
+    await page.keyboard.press(key)
+
+
 async def test_the_main_day_by_keyboard(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120, 180, 240)
     async with browsing.person("osnp") as osnp, await practice.listen() as heard:
@@ -53,15 +59,15 @@ async def test_the_main_day_by_keyboard(browsing: Browsing) -> None:
         assert await violations(page) == []
         # another place, by one key; never the same again
         before = await page.locator("#shown-title").inner_text()
-        await page.keyboard.press("F4")
+        await press(page, "F4")
         await expect(page.locator("#shown-title")).not_to_have_text(before)
         await page.locator(HELD).wait_for()
-        await page.keyboard.press("F2")
+        await press(page, "F2")
         await page.locator("#answer .shown.is-firm").wait_for()
         await heard.event("booking.firm")
         await expect(page.locator(f"#row-{first}")).to_contain_text("Confirmée")
         assert await violations(page) == []
-        await page.keyboard.press("Shift+F4")
+        await press(page, "Shift+F4")
         await expect(page.locator("#shown-title")).to_have_text("Annulée")
         await heard.event("booking.cancelled")
 
@@ -239,8 +245,7 @@ async def test_a_late_answer_does_not_take_the_place_of_what_was_opened_meanwhil
 
         await page.route("**/autre", slow)
         before = await page.locator(f"#row-{second}").inner_text()
-        await settled(page)
-        await page.keyboard.press("F4")
+        await press(page, "F4")
         await asyncio.wait_for(on_the_way.wait(), 15)
         await page.locator(f"#row-{first}").click()
         await page.locator(f".shown[data-id='{first}']").wait_for()
@@ -262,6 +267,57 @@ async def test_a_late_answer_does_not_take_the_place_of_what_was_opened_meanwhil
         assert await page.input_value("#phrase") == "kiné"
 
 
+async def test_a_key_pressed_twice_acts_once(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 60, 120, 180, 240)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "8h")
+        await page.locator(HELD).wait_for()
+        title, acts = page.locator("#shown-title"), []
+        page.on("request", lambda r: acts.append(r.url) if r.method == "POST" and "/demandes/" in r.url else None)
+        # pressed before the place can have been read
+        await page.keyboard.press("F2")
+        await settled(page)
+        assert acts == []
+        # twice: while the first is on its way, and when the next place is there, which nobody has read out
+        on_the_way, told = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            on_the_way.set()
+            await told.wait()
+            await route.continue_()
+
+        await page.route("**/autre", slow)
+        before = await title.inner_text()
+        await page.keyboard.press("F4")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        assert await page.locator("#answer").get_attribute("aria-busy") == "true"
+        assert await violations(page) == []
+        await page.keyboard.press("F4")
+        await page.keyboard.press("F2")
+        # as soon as the answer is on the page
+        await page.evaluate(
+            """() => {
+              const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+              document.body.addEventListener("htmx:afterSettle", () => { press("F4"); press("F2"); }, { once: true });
+            }"""
+        )
+        told.set()
+        await expect(title).not_to_have_text(before)
+        await settled(page)
+        assert len(acts) == 1 and await page.locator(HELD).count() == 1
+        # the same for a double click on what is replaced under it
+        before = await title.inner_text()
+        await page.get_by_role("button", name="Autre place").click()
+        await expect(title).not_to_have_text(before)
+        await page.mouse.down(click_count=2)
+        await page.mouse.up(click_count=2)
+        await settled(page)
+        assert len(acts) == 2
+        await page.keyboard.press("F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+
+
 async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120)
     async with browsing.person("osnp") as osnp, browsing.person("regulator", name="Dr Collègue Fictif") as colleague:
@@ -269,7 +325,7 @@ async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
         await other.locator("#live[data-state=on]").wait_for()
         await ask(page, spot)
         await page.locator(HELD).wait_for()
-        await page.keyboard.press("F2")
+        await press(page, "F2")
         await page.locator("#answer .shown.is-firm").wait_for()
         # the practice refuses, through its own channel: the request is looked for again, here nothing is left
         (booking,) = (await practice.get("/v1/bookings", **_window(browsing))).json()["bookings"]
@@ -287,7 +343,7 @@ async def test_what_others_do_is_seen_at_once(browsing: Browsing) -> None:
         await page.get_by_text("Demande confiée").first.wait_for()
         await other.locator(".row.is-held").click()
         await other.locator(HELD).wait_for()
-        await other.keyboard.press("F2")
+        await press(other, "F2")
         await other.locator("#answer .shown.is-firm").wait_for()
 
 
@@ -304,7 +360,7 @@ async def test_nothing_fits_and_what_would_is_one_key_away(browsing: Browsing) -
         await page.locator("#answer .shown.is-waiting").wait_for()
         await page.get_by_role("heading", name="Ce qui trouverait une place").wait_for()
         assert await violations(page) == []
-        await page.keyboard.press("F2")
+        await press(page, "F2")
         await page.locator(HELD).wait_for()
         # the one it replaces is closed
         await expect(page.locator("#list .row")).to_have_count(1)
@@ -343,7 +399,7 @@ async def test_promises_and_en_sus_in_progress(browsing: Browsing) -> None:
             await page.locator("#answer .shown[data-about^='Médecine générale']").wait_for()
             if await page.locator("#answer .shown.is-promised").count():
                 break
-            await page.keyboard.press("Shift+F4")
+            await press(page, "Shift+F4")
             await expect(page.locator("#shown-title")).to_have_text("Annulée")
         await page.get_by_role("heading", name="Promesse : sera vu avant").wait_for()
         assert await violations(page) == []
@@ -426,7 +482,7 @@ async def test_a_hold_runs_out_on_screen_and_is_looked_for_again(browsing: Brows
             await page.clock.fast_forward(30_000)
             await page.locator("#answer .shown.is-lapsed").wait_for()
             assert await violations(page) == []
-            await page.keyboard.press("F2")
+            await press(page, "F2")
             await page.locator(HELD).wait_for()
         finally:
             browsing.service.clock.ahead = ahead
@@ -439,7 +495,7 @@ async def test_a_cut_network_and_an_ended_session(browsing: Browsing) -> None:
         page = await osnp.open("/regulation")
         await ask(page, spot)
         await page.locator(HELD).wait_for()
-        await page.keyboard.press("F2")
+        await press(page, "F2")
         await page.locator("#answer .shown.is-firm").wait_for()
         await osnp.context.set_offline(True)
         await page.locator("#live[data-state=off]").wait_for()

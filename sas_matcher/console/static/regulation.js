@@ -40,10 +40,35 @@
     sas.tell("Une réponse est arrivée entre-temps : elle est dans « Mes demandes ».");
     list();
   }
+  // Keys do not act on what nobody can have read yet: while an answer is on its way, and for a moment after it came.
+  // Keyboards repeat themselves, and people press twice.
+  const READ_MS = 700; // from a look at a place to a key, guess: below the second that somebody needs to say it
+  let pending = 0, settling = 0, state = "";
+  body.addEventListener("htmx:beforeSend", ({ detail: { xhr, requestConfig } }) => {
+    const mine = requestConfig.turn;
+    if (!mine) return;
+    pending = mine;
+    answer.setAttribute("aria-busy", "true");
+    xhr.addEventListener("loadend", () => {
+      if (pending !== mine) return;
+      pending = 0;
+      answer.removeAttribute("aria-busy");
+    });
+  });
+  function settle(always) {
+    const now = shown(), before = state;
+    state = now ? `${now.dataset.id} ${now.dataset.version} ${now.className}` : "";
+    if (!always && state === before) return;
+    answer.classList.add("settling");
+    clearTimeout(settling);
+    settling = setTimeout(() => answer.classList.remove("settling"), READ_MS);
+  }
+  const unread = () => Boolean(pending) || answer.classList.contains("settling");
   body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === answer) {
       if (offer.open) offer.close();
       const { requestConfig } = event.detail;
+      settle(requestConfig.turn);
       if (requestConfig.turn) look();
       tick();
       map();
@@ -198,7 +223,7 @@
     if (offer.open) return;
     const key = (event.shiftKey ? "Shift+" : "") + event.key;
     const button = document.querySelector(`[data-key="${key}"]`);
-    if (button && !button.disabled) button.click();
+    if (button && !button.disabled && !(unread() && button.closest("#answer form"))) button.click();
   });
   // what a regulator's software said of its patient is not the next one's
   function next() {
@@ -207,6 +232,10 @@
     if (number && number.value) sas.tell(`Demande suivante : le dossier ${number.value} n'y est plus.`);
     file.replaceChildren();
   }
+  document.addEventListener("click", (event) => {
+    // of a double click the second half acts on what came in between
+    if (event.detail > 1 && event.target.closest("#answer form button")) event.preventDefault();
+  }, true);
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
