@@ -466,6 +466,53 @@ async def test_the_offer_of_72_hours_in_six_buckets_and_a_place_taken_from_it(br
         await page.get_by_text("choisie par le régulateur").wait_for()
 
 
+async def test_the_parts_of_the_page_do_not_wait_for_one_another(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 60, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await page.locator("#live[data-state=on]").wait_for()
+        await page.wait_for_load_state("networkidle")
+        on_the_way, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            on_the_way.set()
+            await go.wait()
+            await route.fulfill(response=answer)
+
+        # the list is slow; the offer is asked for meanwhile, and the list again after it
+        await page.route("**/regulation/demandes", slow, times=1)
+        await page.evaluate("sas.say('sas-refresh')")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        await page.fill("#commune", f"{spot.name} ({spot.code})")
+        await page.keyboard.press("F8")
+        await page.evaluate("sas.say('sas-refresh')")
+        dialog = page.get_by_role("dialog", name="Offre des 72 heures")
+        await dialog.wait_for()
+        go.set()
+        await page.keyboard.press("Escape")
+        # a list that was read before something happened is asked for again
+        await ask(page, spot, "4h")
+        await page.locator(HELD).wait_for()
+        first = await page.locator(".shown").get_attribute("data-id")
+        await press(page, "F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await ask(page, spot, "8h")
+        await page.locator(HELD).wait_for()
+        on_the_way.clear()
+        go.clear()
+        await page.route("**/regulation/demandes/*/confirmer", slow, times=1)
+        await press(page, "F2")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        # the other one's place goes while the answer, which has the list of before, is on its way
+        (booked,) = await browsing.service.rows("select booking_id::text as id from request where id = $1::uuid", first)
+        await practice.post(f"/v1/bookings/{booked['id']}/refuse", {})
+        await page.locator(f"#row-{first}:not(.is-firm)").wait_for()
+        go.set()
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await page.locator(f"#row-{first}:not(.is-firm)").wait_for()
+
+
 async def test_a_hold_runs_out_on_screen_and_is_looked_for_again(browsing: Browsing) -> None:
     spot, _ = await spot_with_places(browsing, 120)
     async with browsing.person("osnp") as osnp:

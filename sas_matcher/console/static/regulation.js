@@ -30,7 +30,10 @@
     }
     const now = shown();
     const asked = requestConfig.path.split("/").pop();
-    if (!now || now.dataset.id !== asked || (id && Number(version) < Number(now.dataset.version))) detail.shouldSwap = false;
+    if (now && now.dataset.id === asked && !(id && Number(version) < Number(now.dataset.version))) return;
+    detail.shouldSwap = false;
+    // it would have brought the list
+    list();
   });
   function overtaken(id, { path, verb, parameters }) {
     // what was asked for is asked: its file's number is not the next patient's
@@ -80,8 +83,10 @@
       }
       // an event that overtook this answer is on the page with the next one
       const now = shown();
-      if (now && latest.get(now.dataset.id) > Number(now.dataset.version)) refresh(now.dataset.id);
+      if (now && latest.get(now.dataset.id)?.version > Number(now.dataset.version)) refresh(now.dataset.id);
     }
+    // the list, which comes with each answer, may be of before something happened
+    if (event.detail.target === answer || event.detail.target.id === "list") overtook(event.detail.requestConfig.heard);
     if (event.detail.target.id === "offer-body" && !offer.open) {
       offer.showModal();
       document.getElementById("offer-title").focus();
@@ -121,7 +126,8 @@
     waiting.set(name, setTimeout(() => { waiting.delete(name); work(); }, 25));
   }
   function ask(path, target) {
-    htmx.ajax("GET", path, { target, swap: "innerHTML", event: new CustomEvent("sas-refresh"), headers: { "x-auto": "1" } });
+    // each part has a queue of its own: in that of the page the last call would push out the others
+    htmx.ajax("GET", path, { source: target, target, swap: "innerHTML", event: new CustomEvent("sas-refresh"), headers: { "x-auto": "1" } });
   }
   function refresh(id) {
     const now = shown();
@@ -132,8 +138,16 @@
     soon("list", () => ask(`/regulation/demandes${shown() ? `?vue=${shown().dataset.id}` : ""}`, "#list"));
   }
   const latest = new Map();
+  let heard = 0;
+  body.addEventListener("htmx:beforeSend", ({ detail }) => { detail.requestConfig.heard = heard; });
+  function overtook(since) {
+    for (const [id, { version, at }] of latest) {
+      const row = document.getElementById(`row-${id}`);
+      if (at > since && !(row && Number(row.dataset.version) >= version)) return list();
+    }
+  }
   body.addEventListener("sas-request", ({ detail }) => {
-    latest.set(detail.id, detail.data.version);
+    latest.set(detail.id, { version: detail.data.version, at: ++heard });
     const now = shown();
     const mine = now && now.dataset.id === detail.id;
     // what this page did itself is on it already
@@ -248,7 +262,7 @@
       const values = Object.fromEntries([...new FormData(document.getElementById("ask")).entries()].map(([name]) => [name, new FormData(document.getElementById("ask")).getAll(name)]));
       delete values.once;
       if (now) values.request_id = now.dataset.id;
-      htmx.ajax("POST", "/regulation/offre", { target: "#offer-body", swap: "innerHTML", values });
+      htmx.ajax("POST", "/regulation/offre", { source: "#offer-body", target: "#offer-body", swap: "innerHTML", values });
     }
     if (button.dataset.copy) copy(document.querySelector(button.dataset.copy));
   });
