@@ -513,6 +513,48 @@ async def test_the_parts_of_the_page_do_not_wait_for_one_another(browsing: Brows
         await page.locator(f"#row-{first}:not(.is-firm)").wait_for()
 
 
+async def test_the_offer_stays_while_it_is_read_and_does_not_come_over_the_next_line(browsing: Browsing) -> None:
+    spot, practice = await spot_with_places(browsing, 60, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        await ask(page, spot, "4h")
+        await page.locator(HELD).wait_for()
+        await press(page, "F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await page.keyboard.press("F8")
+        dialog = page.get_by_role("dialog", name="Offre des 72 heures")
+        await dialog.wait_for()
+        # what is behind it changes by itself
+        (booking,) = (await practice.get("/v1/bookings", **_window(browsing))).json()["bookings"]
+        await practice.post(f"/v1/bookings/{booking['booking_id']}/refuse", {})
+        await page.locator("#answer .shown:not(.is-firm)").wait_for()
+        await expect(dialog).to_be_visible()
+        await page.keyboard.press("Escape")
+        # an offer that comes late does not open over the next line
+        on_the_way, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            on_the_way.set()
+            await go.wait()
+            await route.fulfill(response=answer)
+
+        await page.route("**/regulation/offre", slow)
+        await page.keyboard.press("F8")
+        await asyncio.wait_for(on_the_way.wait(), 15)
+        await page.keyboard.press("F9")
+        await page.keyboard.type("ki")
+        async with page.expect_event("requestfinished", lambda done: done.url.endswith("/offre")):
+            go.set()
+        await page.keyboard.type("né")
+        await expect(page.locator("input[name=read]")).to_have_value("kiné")
+        await expect(dialog).to_be_hidden()
+        # from the line itself it is only a key away
+        await page.unroute("**/regulation/offre")
+        await page.keyboard.press("F8")
+        await dialog.wait_for()
+
+
 async def test_a_hold_runs_out_on_screen_and_is_looked_for_again(browsing: Browsing) -> None:
     spot, _ = await spot_with_places(browsing, 120)
     async with browsing.person("osnp") as osnp:

@@ -12,8 +12,12 @@
   // -- what comes in ----------------------------------------------------------------------------------------------
   // Of a person's calls the last one is answered here; what it overtook is in the list. What the page asks by itself puts
   // back neither what a person has left meanwhile nor an older state.
-  let turn = 0, typed = 0;
+  let turn = 0;
+  // whoever goes on to the line, or types, is not called away from it by what comes late
+  let typed = 0;
   document.getElementById("ask").addEventListener("input", () => typed++);
+  phrase.addEventListener("focus", () => typed++);
+  let looked = 0;
   body.addEventListener("htmx:beforeRequest", ({ detail: { target, requestConfig } }) => {
     const why = requestConfig.triggeringEvent;
     if (target === answer && why && !why.type.startsWith("sas-")) Object.assign(requestConfig, { turn: ++turn, typed });
@@ -69,8 +73,10 @@
   const unread = () => Boolean(pending) || answer.classList.contains("settling");
   body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === answer) {
-      if (offer.open) offer.close();
       const { requestConfig } = event.detail;
+      const stayed = requestConfig.typed === typed;
+      // somebody may be reading it to a patient
+      if (offer.open && requestConfig.turn) offer.close();
       settle(requestConfig.turn);
       if (requestConfig.turn) look();
       tick();
@@ -78,7 +84,7 @@
       const title = document.getElementById("shown-title");
       // only what a person asked for moves the focus, and not away from what he types since
       if (requestConfig.turn && title) {
-        if (requestConfig.typed === typed) title.focus({ preventScroll: window.innerWidth > 832 });
+        if (stayed) title.focus({ preventScroll: window.innerWidth > 832 });
         else told.textContent = title.textContent;
       }
       // an event that overtook this answer is on the page with the next one
@@ -87,7 +93,7 @@
     }
     // the list, which comes with each answer, may be of before something happened
     if (event.detail.target === answer || event.detail.target.id === "list") overtook(event.detail.requestConfig.heard);
-    if (event.detail.target.id === "offer-body" && !offer.open) {
+    if (event.detail.target.id === "offer-body" && !offer.open && looked === typed) {
       offer.showModal();
       document.getElementById("offer-title").focus();
     }
@@ -230,6 +236,7 @@
     if (event.key === "F9") {
       if (offer.open) offer.close();
       next();
+      typed++;
       phrase.focus();
       phrase.select();
       return;
@@ -262,6 +269,7 @@
       const values = Object.fromEntries([...new FormData(document.getElementById("ask")).entries()].map(([name]) => [name, new FormData(document.getElementById("ask")).getAll(name)]));
       delete values.once;
       if (now) values.request_id = now.dataset.id;
+      looked = typed;
       htmx.ajax("POST", "/regulation/offre", { source: "#offer-body", target: "#offer-body", swap: "innerHTML", values });
     }
     if (button.dataset.copy) copy(document.querySelector(button.dataset.copy));
