@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 
 import orjson
@@ -321,7 +321,9 @@ async def _listed(visit: Visit) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: (OPEN.index(row["status"]), row["deadline"]))
-    return {"rows": rows, "more": len(found) > _LISTED}
+    tomorrow = visit.now.astimezone(visit.zone).date() + timedelta(days=1)
+    midnight = datetime.combine(tomorrow, time(), visit.zone)
+    return {"rows": rows, "more": len(found) > _LISTED, "midnight": midnight}
 
 
 # -- the offer of the next 72 hours ------------------------------------------------------------------------------

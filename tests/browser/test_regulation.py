@@ -1,8 +1,9 @@
 """The regulator's day in a real browser: ask, confirm, others' changes, cuts, a hold that runs out; all by keyboard."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -704,6 +705,33 @@ async def test_the_file_number_is_of_one_patient(browsing: Browsing) -> None:
         ("DR-47", doctor, "24H"),
         (None, doctor, "24H"),
     ]
+
+
+async def test_the_text_for_the_file_is_dated_and_the_page_renews_itself_at_midnight(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 26 * 60)
+    service = browsing.service
+    async with browsing.person("osnp") as osnp:
+        # a feed that says nothing: it is not what renews the page here
+        await osnp.context.route_web_socket("**/flux", lambda _: None)
+        page = await osnp.open("/regulation", moving_clock=True)
+        await ask(page, spot, "48h")
+        await page.locator(HELD).wait_for()
+        place = (service.clock.now() + timedelta(minutes=26 * 60)).astimezone(ZoneInfo("Europe/Paris"))
+        assert f"{place:%d/%m/%Y} à {place:%-H}\u00a0h\u00a0" in await page.locator("#lrm").input_value()
+        await press(page, "F2")
+        await page.locator("#answer .shown.is-firm").wait_for()
+        await page.wait_for_load_state("networkidle")
+        # by the service's clock, which is not the browser's
+        now = service.clock.now().astimezone(ZoneInfo("Europe/Paris"))
+        midnight = datetime.combine(now.date() + timedelta(days=1), time(), now.tzinfo)
+        left = int((midnight - now).total_seconds())
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url))
+        await page.clock.fast_forward(1000 * (left - 60))
+        await page.evaluate("new Promise((done) => setTimeout(done, 5))")
+        assert asked == []
+        async with page.expect_response("**/regulation/demandes/*"):
+            await page.clock.fast_forward(75_000)
 
 
 @pytest.mark.parametrize("viewport", [NARROW, {"width": 683, "height": 384}], ids=["phone", "zoom-200"])

@@ -92,7 +92,10 @@
       if (now && latest.get(now.dataset.id)?.version > Number(now.dataset.version)) refresh(now.dataset.id);
     }
     // the list, which comes with each answer, may be of before something happened
-    if (event.detail.target === answer || event.detail.target.id === "list") overtook(event.detail.requestConfig.heard);
+    if (event.detail.target === answer || event.detail.target.id === "list") {
+      overtook(event.detail.requestConfig.heard);
+      midnight();
+    }
     if (event.detail.target.id === "offer-body" && !offer.open && looked === typed) {
       offer.showModal();
       document.getElementById("offer-title").focus();
@@ -198,6 +201,14 @@
       row.classList.add("fresh");
       setTimeout(() => { row.classList.remove("fresh"); fresh.delete(id); }, 4000);
     }
+  }
+
+  // -- the day ----------------------------------------------------------------------------------------------------
+  let night = 0;
+  function midnight() {
+    clearTimeout(night);
+    const { now, midnight } = document.getElementById("day").dataset;
+    night = setTimeout(refresh, Date.parse(midnight) - Date.parse(now) + 1000);
   }
 
   // -- the countdown ----------------------------------------------------------------------------------------------
@@ -344,4 +355,5 @@
   }
   tick();
   mark();
+  midnight();
 })();
