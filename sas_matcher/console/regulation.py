@@ -115,7 +115,7 @@ async def ask(visit: Visit) -> Response:
     row = visit.wire.regulating.new_request(need, territories)
     asked = await ask_and_wait(visit.wire, row, _once_for(need, visit.once(form)))
     # the form says how the line was understood, also where Enter came before the reading
-    return await _answer(visit, orjson.loads(asked.document), wanted)
+    return await _answer(visit, orjson.loads(asked.document), wanted, replayed=asked.replayed)
 
 
 def _once_for(need: Mapping[str, Any], once: Idempotency) -> Idempotency:
@@ -235,8 +235,10 @@ def _slot_id(form: Form) -> int:
 # -- what is shown -----------------------------------------------------------------------------------------------
 
 
-async def _answer(visit: Visit, request: dict[str, Any], wanted: Wanted | None = None) -> Response:
-    """Show a request, and the list beside it (out of band)."""
+async def _answer(
+    visit: Visit, request: dict[str, Any], wanted: Wanted | None = None, *, replayed: bool = False
+) -> Response:
+    """Show a request, and the list beside it (out of band); ``replayed``: the page says that it was asked before."""
     asking = await _asking(visit, request) if request["status"] == "waiting" else None
     colleagues = await visit.wire.regulating.colleagues(visit.caller.key_id, visit.caller.territories)
     return visit.show(
@@ -252,6 +254,7 @@ async def _answer(visit: Visit, request: dict[str, Any], wanted: Wanted | None =
         places=map_of(request),
         shown=request["request_id"],
         wanted=wanted,
+        replayed=replayed,
         professions=professions() if wanted else {},
         by_itself=AUTO in visit.request.headers,
         **await _listed(visit),

@@ -117,12 +117,15 @@ async def test_a_need_sent_again_is_asked_once_and_another_need_is_another_reque
     await practice.publish(*(slot(spot, now + timedelta(minutes=120 + 20 * n)) for n in range(4)))
     osnp = await enter(Role.OSNP, territories=(spot.territory,))
     page = await osnp.open("/regulation")
-    line = f"mg {spot.code} 24h"
+    line, known = f"mg {spot.code} 24h", set[str]()
 
     async def ask(**changes: Any) -> str:
         osnp.seen = page  # no answer came: the form is as it was
         answer = await osnp.submit("/regulation/demandes", **changes)
-        return str(re.findall(r'data-id="([0-9a-f-]{36})"', answer)[0])
+        (found,) = re.findall(r'data-id="([0-9a-f-]{36})"', answer)
+        assert ("déjà faite" in answer) == (found in known)
+        known.add(found)
+        return str(found)
 
     # Enter before the line was read, and again after that: one need
     first = await ask(phrase=line)

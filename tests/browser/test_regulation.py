@@ -187,12 +187,19 @@ async def test_after_an_answer_that_never_came_the_next_need_gets_its_own_place(
         await page.keyboard.press("Enter")
         await expect(page.locator("#shown-title")).to_be_focused()
         await expect(page.locator("#list .row")).to_have_count(2)
+        await page.get_by_text("Cette demande était déjà faite").wait_for()
+        assert await violations(page) == []
+        # two patients may need the same
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#list .row")).to_have_count(3)
+        await page.get_by_text("Cette demande était déjà faite").wait_for(state="detached")
         await page.route("**/regulation/demandes", lost, times=1)
         await ask(page, spot, "1h")
         await page.get_by_text("Le service ne répond pas").wait_for()
         await ask(page, spot, "pédiatre 4h")
         await page.locator("#answer .shown[data-about^='Pédiatr']").wait_for()
-        await expect(page.locator("#list .row")).to_have_count(4)
+        await expect(page.locator("#list .row")).to_have_count(5)
         browsing.complaints.clear()  # the browser says of each lost answer what the test is about
 
 
