@@ -313,8 +313,6 @@ async def _listed(visit: Visit) -> dict[str, Any]:
     rows = []
     for request in map(orjson.loads, found[:_LISTED]):
         status = status_of(request, visit)
-        if status not in OPEN:
-            continue
         rows.append(
             {
                 **request,

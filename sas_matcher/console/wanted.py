@@ -17,6 +17,19 @@ from sas_matcher.ports.world import CommuneRecord, Geography
 
 GIVEN: Final = ("commune", "profession", "delay", "mt", "priority")
 """What a regulator's software may say of its patient: it stays as given where a line says nothing of it."""
+BY_HAND: Final = (
+    "commune",
+    "profession",
+    "delay",
+    "modes",
+    "needs",
+    "age_band",
+    "radius_km",
+    "mt",
+    "priority",
+    "deferred",
+)
+"""What may be set by hand beside a line, and counts until the line changes."""
 FIELDS: Final = (
     "phrase",
     "read",
@@ -31,6 +44,7 @@ FIELDS: Final = (
     "priority",
     "deferred",
     "case_ref",
+    "by_hand",
     *(f"given_{name}" for name in GIVEN),
 )
 _CODE = re.compile(r"\((\d[\dAB]\d{3})\)\s*$")
@@ -137,8 +151,12 @@ def from_form(form: Form, geography: Geography, territories: Collection[str]) ->
         case_ref=form.text("case_ref"),
     )
     if filled.phrase and (filled.phrase != form.text("read") or not filled.commune):
-        # Enter came before the answer of the reading: the line is what was meant
-        return from_phrase(filled.phrase, geography, territories, given_by(form))
+        # Enter came before the answer of the reading: the line is what was meant, and what was set by hand since
+        read = from_phrase(filled.phrase, geography, territories, given_by(form))
+        by_hand = [
+            name for name in form.several("by_hand") if name in BY_HAND and (filled.commune or name != "commune")
+        ]
+        return replace(read, **{name: getattr(filled, name) for name in by_hand})
     return filled
 
 

@@ -161,6 +161,63 @@ async def test_a_slow_reading_loses_nothing_of_what_is_typed_after_it_nor_of_wha
         assert tuple(row) == ("48H", None)
 
 
+async def test_what_is_set_by_hand_while_the_line_is_read_counts(browsing: Browsing) -> None:
+    spot, _ = await spot_with_places(browsing, 60, 120)
+    async with browsing.person("osnp") as osnp:
+        page = await osnp.open("/regulation")
+        stuck, begun = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            begun.set()
+            await stuck.wait()
+            await route.continue_()
+
+        await page.route("**/regulation/lire", hold)
+        await page.keyboard.type(f"{spot.code} enfant 4h")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.select_option("#delay", "48H")
+        await page.check("input[value=tele]")
+        stuck.set()
+        await expect(page.locator("#age")).to_have_value("enfant")
+        assert await page.input_value("#delay") == "48H"
+        await expect(page.locator("input[value=cabinet]")).to_be_checked()
+        await expect(page.locator("input[value=tele]")).to_be_checked()
+        # the line changes: it says everything anew
+        await page.focus("#phrase")
+        await page.keyboard.press("End")
+        await page.keyboard.type(" tp")
+        await expect(page.locator("input[value=tiers_payant]")).to_be_checked()
+        assert await page.input_value("#delay") == "4H"
+        await expect(page.locator("input[value=tele]")).not_to_be_checked()
+        # Enter before the reading of what was typed last
+        stuck.clear()
+        begun.clear()
+        await page.keyboard.press("Home")
+        await page.keyboard.type("mg ")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.uncheck("input[value=tiers_payant]")
+        await page.select_option("#age", "adulte")
+        await page.uncheck("input[value=enfant]")
+        await page.focus("#phrase")
+        await page.keyboard.press("Enter")
+        await page.locator(HELD).wait_for()
+        stuck.set()
+        sql = "select delay, age_band, modes, needs from request where key_id = $1"
+        (row,) = await browsing.service.rows(sql, osnp.key_id)
+        assert tuple(row) == ("4H", "adulte", ["cabinet"], [])
+        # and what is set by hand for the next one while an answer is on its way is not written over by it
+        stuck.clear()
+        begun.clear()
+        await page.route("**/regulation/demandes", hold, times=1)
+        await page.keyboard.press("F9")
+        await page.keyboard.press("Enter")
+        await asyncio.wait_for(begun.wait(), 15)
+        await page.select_option("#age", "senior")
+        stuck.set()
+        await expect(page.locator("#list .row")).to_have_count(2)
+        assert await page.input_value("#age") == "senior"
+
+
 async def test_after_an_answer_that_never_came_the_next_need_gets_its_own_place(browsing: Browsing) -> None:
     spot, practice = await spot_with_places(browsing, 120, 180)
     await practice.publish(slot(spot, browsing.service.clock.now() + timedelta(minutes=60), profession="PED"))

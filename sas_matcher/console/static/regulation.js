@@ -14,19 +14,21 @@
   // back neither what a person has left meanwhile nor an older state.
   let turn = 0;
   // whoever goes on to the line, or types, is not called away from it by what comes late
-  let typed = 0;
-  document.getElementById("ask").addEventListener("input", () => typed++);
+  let typed = 0, edited = 0, rewritten = false;
+  const need = document.getElementById("ask");
+  need.addEventListener("input", () => { typed++; edited++; });
   phrase.addEventListener("focus", () => typed++);
   let looked = 0;
   body.addEventListener("htmx:beforeRequest", ({ detail: { target, requestConfig } }) => {
     const why = requestConfig.triggeringEvent;
-    if (target === answer && why && !why.type.startsWith("sas-")) Object.assign(requestConfig, { turn: ++turn, typed });
+    if (target === answer && why && !why.type.startsWith("sas-")) Object.assign(requestConfig, { turn: ++turn, typed, edited });
   });
   body.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, target, requestConfig } = detail;
     if (target !== answer) return;
     const [id, version] = (xhr.getResponseHeader("X-Shown") || "").split(" ");
     if (requestConfig.turn) {
+      rewritten = requestConfig.edited !== edited;
       if (requestConfig.turn === turn) return;
       detail.shouldSwap = false;
       overtaken(id, requestConfig);
@@ -115,8 +117,27 @@
     } else if (elt === phrase && sent && sent.line === phrase.value) event.preventDefault();
   });
   body.addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
-    const read = detail.target.id === "fields" && detail.fragment.querySelector("[name=read]");
-    if (read && read.value !== phrase.value.trim()) detail.shouldSwap = false;
+    if (detail.target.id !== "fields") return;
+    if (rewritten) detail.shouldSwap = false;
+    else byHand.clear();
+  });
+  // what was set by hand since the line changed counts, also where its reading comes later
+  const byHand = new Set();
+  let kept = null;
+  need.addEventListener("input", ({ target }) => target === phrase ? byHand.clear() : byHand.add(target.name));
+  body.addEventListener("htmx:configRequest", ({ detail }) => {
+    if (detail.elt === need && byHand.size) detail.parameters.by_hand = [...byHand];
+  });
+  body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    if (detail.target.id === "fields") kept = new FormData(need);
+  });
+  body.addEventListener("htmx:afterSwap", ({ detail }) => {
+    if (detail.target.id !== "fields") return;
+    for (const field of need.elements) {
+      if (!byHand.has(field.name)) continue;
+      if (field.type === "checkbox") field.checked = kept.getAll(field.name).includes(field.value);
+      else field.value = kept.get(field.name);
+    }
   });
 
   // -- what others do ---------------------------------------------------------------------------------------------
@@ -175,12 +196,21 @@
   body.addEventListener("sas-refresh", () => { refresh(); if (shown()) soon("list", () => 0); });
   // whom nobody found a place for is to be called back: first in the list until somebody has looked, in this tab
   const SEEN = "sas-unserved-seen";
-  const seen = new Set(JSON.parse(sessionStorage.getItem(SEEN) || "[]"));
+  const seen = new Set(remembered());
+  function remembered() {
+    try {
+      return JSON.parse(sessionStorage.getItem(SEEN) || "[]");
+    } catch {
+      return []; // a browser that keeps nothing
+    }
+  }
   function look() {
     const now = shown();
     if (!now || !now.classList.contains("is-unserved") || seen.has(now.dataset.id)) return;
     seen.add(now.dataset.id);
-    sessionStorage.setItem(SEEN, JSON.stringify([...seen].slice(-200)));
+    try {
+      sessionStorage.setItem(SEEN, JSON.stringify([...seen].slice(-200)));
+    } catch { /* until the page is left */ }
   }
   const fresh = new Set();
   body.addEventListener("htmx:oobAfterSwap", mark);
@@ -207,8 +237,8 @@
   let night = 0;
   function midnight() {
     clearTimeout(night);
-    const { now, midnight } = document.getElementById("day").dataset;
-    night = setTimeout(refresh, Date.parse(midnight) - Date.parse(now) + 1000);
+    const { now, midnight } = document.getElementById("day")?.dataset || {};
+    if (midnight) night = setTimeout(refresh, Date.parse(midnight) - Date.parse(now) + 1000);
   }
 
   // -- the countdown ----------------------------------------------------------------------------------------------
@@ -273,11 +303,14 @@
     if (!button) return;
     if (button.dataset.commune) {
       document.getElementById("commune").value = button.dataset.commune;
+      byHand.add("commune");
       phrase.focus();
     }
     if (button.id === "see-offer") {
       const now = shown();
-      const values = Object.fromEntries([...new FormData(document.getElementById("ask")).entries()].map(([name]) => [name, new FormData(document.getElementById("ask")).getAll(name)]));
+      const form = new FormData(need);
+      const values = Object.fromEntries([...form.keys()].map((name) => [name, form.getAll(name)]));
+      if (byHand.size) values.by_hand = [...byHand];
       delete values.once;
       if (now) values.request_id = now.dataset.id;
       looked = typed;
