@@ -128,6 +128,7 @@ FIELD_LABELS: Final[dict[str, str]] = {
     "label": "lieu",
     "phone": "téléphone",
     "rpps": "RPPS",
+    "case_ref": "dossier",
     "finess": "FINESS",
     "lat": "latitude",
     "lon": "longitude",
