@@ -424,7 +424,8 @@ async def test_the_actions_of_pilotage(service: Running, enter: Enter) -> None:
     spot = next(c for c in service.geography.communes_of(TERRITORY) if c.population > 20_000)
     await _settings(ars)
     await _crisis(ars)
-    await _proposal(ars, await service.regulator(TERRITORY), wish(spot, delay="1H"))
+    # of a profession that no other test offers: their places may be near
+    await _proposal(ars, await service.regulator(TERRITORY), wish(spot, delay="1H", profession="ORTHOPT"))
     await ars.open("/pilotage/journees")
     assert "En file" in await ars.submit("/pilotage/journees", way=["firm"])
     assert "Arrêtée" in await ars.submit("/pilotage/journees/arreter")
