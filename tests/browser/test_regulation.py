@@ -454,7 +454,20 @@ async def test_promises_and_en_sus_in_progress(browsing: Browsing) -> None:
     await cpts.patch(f"{path}/settings", policy)
     async with browsing.person("osnp", territories=(spot.territory,)) as osnp:
         page = await osnp.open("/regulation")
+        told = asyncio.Event()
+
+        async def slow(route: Route) -> None:
+            answer = await route.fetch()
+            if route.request.method == "POST":
+                await told.wait()
+            await route.fulfill(response=answer)
+
+        # also where somebody is asked before the answer is on the page
+        await page.locator("#live[data-state=on]").wait_for()
+        await page.route("**/regulation/demandes", slow)
         await ask(page, spot, "pédiatre 4h")
+        await page.locator("#list .row").get_by_text("En sus : 1 sollicité").wait_for()
+        told.set()
         await page.get_by_role("heading", name="En sus : des professionnels sont sollicités").wait_for()
         await page.get_by_text("En sus : 1 sollicité").wait_for()
         assert await violations(page) == []

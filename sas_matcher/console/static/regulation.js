@@ -91,7 +91,7 @@
       }
       // an event that overtook this answer is on the page with the next one
       const now = shown();
-      if (now && latest.get(now.dataset.id)?.version > Number(now.dataset.version)) refresh(now.dataset.id);
+      if (now && (latest.get(now.dataset.id)?.version > Number(now.dataset.version) || asking.get(now.dataset.id) > requestConfig.heard)) refresh(now.dataset.id);
     }
     // the list, which comes with each answer, may be of before something happened
     if (event.detail.target === answer || event.detail.target.id === "list") {
@@ -170,7 +170,10 @@
   const latest = new Map();
   let heard = 0;
   body.addEventListener("htmx:beforeSend", ({ detail }) => { detail.requestConfig.heard = heard; });
+  // what is asked en sus changes no version
+  const asking = new Map();
   function overtook(since) {
+    for (const at of asking.values()) if (at > since) return list();
     for (const [id, { version, at }] of latest) {
       const row = document.getElementById(`row-${id}`);
       if (at > since && !(row && Number(row.dataset.version) >= version)) return list();
@@ -192,7 +195,11 @@
     fresh.add(detail.id);
     refresh(detail.id);
   });
-  body.addEventListener("sas-asking", ({ detail }) => refresh(detail.id.replace("asking:", "")));
+  body.addEventListener("sas-asking", ({ detail }) => {
+    const id = detail.id.replace("asking:", "");
+    asking.set(id, ++heard);
+    refresh(id);
+  });
   body.addEventListener("sas-refresh", () => { refresh(); if (shown()) soon("list", () => 0); });
   // whom nobody found a place for is to be called back: first in the list until somebody has looked, in this tab
   const SEEN = "sas-unserved-seen";
