@@ -129,7 +129,8 @@ class Rate:
             if len(self._buckets) >= _CACHED:
                 self._buckets.clear()
             bucket = self._buckets[name] = _Bucket(self._burst, now)
-        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._rate)
+        # the clock may have been put back: nothing is taken for that
+        bucket.tokens = min(self._burst, bucket.tokens + max(0.0, now - bucket.at) * self._rate)
         bucket.at = now
         if bucket.tokens < 1:
             raise TooManyError(self._refusal, retry_after=max(1, round((1 - bucket.tokens) / self._rate)))
@@ -164,7 +165,8 @@ class Gate:
     async def _check(self, key_id: str, secret: str) -> Caller:
         now = self._clock.now()
         known = self._known.get(key_id)
-        if known is None or now - known[0] > CACHE:
+        # the clock may have been put back: what was known then is not known for longer
+        if known is None or not timedelta(0) <= now - known[0] <= CACHE:
             record = await self._ledger.key(key_id)
             if record is None:
                 self._known.pop(key_id, None)

@@ -107,7 +107,9 @@ class Kept:
         """Return what ``make`` gave a moment ago, else what it gives now."""
         now = self._clock.now()
         known = self._entries.get(key)
-        if known is None or (known[1].done() and (now - known[0] > self._life or _failed(known[1]))):
+        # the clock may have been put back: an answer from later is of no moment ago
+        fresh = known is not None and timedelta(0) <= now - known[0] <= self._life
+        if known is None or (known[1].done() and (not fresh or _failed(known[1]))):
             if len(self._entries) >= _KEPT:
                 self._entries = {k: e for k, e in self._entries.items() if not e[1].done()}
             known = (now, asyncio.ensure_future(make()))
