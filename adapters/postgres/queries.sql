@@ -83,19 +83,33 @@ from (
 
 -- name: live_places
 -- Live places with the seats left, as the matcher loads them: set-based, and packed as numbers (PLACE_NUMBERS), since
--- it takes a reader as long to make an object of each value as it takes us to find them.
-with taken as (
-    select slot_id, count(*)::int as seats from booking where ended_at is null group by slot_id
+-- it takes a reader as long to make an object of each value as it takes us to find them. Bookings are found by their
+-- slots, by index: firm ones never end, and there are as many as the ledger is old.
+with live as materialized (
+    select s.* from slot s
+    where s.status = 'open' and s.for_request is null and s.starts > $1
+      and ($2::text[] is null or s.territory = any($2))
+), taken as (
+    select slot_id, count(*)::int as seats from booking
+    where ended_at is null and slot_id = any(array(select id from live)) group by slot_id
+), busy as materialized (
+    -- who is booked now or later, also in a slot that was taken back: slots last 24 hours at the most
+    select professional, during from booking
+    where ended_at is null and during is not null and upper(during) > $1
+      and slot_id = any(array(select id from slot where starts > $1 - interval '24 hours' and capacity = 1))
 ), blocked as (
-    select o.id from booking b join slot o
-        on o.professional = b.professional and o.capacity = 1 and o.status = 'open'
-       and tstzrange(o.starts, o.ends) && b.during
-    where b.ended_at is null and b.during is not null
+    select distinct o.id from busy b cross join lateral (
+        select near.id from slot near
+        where near.professional = b.professional and near.capacity = 1 and near.status = 'open' and near.starts > $1
+          and near.starts < upper(b.during) and near.ends > lower(b.during)
+          and near.starts > lower(b.during) - interval '24 hours'
+        -- the index, booking by booking (see with_siblings)
+        offset 0) o
 ), closed as (
     -- by limits that are reached
-    select s.id from limit_closed c join practice_limit l on l.id = c.limit_id
+    select distinct s.id from limit_closed c join practice_limit l on l.id = c.limit_id
     cross join lateral slots_under(l, c.starts, period_end(l.period, l.zone, c.starts)) s
-    where c.starts + interval '2 days' > $1 and (l.counts = 'patients' or s.mode = 'visite')
+    where c.starts > $1 - interval '2 days' and (l.counts = 'patients' or s.mode = 'visite')
 )
 select array_send(array[
     s.id, floor(extract(epoch from s.starts))::bigint, floor(extract(epoch from s.ends))::bigint,
@@ -106,10 +120,7 @@ select array_send(array[
         s.lat, s.lon, s.insee, s.label, s.phone), $3),
     hash_record_extended(row(s.offers, s.specialty, s.profession, s.mode, s.booking_kind, s.source), $3)
 ])
-from slot s left join taken t on t.slot_id = s.id left join (select distinct id from blocked) blocked on blocked.id = s.id
-    left join (select distinct id from closed) closed on closed.id = s.id
-where s.status = 'open' and s.for_request is null and s.starts > $1
-  and ($2::text[] is null or s.territory = any($2))
+from live s left join taken t on t.slot_id = s.id left join blocked on blocked.id = s.id left join closed on closed.id = s.id
 
 -- name: live_records
 -- Live places of a territory as records, in the order of their numbers: desks that are opened anew must choose alike.

@@ -116,6 +116,8 @@ create table slot (
     check (ends > starts),
     constraint slot_of_source unique (source, external_id)
 );
+-- what a source has in a window, and of all sources together
+create index slot_of_source_in_time on slot (source, starts);
 create index slot_live on slot (territory, starts) where status = 'open';
 create index slot_due_back on slot (back_at) where status = 'open' and back_at is not null and handed_back is null;
 create index slot_place on slot (profession, lat) where status = 'open';
