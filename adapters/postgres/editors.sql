@@ -7,10 +7,13 @@ left join slot mine on mine.source = $1 and mine.external_id = d.external_id
 where exists (
         select from slot o where o.professional = d.professional and o.starts = d.starts and o.status = 'open'
           and o.capacity = 1 and city_of(o.insee) = city_of(d.insee) and o.mode = d.mode and o.source <> $1
-          and (o.source not like 'fhir:%' or mine.status is distinct from 'open' or o.id < mine.id))
+          and (o.source not like 'fhir:%' or mine.status is distinct from 'open' or o.id < mine.id)
+        -- place by place, by index: PostgreSQL would hash all that there ever were
+        offset 0)
     or exists (
         select from booking b where b.slot_id = mine.id and b.state = 'refused' and b.end_reason = 'phantom'
-          and b.ended_at > $3)
+          and b.ended_at > $3
+        offset 0)
 
 -- name: touch
 update slot set checked_at = $3, valid_at = $3
@@ -43,7 +46,9 @@ select w.source,
 from unnest($1::text[]) w(source) cross join lateral (
     select count(*) filter (where b.firm_at is not null or b.end_reason = 'phantom') as tried,
         count(*) filter (where b.end_reason = 'phantom') as phantoms
-    from booking b join slot s on s.id = b.slot_id where s.source = w.source and b.held_at > $2) b
+    -- whoever was given a place since then was given one that began later
+    from slot s cross join lateral bookings_on(s.id) b
+    where s.source = w.source and s.starts > $2 and b.held_at > $2) b
 
 -- name: take_appointment
 select * from take_appointment($1, $2, $3, $4, $5, $6, $7, $8, $9)

@@ -37,7 +37,7 @@ class PostgresNational:
         return bool(await self._run("settle", *fence, state, next_at, told.detail, told.remote, now))
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
-        """Return {state: (messages, age in seconds of the oldest that waits)}."""
+        """Return {state: (messages, age in seconds of the oldest that waits)}, of those not sent."""
         rows = await self._run("counts", now)
         return {row["state"]: (row["count"], float(row["oldest"] or 0)) for row in rows}
 

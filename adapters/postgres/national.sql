@@ -18,8 +18,9 @@ update appointment_message set state = $3, next_at = coalesce($4, next_at), clai
 where id = $1 and tries = $2 and state = 'waiting' returning id
 
 -- name: counts
+-- Of what was not sent: what was is kept for weeks, and counted when it is.
 select state, count(*), extract(epoch from $1 - min(booked_at) filter (where state = 'waiting')) as oldest
-from appointment_message group by state
+from appointment_message where state in ('waiting', 'refused', 'impossible') group by state
 
 -- name: forget
 delete from appointment_message where state <> 'waiting' and coalesce(settled_at, booked_at) < $1

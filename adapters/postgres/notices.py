@@ -96,7 +96,7 @@ class PostgresNotices:
         return count
 
     async def counts(self, now: datetime) -> dict[str, tuple[int, float]]:
-        """Return {state: (notices, age in seconds of the oldest that waits)}."""
+        """Return {state: (notices, age in seconds of the oldest that waits)}, of those not sent."""
         rows = await self._run("counts", now)
         return {row["state"]: (row["count"], float(row["oldest"] or 0)) for row in rows}
 

@@ -37,11 +37,15 @@ select settled, published from settle_notice($1, $2, $3, $4, $5, $6, $7, $8)
 select remind($1, $2) as count
 
 -- name: counts
-select state, count(*), extract(epoch from $1 - min(at) filter (where state = 'waiting')) as oldest from notice group by state
+-- Of what waits and what was refused: what was sent is kept for weeks, and counted when it is.
+select 'waiting' as state, count(*), extract(epoch from $1 - min(at)) as oldest from notice
+where state = 'waiting' having count(*) > 0
+union all
+select 'refused', count(*), null from notice where state = 'refused' having count(*) > 0
 
 -- name: forget
 -- Also what a revoked key left behind.
-delete from notice where at < $1 and coalesce(settled_at, at) < $1
+delete from notice where (state <> 'waiting' and settled_at < $1) or (state = 'waiting' and at < $1)
 
 -- name: deliveries
 -- What was told to the subscriptions of a source, or is to be; newest first.

@@ -125,7 +125,8 @@ from live s left join taken t on t.slot_id = s.id left join blocked on blocked.i
 -- name: live_records
 -- Live places of a territory as records, in the order of their numbers: desks that are opened anew must choose alike.
 select s.id, s.version, floor(extract(epoch from s.starts))::bigint as start, place_left(s) as left, place_json(s)::text as record
-from slot s where s.status = 'open' and s.starts > $1 and s.territory = $2
+-- found first and sorted then: in the order of their numbers PostgreSQL would read all that there ever were
+from (select * from slot where status = 'open' and starts > $1 and territory = $2 offset 0) s
 order by s.id
 
 -- name: live_territories
@@ -147,9 +148,12 @@ select place_json(s)::text as record, greatest(0, place_left(s)) as left, status
         from slot_counts(s.id) c, (
             select count(*) filter (where b.state = 'held') as held, count(*) filter (where b.state = 'promised') as promised
             from booking b where b.slot_id = s.id and b.ended_at is null) k)::text as counts
-from slot s
-where source = $1 and starts >= $2 and starts < $3
-  and ($4::text[] is null or professional = any($4) or structure = any($5::text[])) and id > $6
+from (
+    -- found first, as above
+    select * from slot
+    where source = $1 and starts >= $2 and starts < $3
+      and ($4::text[] is null or professional = any($4) or structure = any($5::text[])) and id > $6
+    offset 0) s
 order by id limit $7
 
 -- name: offers
@@ -168,9 +172,9 @@ where b.id = $1 and b.state not in ('promised', 'moved', 'displaced')
 
 -- name: bookings_of_practice
 -- Bookings that were firm, on slots of some publisher, professionals or structures, newest first.
-select booking_json(b)::text as document from booking b join slot s on s.id = b.slot_id
-where b.firm_at is not null and (s.source = $1 or s.professional = any($2) or s.structure = any($3))
-  and s.starts >= $4 and s.starts < $5
+select booking_json(b)::text as document
+from slots_of_practice($1, $2, $3, $4, $5) s cross join lateral bookings_on(s.id) b
+where b.firm_at is not null
 order by s.starts, b.id limit $6
 
 -- name: share_rules_of_source

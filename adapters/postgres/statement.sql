@@ -4,18 +4,17 @@ select b.id::text, b.state, s.professional, s.professional_name, s.structure, s.
     s.insee, s.starts, s.ends, s.mode, s.profession, s.for_request is not null as en_sus, r.created_at as regulated_at, k.role,
     case when r.mt is not null and s.professional is not null then case when r.mt = s.professional then 'yes' else 'no' end
          when r.has_mt = 'no' then 'no' else 'unknown' end as own
-from booking b join slot s on s.id = b.slot_id join request r on r.id = b.request_id join api_key k on k.id = r.key_id
+from slots_of_practice($1, $2, $3, $4, $5) s join booking b on b.slot_id = s.id
+join request r on r.id = b.request_id join api_key k on k.id = r.key_id
 where b.state in ('firm', 'fulfilled', 'noshow') and b.ended_at is null
-  and (s.source = $1 or s.professional = any($2) or s.structure = any($3)) and s.starts >= $4 and s.starts < $5
 order by s.starts, b.id limit $6
 
 -- name: offered
 -- The slots that a practice offered in a window, with the seats that patients have; those withdrawn only where one has.
 select s.professional, s.professional_name, s.structure, s.structure_name, s.source_kind, s.territory, s.starts, s.ends,
     s.capacity, t.taken
-from slot s cross join lateral (
+from slots_of_practice($1, $2, $3, $4, $5) s cross join lateral (
     select count(*)::int as taken from booking b
     where b.slot_id = s.id and b.ended_at is null and b.state in ('firm', 'fulfilled', 'noshow')) t
 where s.for_request is null and (s.status = 'open' or t.taken > 0)
-  and (s.source = $1 or s.professional = any($2) or s.structure = any($3)) and s.starts >= $4 and s.starts < $5
 order by s.starts, s.id limit $6

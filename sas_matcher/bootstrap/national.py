@@ -85,7 +85,7 @@ class NationalMeter:
 
     def queue(self, counts: dict[str, tuple[int, float]]) -> None:
         """Show the queue."""
-        for state in ("waiting", "sent", "refused", "impossible"):
+        for state in ("waiting", "refused", "impossible"):
             metrics.NATIONAL_QUEUE.labels(state).set(counts.get(state, (0, 0.0))[0])
         metrics.NATIONAL_OLDEST.set(counts.get("waiting", (0, 0.0))[1])
 

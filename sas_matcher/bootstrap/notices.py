@@ -26,7 +26,7 @@ class NoticeMeter:
 
     def queue(self, counts: dict[str, tuple[int, float]]) -> None:
         """Show the queue."""
-        for state in ("waiting", "sent", "refused"):
+        for state in ("waiting", "refused"):
             metrics.NOTICES_QUEUE.labels(state).set(counts.get(state, (0, 0.0))[0])
         metrics.NOTICES_OLDEST.set(counts.get("waiting", (0, 0.0))[1])
 

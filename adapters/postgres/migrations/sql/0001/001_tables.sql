@@ -216,6 +216,8 @@ create unique index booking_one_request on booking (request_id) where ended_at i
 alter table booking add constraint booking_no_overlap
     exclude using gist (professional with =, during with &&) where (ended_at is null and during is not null);
 create index booking_to_accept on booking (accept_until) where state = 'firm' and accept_until is not null and accepted_at is null;
+-- What became of a slot's patients who have it no more: nothing is added to it by a claim.
+create index booking_over on booking (slot_id) where ended_at is not null;
 create index booking_due on booking (hold_until) where state = 'held' and ended_at is null;
 
 create table idempotency (

@@ -85,6 +85,22 @@ returns setof slot language sql stable as $$
       and (p_source is null or s.source = p_source)
 $$;
 
+-- The slots of some members that were taken back and start in [p_from, p_to); p_source null: of all sources.
+create function withdrawn_of_members(p_members text[], p_source text, p_from timestamptz, p_to timestamptz)
+returns setof slot language sql stable as $$
+    select s.* from slot s where s.id in (
+        select o.id from unnest(p_members) m(member) cross join lateral (
+            select p.id from slot p
+            where m.member like 'p:%' and p.professional = substr(m.member, 3) and p.starts >= p_from and p.starts < p_to
+              and p.status = 'withdrawn'
+            union all
+            select c.id from slot c
+            where m.member like 's:%' and c.structure = substr(m.member, 3) and c.starts >= p_from and c.starts < p_to
+              and c.status = 'withdrawn'
+            offset 0) o)
+      and (p_source is null or s.source = p_source)
+$$;
+
 create function slots_under(l practice_limit, p_from timestamptz, p_to timestamptz) returns setof slot language sql stable as $$
     select * from slots_of_members(
         array(select member from limit_member where limit_id = l.id), case when l.own_only then l.source end, p_from, p_to)
@@ -94,18 +110,8 @@ $$;
 create function slots_counted(l practice_limit, p_from timestamptz, p_to timestamptz) returns setof slot language sql stable as $$
     select * from slots_under(l, p_from, p_to)
     union all
-    select s.* from slot s where s.id in (
-        select o.id from limit_member m cross join lateral (
-            select p.id from slot p
-            where m.member like 'p:%' and p.professional = substr(m.member, 3) and p.starts >= p_from and p.starts < p_to
-              and p.status = 'withdrawn'
-            union all
-            select c.id from slot c
-            where m.member like 's:%' and c.structure = substr(m.member, 3) and c.starts >= p_from and c.starts < p_to
-              and c.status = 'withdrawn'
-            offset 0) o
-        where m.limit_id = l.id)
-      and (not l.own_only or s.source = l.source)
+    select * from withdrawn_of_members(
+        array(select member from limit_member where limit_id = l.id), case when l.own_only then l.source end, p_from, p_to)
 $$;
 
 -- How many a limit lets in during a period, and how many it has. Exact for whoever holds the limit's row.

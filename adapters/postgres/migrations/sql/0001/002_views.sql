@@ -1,5 +1,27 @@
 -- How rows look outside: the one definition of each document that is answered, pushed or mirrored.
 
+-- The slots, of whatever status, of a source, some professionals or structures that start in [p_from, p_to). By one index
+-- after the other: a condition with "or" would read everybody's.
+create function slots_of_practice(p_source text, p_professionals text[], p_structures text[], p_from timestamptz,
+    p_to timestamptz) returns setof slot language sql stable as $$
+    with who as materialized (
+        select array(select 'p:' || p from unnest(p_professionals) p)
+            || array(select 's:' || c from unnest(p_structures) c) as members)
+    select s.* from slot s where s.id in (
+        select o.id from slot o where o.source = p_source and o.starts >= p_from and o.starts < p_to
+        union all
+        select o.id from who cross join lateral slots_of_members(who.members, null, p_from, p_to) o
+        union all
+        select o.id from who cross join lateral withdrawn_of_members(who.members, null, p_from, p_to) o)
+$$;
+
+-- The bookings on a slot, those too that are over; each kind has an index of its own.
+create function bookings_on(p_slot bigint) returns setof booking language sql stable as $$
+    select * from booking where slot_id = p_slot and ended_at is null
+    union all
+    select * from booking where slot_id = p_slot and ended_at is not null
+$$;
+
 -- Seats of a slot that a request could take: none when withdrawn, when its professional is booked over it or when a limit
 -- of its practice is reached; below zero when the practice now offers fewer than are given, so that the matcher knows how
 -- many promises must move.

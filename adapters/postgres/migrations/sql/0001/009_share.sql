@@ -172,9 +172,8 @@ language plpgsql stable as $$
 declare mine bigint[];
 begin
     -- places are shown from a quarter before they start (publishing's horizon) until they do
-    mine := array(select s.id from slot s
-        where (s.source = p_source or s.professional = any(p_professionals) or s.structure = any(p_structures))
-          and s.starts >= p_from and s.starts < p_to + interval '92 days');
+    mine := array(
+        select s.id from slots_of_practice(p_source, p_professionals, p_structures, p_from, p_to + interval '92 days') s);
     return query
         select * from (
             select e.at, e.channel, k.role, e.key_id, s.id, s.external_id, s.starts, u.rule
@@ -183,8 +182,9 @@ begin
             where e.slots && mine and s.id = any(mine) and e.at >= p_from and e.at < p_to
             union all
             select b.firm_at, 'booked', k.role, r.key_id, s.id, s.external_id, s.starts, b.rule
-            from booking b join slot s on s.id = b.slot_id join request r on r.id = b.request_id join api_key k on k.id = r.key_id
-            where s.id = any(mine) and b.firm_at >= p_from and b.firm_at < p_to
+            from unnest(mine) m(id) join slot s on s.id = m.id cross join lateral bookings_on(s.id) b
+            join request r on r.id = b.request_id join api_key k on k.id = r.key_id
+            where b.firm_at >= p_from and b.firm_at < p_to
             union all
             select q.asked_at, 'asked', k.role, r.key_id, null, null, null, 'en_sus:' || o.name
             from question q join overflow o on o.id = q.overflow_id join request r on r.id = q.request_id

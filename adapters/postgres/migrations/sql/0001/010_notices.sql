@@ -65,6 +65,7 @@ create table notice (
 create index notice_due on notice (next_at, id) where state = 'waiting';
 create index notice_waiting on notice (subscription_id, about, id) where state = 'waiting';
 create index notice_newest on notice (subscription_id, id desc);
+create index notice_refused on notice (id) where state = 'refused';
 create index notice_settled on notice (settled_at) where state <> 'waiting';
 
 create function subscription_json(s subscription) returns json language sql stable as $$
