@@ -1,9 +1,10 @@
 """Editors of agendas without any store: rhythm, the file, places on the map, what people are told."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -17,11 +18,13 @@ from adapters.fhir.placing import Placing, plain_name
 from adapters.fhir.reading import Offered, Searchset, Site
 from adapters.fhir.searchsets import Frame, practitioners_bundle
 from adapters.geo import Gazetteer
+from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM, Entry
 from sas_matcher.ports.editors import EditorFailedError, EditorState
-from sas_matcher.services.editors.polling import Looks
+from sas_matcher.services.editors.polling import Looks, Polling
 from sas_matcher.services.editors.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, interval_s
 from sas_matcher.services.editors.view import TOO_OLD, mute_s, sentence
 from tests.fhir_cases import place
+from tests.ledger_cases import StillClock
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
@@ -55,9 +58,44 @@ def test_at_night_only_what_stirs_is_asked_for() -> None:
 def test_looks_are_those_of_ten_minutes_in_these_territories() -> None:
     looks = Looks()
     for at, territory in ((0, "69"), (500, "69"), (550, "01"), (590, "42")):
-        looks.note(at, territory)
+        looks.note(at, territory, f"r{at}")
     assert looks.count(600, {"69", "01"}) == 3
-    assert looks.count(601, {"69", "01"}) == 2
+    looks.note(600, "69", "r500")
+    assert looks.count(601, {"69", "01"}) == 2, "a request that is told again is one"
+    looks.note(0, "69", "after the clock was put back")
+    assert looks.count(1, {"69", "01"}) == 1
+
+
+class Told:
+    """A bus on which something was told, and then nothing more."""
+
+    def __init__(self, *told: tuple[str, str]) -> None:
+        self.entries = [
+            Entry(REQUESTS_STREAM, f"{n}-0", {b"type": kind.encode(), b"territory": b"69", b"aggregate": name.encode()})
+            for n, (kind, name) in enumerate(told, 1)
+        ]
+        self.heard = asyncio.Event()
+
+    async def tails(self, streams: Iterable[str]) -> dict[str, str]:
+        return dict.fromkeys(streams, "0-0")
+
+    async def read(self, positions: Mapping[str, str], block_ms: int) -> list[Entry]:
+        if positions[REQUESTS_STREAM] != "0-0":
+            self.heard.set()
+            await asyncio.Event().wait()
+        return self.entries
+
+
+async def test_requests_on_their_way_to_the_matcher_are_looks() -> None:
+    """They are told before they are written, and with a claim that writes them as such alone."""
+    bus = Told((ARRIVAL, "a"), ("open", "b"), (ARRIVAL, "c"), ("open", "c"), ("closed", "d"))
+    rest: Any = None
+    polling = Polling([], rest, rest, cast(Any, bus), rest, StillClock(NOW), rest, rest)
+    following = asyncio.create_task(polling._follow_looks())
+    async with asyncio.timeout(5):
+        await bus.heard.wait()
+    following.cancel()
+    assert polling._looks.count(NOW.timestamp(), {"69"}) == 3
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

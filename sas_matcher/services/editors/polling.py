@@ -8,7 +8,6 @@ now (that may be why). A failure never means "no place": what was shown last sta
 import asyncio
 import heapq
 import re
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -18,7 +17,7 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
-from sas_matcher.ports.bus import REQUESTS_STREAM, Bus
+from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM, Bus
 from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
 from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.editors.rhythm import interval_s
@@ -29,6 +28,7 @@ SPAN: Final = timedelta(hours=72)  # the platform's usual window
 AT_ONCE: Final = 4  # calls to one editor: 350 practitioners in 14 calls of a second are done in 4 s
 MERGES_AT_ONCE: Final = 4  # of the pool's connections: answers of 40 editors that come at once wait here, not there
 LOOKS_SPAN_S: Final = 600.0  # the ten minutes of `rhythm.LOOKS_FULL`
+_LOOKS: Final = frozenset({b"open", ARRIVAL.encode()})  # what is told of a request when it comes, or waits again
 _SWEEP_S: Final = 15.0  # between two looks for places that are too old; `TOO_OLD` is minutes
 _SPREAD_S: Final = 10.0  # reading 560 answers takes ten seconds of processor: the first round comes no faster
 _AGAIN_S: Final = 10.0  # after a failure, or while an editor is not to be asked
@@ -69,17 +69,16 @@ class Looks:
     """Where regulators asked in the last ten minutes."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[float, str]] = deque()
+        self._recent: dict[str, tuple[float, str]] = {}
 
-    def note(self, at: float, territory: str) -> None:
-        """One request came, at an epoch second."""
-        self._recent.append((at, territory))
+    def note(self, at: float, territory: str, request_id: str) -> None:
+        """A request was told, at an epoch second; however often it is told, it is one."""
+        self._recent.setdefault(request_id, (at, territory))
 
     def count(self, now: float, territories: Collection[str]) -> int:
         """Return the requests in some territories."""
-        while self._recent and self._recent[0][0] < now - LOOKS_SPAN_S:
-            self._recent.popleft()
-        return sum(territory in territories for _, territory in self._recent)
+        self._recent = {name: look for name, look in self._recent.items() if 0 <= now - look[0] <= LOOKS_SPAN_S}
+        return sum(territory in territories for _, territory in self._recent.values())
 
 
 class Polling:
@@ -255,9 +254,9 @@ class Polling:
                 positions = positions or await self._bus.tails([REQUESTS_STREAM])
                 for entry in await self._bus.read(positions, 1_000):
                     positions[entry.stream] = entry.id
-                    if entry.fields.get(b"type") == b"open":
-                        at = self._clock.now().timestamp()
-                        self._looks.note(at, entry.fields.get(b"territory", b"").decode())
+                    if entry.fields[b"type"] in _LOOKS:
+                        territory, request_id = entry.fields[b"territory"].decode(), entry.fields[b"aggregate"].decode()
+                        self._looks.note(self._clock.now().timestamp(), territory, request_id)
             except UnavailableError:
                 positions = {}
                 await asyncio.sleep(_AGAIN_S)
