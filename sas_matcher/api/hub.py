@@ -181,8 +181,7 @@ class Hub:
                 await asyncio.sleep(0.2)
 
     async def _begin(self) -> None:
-        self.position = (await self._bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]
-        self.epoch = await self._bus.epoch() or ""
+        await self._from_here(await self._bus.epoch() or "")
         self.started.set()
 
     async def _watch_epoch(self) -> None:
@@ -192,7 +191,13 @@ class Hub:
         if not self.epoch:
             self.epoch = epoch
             return
-        # history may be lost: go on from the end, and tell everyone to read the ledger, which knows what lies before
+        await self._from_here(epoch)
+
+    async def _from_here(self, epoch: str) -> None:
+        """Go on from the end of the stream, and tell who is here to read the ledger, which knows what lies before.
+
+        History may be lost; or Redis was away when this worker began, and some came before anything could be heard.
+        """
         tail = (await self._bus.tails([EVENTS_STREAM]))[EVENTS_STREAM]
         self.epoch, self.position = epoch, tail
         gap = self.gap("stream_wiped")

@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 from fastapi import FastAPI
 
 from adapters.agenda.csv_lines import read_csv
@@ -60,7 +61,10 @@ from sas_matcher.services.statement import Statements
 from sas_matcher.services.studies import Studies
 
 _OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address (or of the proxy before us) to what needs no account
+_BUS_PATIENCE_S: Final = 2.0  # what a caller waits for a decision (``WAIT_S``): calls wait while a worker starts
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
+
+_log = structlog.get_logger(__name__)
 
 
 def api(settings: Settings) -> FastAPI:
@@ -132,8 +136,12 @@ def api(settings: Settings) -> FastAPI:
             appointments.store = PostgresEditors(stores.ledger)
             following = vital(hub.run())
             try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await hub.started.wait()
+                try:
+                    async with asyncio.timeout(_BUS_PATIENCE_S):
+                        await hub.started.wait()
+                except TimeoutError:
+                    # requests are committed without it; decisions are told from when it comes
+                    _log.warning("api.bus_away")
                 # the gazetteer and the app stay: walking through them again and again is a pause on the live path
                 gc.freeze()
                 yield wire, Sockets(hub, gate, tickets, stores.clock, settings.origins, settings.sockets)
