@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Final
 
 import structlog
+from prometheus_client.multiprocess import mark_process_dead
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from adapters.embedded.cluster import EmbeddedCluster
@@ -54,6 +55,7 @@ class Child:
             if code is None:
                 return
             _log.warning("service.child_ended", child=self.name, code=code)
+            self._forget_gauges(self.process.pid)
             self._failures = 0 if now - self._started > CALM_S else self._failures + 1
             self._next = now + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
             self.process = None
@@ -74,6 +76,11 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._forget_gauges(self.process.pid)
+
+    def _forget_gauges(self, pid: int) -> None:
+        """Show what a process that ended had (sockets, requests that wait) no more; what it counted stays."""
+        mark_process_dead(pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,12 +3,17 @@
 import asyncio
 import json
 import logging
+import os
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from adapters.embedded import EmbeddedServerError, EmbeddedServers
 from sas_matcher import supervise
@@ -16,7 +21,7 @@ from sas_matcher.bootstrap import processes
 from sas_matcher.bootstrap.logs import set_up_logging
 from sas_matcher.bootstrap.stores import vital
 from sas_matcher.config import ConfigError, Settings
-from sas_matcher.supervise import Service
+from sas_matcher.supervise import Child, Service
 
 
 class FailingServer:
@@ -50,6 +55,45 @@ def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest
     assert postgres.alive() and valkey.alive()
     service.look()
     assert (postgres.starts, valkey.starts) == (3, 1)
+
+
+LISTENING = """
+import time
+from sas_matcher.metrics import SOCKETS
+SOCKETS.inc(3)
+time.sleep(60)
+"""
+
+
+def open_sockets(folder: Path) -> float:
+    """Return what ``/metrics`` says of all processes."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    return registry.get_sample_value("sas_sockets") or 0.0
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["died", "stopped"])
+def test_what_a_dead_process_had_is_shown_no_more(stopped: bool, tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    children = [Child(name, [sys.executable, "-c", LISTENING], environment, None) for name in ("api-0", "api-1")]
+    try:
+        for child in children:
+            child.look(time.monotonic())
+        deadline = time.monotonic() + 20
+        while open_sockets(tmp_path) != 6 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        one = children[0]
+        assert one.process is not None
+        if stopped:
+            one.stop(time.monotonic() + 5)
+        else:
+            one.process.kill()
+            one.process.wait()
+            one.look(time.monotonic())  # it is started again later
+        assert open_sockets(tmp_path) == 3
+    finally:
+        for child in children:
+            child.stop(time.monotonic() + 5)
 
 
 @pytest.mark.faults("process.task")
