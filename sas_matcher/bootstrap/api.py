@@ -2,11 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from fastapi import FastAPI
@@ -38,8 +38,10 @@ from sas_matcher.bootstrap.editors import appointment_server, editors_view
 from sas_matcher.bootstrap.national import fhir_services
 from sas_matcher.bootstrap.notices import notices_of
 from sas_matcher.bootstrap.stores import PATIENCE_S, open_stores, territories_of, vital
-from sas_matcher.config import Settings
+from sas_matcher.config import ConfigError, Settings
 from sas_matcher.console.workplaces import console_routes
+from sas_matcher.domain.errors import SasError
+from sas_matcher.faults import tell_fault
 from sas_matcher.replay.studies import RecordedShelf
 from sas_matcher.services.agenda.agendas import Agendas
 from sas_matcher.services.agenda.show import AgendaShow
@@ -65,6 +67,21 @@ _BUS_PATIENCE_S: Final = 2.0  # what a caller waits for a decision (``WAIT_S``):
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
 
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def _saying_why(open_wire: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
+    """Log why a worker does not start: what the server tells of it has the error's words, and is left out."""
+    try:
+        async with open_wire() as wired:
+            yield wired
+    except (ConfigError, SasError) as known:
+        _log.error("api.failed", detail=str(known))  # in our own words, for whoever operates it
+        raise
+    except Exception as failure:
+        tell_fault("api", failure)
+        raise
 
 
 def api(settings: Settings) -> FastAPI:
@@ -152,4 +169,6 @@ def api(settings: Settings) -> FastAPI:
 
     pages = console_routes(settings.public_url, SystemClock(), ids.uuid, settings.demo, settings.lrm_origins)
     others = [*booking.routes(), *appointments.routes(), *fhir.routes(), *pages]
-    return create_app(open_wire, ids.uuid, others, {"/fhir": error_response}, drill=settings.drill)
+    return create_app(
+        partial(_saying_why, open_wire), ids.uuid, others, {"/fhir": error_response}, drill=settings.drill
+    )

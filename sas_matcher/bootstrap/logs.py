@@ -1,11 +1,19 @@
 """What is logged, and how it reads."""
 
 import logging
+import re
 import sys
-from typing import Final, TextIO, cast
+import threading
+from types import TracebackType
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
+from sas_matcher.config import ConfigError
+from sas_matcher.domain.errors import SasError
+from sas_matcher.faults import places_of
+
+_MOST: Final = 10  # failures told of one that the others led to: a bound for a line
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -21,10 +29,54 @@ class _Stderr:
         sys.stderr.flush()
 
 
+def _told(failure: BaseException) -> list[dict[str, Any]]:
+    """Return kind and place of a failure, and of those that led to it; never its words (see ``faults``).
+
+    Of a group the first that is none; ``code`` is SQLSTATE or errno.
+    """
+    found: list[dict[str, Any]] = []
+    before: BaseException | None = failure
+    while before is not None and len(found) < _MOST:
+        failure = before
+        code = getattr(failure, "sqlstate", None) or getattr(failure, "errno", None)
+        known = {} if code is None else {"code": code}
+        found.append({"kind": type(failure).__name__, **known, "where": places_of(failure)})
+        before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
+        if isinstance(failure, BaseExceptionGroup):
+            before = failure.exceptions[0]
+    return found
+
+
+def _of_library(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Keep the first line of what a library says: what follows tells of an error what its words do.
+
+    It is without its arguments (``use_get_message``); asyncio has none, there objects and what they hold are cut off.
+    """
+    name, line = event["_record"].name, str(event["event"]).partition("\n")[0]
+    return {**event, "logger": name, "event": re.split(r"[(<]", line)[0].rstrip() if name == "asyncio" else line}
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say of what this process dies, as of every other error; our own words, for whoever operates it, as they are."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    known = {"detail": str(error)} if isinstance(error, ConfigError | SasError) else {}
+    structlog.get_logger(__name__).critical("process.failed", exc_info=error, **known)
+
+
+def _lost(failure: "threading.ExceptHookArgs | sys.UnraisableHookArgs") -> None:
+    """Say of what a thread died, or what nobody could be told of."""
+    structlog.get_logger(__name__).error("process.lost_error", exc_info=failure.exc_value)
+
+
 def set_up_logging(level: str) -> None:
-    """Write one JSON line an event to stderr, those of libraries too. Nothing ever logs bodies, keys or coordinates."""
-    # tracebacks without the values of variables, which hold what was sent
-    frames = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+    """Write one JSON line an event to stderr, those of libraries too. Nothing ever logs bodies, keys or coordinates.
+
+    Of errors only kind and place, also of the one of which a process dies.
+    """
+    sys.excepthook, sys.unraisablehook, threading.excepthook = _last_words, _lost, _lost
+    frames = structlog.processors.ExceptionRenderer(lambda failure: _told(failure[1]))
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -33,7 +85,10 @@ def set_up_logging(level: str) -> None:
     ]
     lines = structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(cast(TextIO, _Stderr()))
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=lines, foreign_pre_chain=processors))
+    of_libraries = [_of_library, *processors]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processor=lines, foreign_pre_chain=of_libraries, use_get_message=False)
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
         processors=[*processors, lines],

@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -58,9 +60,10 @@ def test_a_server_that_dies_while_it_starts_is_started_again(monkeypatch: pytest
 
 
 LISTENING = """
-import time
+import os, pathlib, time
 from sas_matcher.metrics import SOCKETS
 SOCKETS.inc(3)
+pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"], f"ready-{os.getpid()}").touch()
 time.sleep(60)
 """
 
@@ -80,8 +83,9 @@ def test_what_a_dead_process_had_is_shown_no_more(stopped: bool, tmp_path: Path)
         for child in children:
             child.look(time.monotonic())
         deadline = time.monotonic() + 20
-        while open_sockets(tmp_path) != 6 and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("ready-*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert open_sockets(tmp_path) == 6
         one = children[0]
         assert one.process is not None
         if stopped:
@@ -148,6 +152,7 @@ def test_tracebacks_do_not_tell_what_was_sent(capfd: pytest.CaptureFixture[str])
         raise ValueError(len(body))
 
     root, before, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         set_up_logging("warning")
         try:
@@ -157,9 +162,73 @@ def test_tracebacks_do_not_tell_what_was_sent(capfd: pytest.CaptureFixture[str])
             logging.getLogger("some.library").warning("failed", exc_info=True)
     finally:
         structlog.reset_defaults()
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         root.handlers[:] = before
         root.setLevel(level)
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["api.unexpected", "failed"]
-    assert all(line["exception"][0]["exc_type"] == "ValueError" for line in lines)
+    assert all(line["exception"][0]["kind"] == "ValueError" for line in lines)
+    assert all("handle" in line["exception"][0]["where"][-1] for line in lines)
     assert "CANARY" not in json.dumps(lines)
+
+
+BEGIN = """
+import asyncio, threading
+from sas_matcher.bootstrap.logs import set_up_logging
+set_up_logging("warning")
+
+def refuse():
+    raise ValueError("Failing row contains (CANARY)")
+
+async def fails():
+    refuse()
+
+async def in_a_group():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails())
+"""
+DEATHS = {
+    "a core": "from sas_matcher.bootstrap import processes\nprocesses._run_until_signal(in_a_group(), 'stopped')",
+    "a part": "from sas_matcher.bootstrap.stores import vital\n"
+    "async def serve():\n    vital(fails())\n    await asyncio.sleep(5)\nasyncio.run(serve())",
+    "a worker that starts": """
+import uvicorn
+from contextlib import asynccontextmanager
+from sas_matcher.bootstrap import api
+from sas_matcher.config import Settings
+
+@asynccontextmanager
+async def open_stores(*arguments):
+    await fails()
+    yield
+
+api.open_stores = open_stores
+uvicorn.Server(uvicorn.Config(api.api(Settings()), port=0, log_config=None, lifespan="on")).run()
+""",
+    "a task that nobody waits for": """
+import gc
+async def forget():
+    asyncio.create_task(fails())
+    await asyncio.sleep(0.1)
+    gc.collect()
+    asyncio.get_running_loop().call_soon(lambda what: refuse(), "CANARY")
+    await asyncio.sleep(0.1)
+asyncio.run(forget())
+""",
+    "what led to it": "try:\n    refuse()\nexcept ValueError as before:\n    raise KeyError('CANARY') from before",
+    "a thread": "thread = threading.Thread(target=refuse); thread.start(); thread.join()",
+    "what is ignored": "class Left:\n    def __del__(self):\n        refuse()\nLeft()",
+    "a library": "import logging; logging.warning('Row %s', 'CANARY'); logging.warning('So:\\nCANARY'); refuse()",
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_what_a_process_dies_of_does_not_tell_what_was_sent(death: str) -> None:
+    """An error's words hold values: the ledger's tells the row that it refused."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BEGIN + DEATHS[death]], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "CANARY" not in ended.stderr + ended.stdout
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    told = [error for line in lines for error in line.get("exception", [line] if "where" in line else [])]
+    assert any(error["kind"] == "ValueError" and error["where"][-1].endswith("refuse") for error in told), lines
