@@ -4,9 +4,11 @@ select b.id::text, b.state, s.professional, s.professional_name, s.structure, s.
     s.insee, s.starts, s.ends, s.mode, s.profession, s.for_request is not null as en_sus, r.created_at as regulated_at, k.role,
     case when r.mt is not null and s.professional is not null then case when r.mt = s.professional then 'yes' else 'no' end
          when r.has_mt = 'no' then 'no' else 'unknown' end as own
-from slots_of_practice($1, $2, $3, $4, $5) s join booking b on b.slot_id = s.id
+from slots_of_practice($1, $2, $3, $4, $5) s
+-- slot by slot, by index
+cross join lateral (select k.* from booking k where k.slot_id = s.id and k.ended_at is null offset 0) b
 join request r on r.id = b.request_id join api_key k on k.id = r.key_id
-where b.state in ('firm', 'fulfilled', 'noshow') and b.ended_at is null
+where b.state in ('firm', 'fulfilled', 'noshow')
 order by s.starts, b.id limit $6
 
 -- name: offered

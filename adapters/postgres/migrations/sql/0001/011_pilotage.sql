@@ -70,12 +70,20 @@ returns table (territory text, insee text, profession text, mode text, source_ki
           and s.starts > p_from and s.starts <= p_to
           and (p_structures is null or s.structure = any(p_structures))
     ), taken as (
-        select b.slot_id, count(*)::int as seats from live l join booking b on b.slot_id = l.id and b.ended_at is null
-        group by b.slot_id
+        -- found by their slots, these and the next: else all bookings that there ever were would be read
+        select b.slot_id, count(*)::int as seats from booking b
+        where b.slot_id = any(array(select id from live)) and b.ended_at is null group by b.slot_id
+    ), of_theirs as (
+        -- whose other hours may lie over them: slots last 24 hours at the most
+        select array_agg(distinct 'p:' || professional) as members, p_from - interval '24 hours' as since
+        from live where capacity = 1 and professional is not null
     ), busy as (
         select distinct l.id from booking b join live l on l.professional = b.professional and l.capacity = 1
           and tstzrange(l.starts, l.ends) && b.during
-        where b.ended_at is null and b.during is not null
+        where b.ended_at is null and b.during is not null and b.slot_id = any(array(
+            select o.id from of_theirs t cross join lateral slots_of_members(t.members, null, t.since, p_to) o
+            union all
+            select o.id from of_theirs t cross join lateral withdrawn_of_members(t.members, null, t.since, p_to) o))
     )
     select l.territory, l.insee, l.profession, l.mode, l.source_kind, l.capacity,
         case when l.closed or b.id is not null then 0 else greatest(0, l.capacity - coalesce(t.seats, 0)) end, l.starts
