@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from adapters.postgres.figures import PostgresFigures
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.queries import QUERIES, load_queries
 from adapters.postgres.transactions import _SURVEY
@@ -106,7 +107,11 @@ async def test_a_patient_kept_in_hours_taken_back_keeps_his_professional_busy(de
     during, after = await desk.publish(
         slot_row("c", at=105, professional="8a"), slot_row("d", at=120, professional="8a"), now=NOW
     )
-    assert await desk.live_left(NOW + timedelta(minutes=90)) == {during: 0, after: 1}
+    now = NOW + timedelta(minutes=90)
+    assert await desk.live_left(now) == {during: 0, after: 1}
+    assert isinstance(desk.ledger, PostgresLedger)
+    (free,) = await PostgresFigures(desk.ledger).free_places([TERRITORY], now, None)
+    assert free["hours_4"] == 1
 
 
 # -- what is asked all the time -----------------------------------------------------------------------------------
