@@ -30,6 +30,10 @@ def binding_problem(wish: KeyWish, territories: Container[str]) -> str | None:
         return f"Une clé « {wish.role} » doit être rattachée à un territoire (ou « * »)."
     if scope is Scope.PRACTICE and not (wish.structures or wish.professionals):
         return "Une clé de cabinet doit être rattachée à une structure ou à un professionnel (ou « * »)."
+    # who an event is for is told by these names, with a space between them
+    names = (wish.source, *wish.structures, *wish.professionals)
+    if bad := next((name for name in names if not name.isprintable() or " " in name), None):
+        return f"« {bad} » contient une espace ou un caractère invisible : donnez un nom d'un seul mot (tirets permis)."
     wrong = next((code for code in wish.territories if code != "*" and code not in territories), None)
     return None if wrong is None else f"« {wrong} » n'est pas un département."
 

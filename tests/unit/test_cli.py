@@ -159,6 +159,10 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         (["watch", "--key", "k", "--url", "ftp://x"], "doit commencer par http:// ou https://"),
         (["keys", "issue", "--role", "chef", "--name", "n"], "le rôle « chef » n'existe pas ; rôles : regulator, osnp"),
         (["keys", "issue", "--role", "osnp", "--name", "n"], "doit être rattachée à un territoire"),
+        (
+            ["keys", "issue", "--role", "manager", "--professional", "*", "--source", "cds lyon", "--name", "n"],
+            "« cds lyon » contient une espace",
+        ),
         (["keys", "issue", "--role", "manager", "--name", "n"], "à une structure ou à un professionnel"),
         (["settings", "show", "69"], "il manque la clé d'accès"),
         (["settings", "show", "--key", "k", "../x"], "le territoire « ../x » n'existe pas"),
