@@ -21,6 +21,7 @@ from sas_matcher.services.screens import LASTS
 
 SCREEN_COOKIE: Final = "sas_mural"
 SCREEN_PATH: Final = "/mural"
+SCREEN_KEY: Final = "screen"  # on the websocket: the name of no key
 
 wall = Pages(open_to_all=True)
 keeping = Pages(scopes=WHO)
@@ -125,6 +126,7 @@ def wall_route(public_url: str) -> WebSocketRoute:
             await socket.accept()
             await socket.close(1013)
         else:
-            await sockets.serve_known(socket, caller, still)
+            # of its territory it hears that something changed: nothing of structures, nor what is said to a key
+            await sockets.serve_known(socket, replace(caller, structures=frozenset(), key_id=SCREEN_KEY), still)
 
     return WebSocketRoute("/mural/flux", serve)

@@ -14,14 +14,18 @@ import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from sas_matcher.api import hub as hub_module
 from sas_matcher.api import ws
+from sas_matcher.console.wall_pages import SCREEN_COOKIE, SCREEN_PATH
 from sas_matcher.ports.bus import EVENTS_STREAM, entry_order
 from sas_matcher.ports.ledger import Announcement
 from tests.api import ws_cuts
 from tests.api.conftest import Scene
 from tests.api.running import ORIGIN, WAIT_S, Caller, Listener, Running, eventually
+
+STRUCTURE = "690000017"
 
 
 async def opened(service: Running, query: str = "", **options: Any) -> ClientConnection:
@@ -321,8 +325,31 @@ async def test_a_resume_shows_nobody_elses_events(scene: Scene, service: Running
             assert not listener.messages
     async with await coordinator.listen(position) as listener:
         told = await listener.event("request.firm", request_id=held["request_id"])
-        assert not {"lat", "lon", "case_ref", "mt", "decision", "booking", "age_band", "needs"} & told["data"].keys()
+        # nothing by which one patient in a hamlet could be known, whose count no figure shows
+        assert told["data"].keys() == {"request_id", "territory", "status", "version", "tier"}
         await listener.event("booking.firm")
+
+
+async def test_a_screen_on_a_wall_hears_no_more_than_that_something_changed(scene: Scene, service: Running) -> None:
+    """Whoever steers structures opens it, and its cookie lies for days on a machine that nobody guards."""
+    keeper = await service.key("gestionnaire", territories=(scene.spot.territory,), structures=(STRUCTURE,))
+    token = await service.app.state.wire.screens.open(scene.spot.territory, "Salle", keeper.key_id)
+    url = f"{service.url.replace('http', 'ws')}{SCREEN_PATH}/flux"
+    headers = {"Cookie": f"{SCREEN_COOKIE}={token}"}
+    socket = await connect(url, ping_interval=None, proxy=None, additional_headers=headers, origin=Origin(service.url))
+    async with socket, await keeper.listen() as whole:
+        assert orjson.loads(await socket.recv())["type"] == "welcome"
+        practice = await service.practice(structures=(STRUCTURE,))
+        await practice.publish(scene.slot(60, structure={"finess": STRUCTURE, "name": "CDS Fictif", "kind": "cds"}))
+        held = await scene.regulator.ask(scene.wish(age_band="enfant"))
+        await scene.regulator.act("confirm", held["request_id"])
+        booked = await whole.event("booking.firm")
+        assert "age_band" in booked["data"], "who keeps the structure sees its bookings"
+        told: list[dict[str, Any]] = []
+        while not any(message.get("event") == "booking.firm" for message in told):
+            told.append(orjson.loads(await asyncio.wait_for(socket.recv(), 5)))
+        seen = {name for message in told for name in message.get("data", {})}
+        assert seen <= {"request_id", "booking_id", "territory", "status", "state", "version", "tier"}
 
 
 Change = Callable[[dict[str, str], Scene], Awaitable[dict[str, str]]]
