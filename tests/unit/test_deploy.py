@@ -99,6 +99,9 @@ def test_kubernetes_runs_the_same_shape_and_nothing_as_root(manifests: list[dict
     assert int(environment["SAS_MATCHERS"]["value"]) == core["replicas"]
     assert environment["SAS_SHARE"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("pod-index']")
     assert found["StatefulSet", "valkey"]["spec"]["replicas"] == 3
+    # while Redis or the matcher is away every worker takes requests in: none of them must leave the balancer
+    (api,) = found["Deployment", "sas-api"]["spec"]["template"]["spec"]["containers"]
+    assert api["readinessProbe"]["httpGet"]["path"] == "/healthz"
     for manifest in manifests:
         pod = manifest["spec"].get("template", {}).get("spec")
         if pod is not None:
