@@ -84,6 +84,8 @@ async def foresee(visit: Visit) -> Response:
     look = Steering(visit)
     form = (await visit.form()).only("level", "why", "drill", "scope")
     wish = _declared(form, look)
+    # read first: what is shown below is of this version or of a newer one
+    version = await visit.wire.crises.version(wish.scope, drill=wish.drill)
     where = await standing(look)
     setting = await visit.wire.steering.setting(look.territory)
     ladder = await visit.wire.en_sus.ladder(look.territory)
@@ -94,6 +96,7 @@ async def foresee(visit: Visit) -> Response:
     return look.show(
         "_effects.html",
         wish=wish,
+        version=version,
         was=where["level"],
         others=[code for code in members if code != look.territory],
         effects=effects(setting, ladder["steps"], where, wish.level, drill=wish.drill),
@@ -102,12 +105,14 @@ async def foresee(visit: Visit) -> Response:
 
 @pages.post("/pilotage/crise")
 async def declare(visit: Visit) -> Response:
-    """Declare the level that was looked at."""
+    """Declare the level that was looked at, unless another was declared since: its effects would not be those shown."""
     look = Steering(visit)
-    form = (await visit.form()).only("level", "why", "drill", "scope")
-    wish = _declared(form, look)
-    crises = visit.wire.crises
-    await crises.declare(wish.scope, wish.level, wish.why, steerer(visit), visit.once(form), drill=wish.drill)
+    form = (await visit.form()).only("level", "why", "drill", "scope", "version")
+    wish, seen = _declared(form, look), number_of(form.text("version"), "version")
+    if not isinstance(seen, int):
+        raise InvalidInputError.of("version", "regardez d'abord ce que ce niveau change")
+    crises, once = visit.wire.crises, visit.once(form)
+    await crises.declare(wish.scope, wish.level, wish.why, steerer(visit), once, drill=wish.drill, version=seen)
     return visit.go(look.link("/pilotage/crise"))
 
 

@@ -109,6 +109,30 @@ async def test_the_main_day_of_a_coordinator(browsing: Browsing, tmp_path: Path)
         await wall.locator("#state[data-state=stale]", has_text="Écran fermé").wait_for()
 
 
+async def test_a_level_seen_before_another_declared_one_lowers_nothing(browsing: Browsing) -> None:
+    service = browsing.service
+    ars = await service.key("ars", territories=("05",))
+    async with browsing.person("cpts", territories=("05",)) as coordinator:
+        page = await coordinator.open("/pilotage/crise")
+        await page.locator("#live[data-state=on]").wait_for()
+        await page.get_by_label("Tension").check()
+        await page.get_by_label("Pourquoi").fill("Standard saturé")
+        await page.get_by_role("button", name="Voir ce que cela change").click()
+        await page.get_by_role("heading", name="Normal → Tension").wait_for()
+        # meanwhile somebody else declares more
+        declared = await ars.post("/v1/crisis", {"scope": "05", "level": "crise", "why": "plan blanc"})
+        assert declared.status_code == 200, declared.text
+        await page.locator("#level", has_text="Crise").wait_for()
+        await page.get_by_role("button", name="Confirmer : tension").click()
+        await page.get_by_role("alert").get_by_text("Ce niveau a changé entre-temps").wait_for()
+        assert (await ars.get("/v1/crisis", territory="05")).json()["territories"][0]["level"] == "crise"
+        # looked at again, it may be lowered
+        await page.get_by_role("button", name="Voir ce que cela change").click()
+        await page.get_by_role("heading", name="Crise → Tension").wait_for()
+        await page.get_by_role("button", name="Confirmer : tension").click()
+        await page.locator("#level", has_text="Tension").wait_for()
+
+
 async def test_a_wall_says_when_it_is_old_and_finds_the_service_again(browsing: Browsing) -> None:
     async with browsing.person("ars", territories=("38",)) as room:
         wall = await room.open("/mural?territoire=38")

@@ -160,6 +160,11 @@ class Crises:
         until = now + timedelta(hours=asked.get("hours", CALL_HOURS))
         return Called(self._ids.uuid(), at.territory, drill, at.level, until, _marked(asked["text"], drill=drill))
 
+    async def version(self, scope: str, *, drill: bool) -> int:
+        """Return the version of the level of a scope, for ``declare``; 0: none was ever declared for it."""
+        rows = await self._book.scopes([scope])
+        return next((int(row["version"]) for row in rows if row["drill"] == drill), 0)
+
     async def standing(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         """Return where territories stand: really, and in a drill where there is one."""
         rows = {(row["territory"], row["drill"]): row for row in await self._book.territories(codes)}
