@@ -4,6 +4,7 @@ Another door is a ``Door``: its own routes send the browser to the provider and 
 asks ``let_in``. Nothing else of the pages knows how somebody signed in.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -85,8 +86,10 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
             return visit.show("door.html", error.status, onward=onward, doors=doors, error=error, login=login)
         if not visit.is_part:
             return let_in(visit, token, onward)
-        # the window over a page that stays: it goes on with the new session's secret
-        answer = Response(None, 204, {"HX-Trigger": f'{{"sas-signed-in": "{csrf_of(token)}"}}'})
+        # the window over a page that stays: it goes on with the new session's secret, if it is the same person's
+        account = await visit.wire.accounts.account_of(token)
+        told = {"sas-signed-in": {"secret": csrf_of(token), "login": account.login}}
+        answer = Response(None, 204, {"HX-Trigger": json.dumps(told)})
         keep(visit, answer, token)
         return answer
 

@@ -15,6 +15,7 @@ from tests.api.running import Caller, next_spot, rpps, wish
 from tests.browser.desk import Browsing, Person, violations
 
 PARIS = ZoneInfo("Europe/Paris")
+PASSWORD = "une phrase assez longue"
 
 
 class Practice:
@@ -193,7 +194,7 @@ async def test_a_question_en_sus_is_answered_with_one_key(browsing: Browsing) ->
 
 async def test_the_week_is_said_once_and_a_table_is_checked_line_by_line(browsing: Browsing, tmp_path: Path) -> None:
     practice = await Practice.open(browsing)
-    async with browsing.person("delegate", **practice.rights) as secretary:
+    async with browsing.person("delegate", password=PASSWORD, **practice.rights) as secretary:
         page = await opened(secretary, "/cabinet/agendas/cabinet")
         for day in ("lundi", "jeudi"):
             await page.get_by_label(day).check()
@@ -216,7 +217,15 @@ async def test_the_week_is_said_once_and_a_table_is_checked_line_by_line(browsin
         assert await violations(page) == []
         table.write_text(good, encoding="utf-8")
         await page.set_input_files("#csv-file", table)
-        await page.get_by_role("button", name="Publier ce tableau").click()
+        take = page.get_by_role("button", name="Publier ce tableau")
+        await take.wait_for()
+        # the session ends before it is published: whoever signs in again goes on with the same table
+        await secretary.context.clear_cookies()
+        await take.click()
+        await page.fill("#again-password", PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.locator("#again").wait_for(state="hidden")
+        await take.click()
         await page.get_by_text("1 ligne d'un tableau").wait_for()
         await page.goto(browsing.service.url + "/cabinet")
         await page.locator("label.chip.free", has_text="9 h 40").wait_for()

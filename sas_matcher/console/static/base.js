@@ -2,24 +2,25 @@
 "use strict";
 (() => {
   const body = document.body;
-  let csrf = document.querySelector('meta[name="csrf"]').content;
+  // the secret of the session; kept in the page for other scripts, which read it anew each time
+  const secret = document.querySelector('meta[name="csrf"]');
   const notice = document.getElementById("notice");
   const again = document.getElementById("again");
 
   // -- calls ------------------------------------------------------------------------------------------------------
   body.addEventListener("htmx:configRequest", (event) => {
-    event.detail.headers["x-csrf"] = csrf;
+    event.detail.headers["x-csrf"] = secret.content;
     const why = event.detail.triggeringEvent;
     // what the page asks by itself keeps no session alive
     if (why && why.type.startsWith("sas-")) event.detail.headers["x-auto"] = "1";
   });
   body.addEventListener("htmx:beforeSwap", (event) => {
     const { xhr } = event.detail;
+    if (xhr.status < 400) return;
     // an error goes where notices are, unless its answer says otherwise; what was on the page stays
-    if (xhr.status >= 400 && !xhr.getResponseHeader("HX-Retarget")) {
-      event.detail.target = notice;
-      event.detail.swapOverride = "innerHTML";
-    }
+    if (xhr.getResponseHeader("HX-Retarget")) event.detail.shouldSwap = true;
+    else event.detail.target = notice;
+    event.detail.swapOverride = "innerHTML";
   });
   body.addEventListener("htmx:responseError", (event) => {
     if (event.detail.xhr.status === 401 && !event.detail.pathInfo.requestPath.startsWith("/connexion")) ended();
@@ -69,15 +70,31 @@
     again.showModal();
     document.getElementById("again-password").focus();
   }
-  body.addEventListener("sas-signed-in", (event) => {
-    csrf = event.detail.value;
-    for (const field of document.querySelectorAll('input[name="csrf"]')) field.value = csrf;
+  body.addEventListener("sas-signed-in", ({ detail }) => {
+    // what is on this page is not theirs
+    if (detail.login !== login) return location.assign("/");
+    go(detail.secret);
+    if (tabs) tabs.postMessage({ secret: secret.content, login });
+    tell("Vous êtes de nouveau connecté.", "good");
+  });
+  function go(fresh) {
+    secret.content = fresh;
+    for (const field of document.querySelectorAll('input[name="csrf"]')) field.value = fresh;
     document.getElementById("again-password").value = "";
     document.getElementById("door-error").replaceChildren();
-    again.close();
-    tell("Vous êtes de nouveau connecté.", "good");
+    if (again.open) again.close();
     listen();
-  });
+  }
+  // All tabs have one cookie: whoever signs in in one of them has given the others a session whose secret they need.
+  const login = again && document.getElementById("again-login").defaultValue;
+  const tabs = again && window.BroadcastChannel && new BroadcastChannel("sas-session");
+  if (tabs) {
+    tabs.onmessage = ({ data }) => {
+      if (data.login !== login) tell("Une autre personne s'est connectée dans ce navigateur : rechargez la page.", "warn");
+      else if (data.secret !== secret.content || again.open) go(data.secret);
+    };
+    tabs.postMessage({ secret: secret.content, login });
+  }
 
   document.addEventListener("submit", (event) => {
     const asked = event.submitter && event.submitter.dataset.confirm;
@@ -109,6 +126,7 @@
   function listen() {
     if (!body.dataset.live || socket) return;
     clearTimeout(timer);
+    const as = secret.content;
     const mine = socket = new WebSocket(body.dataset.live.replace(/^/, location.origin.replace(/^http/, "ws")));
     mine.onmessage = ({ data }) => {
       quiet();
@@ -128,6 +146,8 @@
       if (socket === mine) socket = null;
       clearTimeout(silent);
       show(false);
+      // of the session before this one: a new one is there
+      if (code === 4401 && as !== secret.content) return listen();
       if (code === 4401) return ended();
       timer = setTimeout(listen, PAUSES[Math.min(failures++, PAUSES.length - 1)]);
     };
@@ -135,6 +155,6 @@
   window.addEventListener("online", () => { failures = 0; if (socket) socket.close(); else listen(); });
   window.addEventListener("offline", () => { if (socket) socket.close(); show(false); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !socket) { failures = 0; listen(); } });
-  window.sas = { tell, say };
+  window.sas = { tell, say, ended };
   listen();
 })();

@@ -37,6 +37,8 @@
         const answer = await fetch(file.dataset.to + (file.dataset.to.includes("?") ? "&" : "?") + `apercu=${preview ? 1 : 0}`, {
           method: "POST", body: table, headers: { "x-csrf": csrf, "hx-request": "true", "content-type": "text/csv" },
         });
+        // what was shown stays, so that it can be done again
+        if (answer.status === 401) return window.sas.ended();
         if (answer.status === 204) { location.assign(answer.headers.get("hx-redirect")); return; }
         const text = await answer.text();
         // parsed as a document of its own: nothing in it runs here
