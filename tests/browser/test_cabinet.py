@@ -340,3 +340,58 @@ async def test_a_key_pressed_while_the_board_renews_itself_counts(browsing: Brow
         await practice.key.post(f"/v1/bookings/{booking}/outcome", {"outcome": "fulfilled"})
         await page.locator(".row.fulfilled").wait_for()
         assert await page.locator("#board[data-stale]").count() == 0
+
+
+async def test_a_second_click_a_double_click_or_a_held_key_acts_once(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    async with at_work(practice) as page:
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        await page.fill("#q-count", "2")
+        await page.fill("#q-start", practice.clock(20))
+        await page.fill("#q-end", practice.clock(100))
+        publish = page.get_by_role("button", name="Publier")
+        published = page.locator(".chip.free", has_text="0 sur 2")
+        # an impatient second click comes before the answer to the first
+        await page.route("**/cabinet/places*", _slow)
+        await publish.click()
+        await publish.click()
+        await page.get_by_text("2 places publiées").wait_for()
+        await page.unroute("**/cabinet/places*")
+        # that of a double click comes after it
+        box = await publish.bounding_box()
+        assert box is not None
+        await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        await page.mouse.down(click_count=2)
+        await page.mouse.up(click_count=2)
+        await page.evaluate(_LOOK)
+        assert len(sent) == 1
+        # a real second act counts, also by a key; a key that is held is one
+        await page.focus("#q-count")
+        await page.keyboard.down("Enter")
+        await published.nth(1).wait_for()
+        await page.get_by_text("2 places publiées").wait_for()
+        await page.keyboard.down("Enter")
+        await page.keyboard.up("Enter")
+        await page.evaluate(_LOOK)
+        assert await published.count() == len(sent) == 2
+        # a reason is given once
+        await practice.patient()
+        await page.locator("summary", has_text="1 patient").click()
+        await page.locator("details li").get_by_role("button", name="Refuser").click()
+        await page.route("**/cabinet/refuser*", _slow)
+        await page.keyboard.press("3")
+        await page.keyboard.press("3")
+        await page.get_by_text("Refusé : le patient est replacé ailleurs").wait_for()
+        await page.locator("#refuse").wait_for(state="hidden")
+        await page.evaluate(_LOOK)
+        assert len(sent) == 3
+
+
+_LOOK = "htmx.ajax('GET', '/cabinet/tableau', {target: '#board'})"
+
+
+async def _slow(route: Route) -> None:
+    answer = await route.fetch()
+    await asyncio.sleep(0.3)
+    await route.fulfill(response=answer)

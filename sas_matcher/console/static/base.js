@@ -96,6 +96,15 @@
     tabs.postMessage({ secret: secret.content, login });
   }
 
+  // The second click of a double click is none: what the first one did may be over, and another thing be in its place
+  // or the form be ready for its next act. Nor is a key that is held.
+  document.addEventListener("click", (event) => {
+    const button = event.detail > 1 && event.target.closest("button");
+    if (button && button.type === "submit" && (button.form || button).matches("[hx-post]")) event.preventDefault();
+  }, true);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.repeat && event.target.matches("input, select, button")) event.preventDefault();
+  });
   document.addEventListener("submit", (event) => {
     const asked = event.submitter && event.submitter.dataset.confirm;
     if (asked && !window.confirm(asked)) event.preventDefault();
