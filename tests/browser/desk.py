@@ -99,8 +99,8 @@ class Person:
         return page
 
     def _heard(self, message: Any) -> None:
-        # a refused or given-up call is logged by the browser and by htmx: what the test makes of it is the test's
-        expected = ("Failed to load resource", "Response Status Error Code", "htmx:afterRequest", "htmx:sendAbort")
+        # a refused, lost or given-up call is logged by the browser and by htmx: what the test makes of it is the test's
+        expected = ("Failed to load resource", "Response Status Error Code", "htmx:afterRequest", "htmx:send")
         refused = message.text.startswith(expected)
         if message.type == "error" and not refused:
             self.browsing.complaints.append(f"{message.location}: {message.text}")

@@ -388,6 +388,29 @@ async def test_a_second_click_a_double_click_or_a_held_key_acts_once(browsing: B
         assert len(sent) == 3
 
 
+async def test_what_is_told_while_a_window_is_open_is_told_in_it(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    await practice.places(1, 20, 40)
+    request = await practice.patient()
+    async with at_work(practice) as page:
+        await page.locator("[data-refuse]").click()
+        window = page.get_by_role("dialog", name="Refuser ce rendez-vous")
+        # no answer, then a refusal: the patient has called off meanwhile
+        await page.route("**/cabinet/refuser*", lambda route: route.abort())
+        await page.keyboard.press("1")
+        await window.get_by_role("alert").get_by_text("Le service ne répond pas").wait_for()
+        await page.unroute("**/cabinet/refuser*")
+        await practice.regulator.act("cancel", request, {"reason": "patient"})
+        await page.keyboard.press("1")
+        told = page.locator("#refuse [role=alert] .bad", has_not_text="Le service ne répond pas")
+        await told.wait_for()
+        assert await violations(page) == []
+        text = await told.inner_text()
+        # it stays on the page
+        await page.keyboard.press("Escape")
+        await page.locator("body > .notices [role=alert]", has_text=text).wait_for()
+
+
 _LOOK = "htmx.ajax('GET', '/cabinet/tableau', {target: '#board'})"
 
 

@@ -19,7 +19,10 @@
     if (xhr.status < 400) return;
     // an error goes where notices are, unless its answer says otherwise; what was on the page stays
     if (xhr.getResponseHeader("HX-Retarget")) event.detail.shouldSwap = true;
-    else event.detail.target = notice;
+    else {
+      place();
+      event.detail.target = notice;
+    }
     event.detail.swapOverride = "innerHTML";
   });
   body.addEventListener("htmx:responseError", (event) => {
@@ -57,10 +60,20 @@
     say("sas-refresh");
   }
 
+  // -- notices ----------------------------------------------------------------------------------------------------
+  // Behind an open window nobody sees or hears what is told: it is told in the window, and stays on the page after it.
+  const notices = notice.parentElement;
+  function place() {
+    // the window of an ended session comes last on the page, and over all others
+    const where = [...document.querySelectorAll("dialog[open]")].at(-1) || body;
+    if (notices.parentElement !== where) where.append(notices);
+  }
+  document.addEventListener("close", place, true);
   function tell(text, kind = "") {
     const line = document.createElement("p");
     line.className = `note ${kind}`;
     line.textContent = text;
+    place();
     notice.replaceChildren(line);
   }
 
