@@ -411,6 +411,56 @@ async def test_what_is_told_while_a_window_is_open_is_told_in_it(browsing: Brows
         await page.locator("body > .notices [role=alert]", has_text=text).wait_for()
 
 
+async def asked_twice(practice: Practice) -> list[str]:
+    """Let a practice consent to patients en sus, and two requests ask it; returns them in the order of the page."""
+    ars = await practice.browsing.service.key("ars", territories=(practice.spot.territory,))
+    steps = [{"kind": "ask", "name": "Cabinets", "waves": 1, "at_once": 3, "wait_min": 5}]
+    path = f"/v1/territories/{practice.spot.territory}/ladder"
+    key = {"Idempotency-Key": f"echelle-{practice.number}"}
+    answer = await ars.http.put(path, json={"steps": steps, "why": "essai"}, headers=key)
+    assert answer.status_code == 200, answer.text
+    agenda = (await practice.key.get("/v1/agendas/cabinet")).json()
+    site = {name: agenda[name] for name in ("professional", "source_kind", "location", "profession")}
+    week = [1, 2, 3, 4, 5, 6, 7]
+    consent = {**site, "ask_from": "00:00", "ask_to": "24:00", "days": week, "most_a_day": 5}
+    answer = await practice.key.http.put("/v1/overflow/oui", json=consent)
+    assert answer.status_code == 200, answer.text
+    return [str((await practice.regulator.ask(wish(practice.spot, delay="8H")))["request_id"]) for _ in range(2)]
+
+
+async def test_a_key_never_answers_a_question_that_nobody_has_read(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    async with at_work(practice, "professional") as page:
+        await asked_twice(practice)
+        rows = page.locator(".asked [data-row]")
+        await rows.nth(1).wait_for()
+        # an impatient second O falls on the instant at which the first question has gone
+        await page.evaluate(
+            """() => {
+              const board = document.getElementById("board");
+              const o = () => document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "o", bubbles: true }));
+              new MutationObserver(() => {
+                const count = board.querySelectorAll(".asked [data-row]").length;
+                if (String(count) !== board.dataset.count) { board.dataset.count = count; o(); }
+              }).observe(board, { childList: true });
+              board.dataset.count = 2;
+            }"""
+        )
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        await page.keyboard.press("o")
+        await page.locator("#board[data-count='1']").wait_for()
+        await page.evaluate(_LOOK)
+        assert len(sent) == 1
+        # what is chosen now is to be seen; read, it is answered
+        await page.locator(".asked [data-row][aria-current]").wait_for()
+        assert await rows.count() == 1
+        while await rows.count():
+            await page.keyboard.press("n")
+            await page.evaluate(_LOOK)
+        assert len(sent) == 2 and sent[1].endswith("/cabinet/non")
+
+
 _LOOK = "htmx.ajax('GET', '/cabinet/tableau', {target: '#board'})"
 
 

@@ -62,7 +62,11 @@
 
   // -- rows: one is chosen, keys act on it ------------------------------------------------------------------------
   const rows = () => [...board.querySelectorAll("[data-row]")];
-  let chosen = "";
+  // When the chosen row is gone, by an act or by itself, another is chosen that nobody has read yet: a key that was
+  // meant for the first one (a second, impatient press; a press just begun) must not answer for it. About what it takes
+  // to see the change and to stop a finger (guess).
+  const READ_MS = 700;
+  let chosen = "", deaf = 0;
   function choose(row, focus) {
     for (const other of board.querySelectorAll('[data-row][aria-current]')) other.removeAttribute("aria-current");
     if (!row) { chosen = ""; return; }
@@ -73,11 +77,19 @@
   const actionable = (row) => row.querySelector("[data-key]");
   function again() {
     const all = rows();
-    choose(all.find((row) => row.id === chosen) || all.find(actionable) || all[0], false);
+    const same = all.find((row) => row.id === chosen), gone = chosen && !same;
+    if (gone) deaf = Date.now() + READ_MS;
+    choose(same || all.find(actionable) || all[0], false);
+    // whoever looked at the one that is gone sees the one that the keys are for now
+    if (gone && kept.seen && chosen) document.getElementById(chosen).scrollIntoView({ block: "nearest" });
+  }
+  function inSight(row) {
+    const { top, bottom } = row.getBoundingClientRect();
+    return bottom > 0 && top < window.innerHeight;
   }
   board.addEventListener("focusin", (event) => {
     const row = event.target.closest("[data-row]");
-    if (row && row.id !== chosen) choose(row, false);
+    if (row && row.id !== chosen) { deaf = 0; choose(row, false); }
   });
   function step(by) {
     const all = rows();
@@ -99,6 +111,7 @@
         if (count) { event.preventDefault(); count.focus(); count.select(); }
         return;
       }
+      if (target && Date.now() < deaf) return event.preventDefault();
       target = target || document.querySelector(`[data-page-key="${CSS.escape(key)}"]`);
     }
     if (target) { event.preventDefault(); target.click(); }
@@ -117,11 +130,13 @@
   });
 
   // -- renewing the board: ticks, open details and the chosen row stay ----------------------------------------------
-  let kept = { ticked: [], opened: [], focus: "" };
+  let kept = { seen: false, ticked: [], opened: [], focus: "" };
   body.addEventListener("htmx:beforeSwap", ({ detail }) => {
     if (detail.target !== board || detail.xhr.status >= 400) return;
     const cleared = detail.requestConfig.verb === "post" && /\/(retirer|remettre)/.test(detail.pathInfo.requestPath);
+    const row = document.getElementById(chosen);
     kept = {
+      seen: Boolean(row) && inSight(row),
       ticked: cleared ? [] : [...board.querySelectorAll("input[name=slot]:checked")].map((tick) => tick.id),
       opened: [...board.querySelectorAll("details[open]")].map((one) => one.id),
       focus: document.activeElement.closest("[data-row]") === document.activeElement ? document.activeElement.id : "",
