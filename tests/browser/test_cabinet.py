@@ -385,7 +385,7 @@ async def test_a_second_click_a_double_click_or_a_held_key_acts_once(browsing: B
         await page.get_by_text("Refusé : le patient est replacé ailleurs").wait_for()
         await page.locator("#refuse").wait_for(state="hidden")
         await page.evaluate(_LOOK)
-        assert len(sent) == 3
+        assert len(sent) == 3, sent
 
 
 async def test_what_is_told_while_a_window_is_open_is_told_in_it(browsing: Browsing) -> None:
@@ -459,6 +459,28 @@ async def test_a_key_never_answers_a_question_that_nobody_has_read(browsing: Bro
             await page.keyboard.press("n")
             await page.evaluate(_LOOK)
         assert len(sent) == 2 and sent[1].endswith("/cabinet/non")
+
+
+async def test_an_act_is_answered_whatever_renews_itself_meanwhile(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    await practice.places(1, 20, 40)
+    await practice.patient()
+    async with at_work(practice) as page:
+        browsing.service.clock.ahead += timedelta(minutes=45)
+        await page.evaluate("sas.say('sas-tick')")
+        due = page.locator(".row.due")
+        await due.wait_for()
+
+        async def told_first(route: Route) -> None:
+            # what the act has changed is told, asked for and shown before its own answer comes
+            answer = await route.fetch()
+            await page.evaluate("htmx.ajax('GET', '/cabinet/tableau', {source: '#arrivals', target: '#board'})")
+            await route.fulfill(response=answer)
+
+        await page.route("**/cabinet/venu*", told_first)
+        await due.get_by_role("button", name="Pas venu").click()
+        await page.get_by_text("Noté : le patient n'est pas venu").wait_for()
+        await page.locator(".row.noshow").wait_for()
 
 
 _LOOK = "htmx.ajax('GET', '/cabinet/tableau', {target: '#board'})"

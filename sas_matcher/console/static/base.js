@@ -36,7 +36,8 @@
 
   // -- what a person does, and parts that renew themselves (data-renews) -------------------------------------------
   // An act waits for no renewal, and none undoes it on the page: what was asked for before an act began or ended may
-  // show the state before it. It is left, and asked for again when no act is under way.
+  // show the state before it, and would take away the form that waits for its answer. It is left, and asked for again
+  // when no act is under way.
   let turns = 0, acting = 0, left = false;
   body.addEventListener("htmx:beforeSend", ({ detail: { xhr, requestConfig, elt } }) => {
     if (requestConfig.verb === "post" && !elt.dataset.lookup) {
@@ -48,7 +49,8 @@
     requestConfig.turns = turns;
   });
   body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    if (detail.target.dataset.renews === undefined || detail.requestConfig.turns === turns) return;
+    const waits = acting && detail.requestConfig.verb !== "post";
+    if (detail.target.dataset.renews === undefined || (detail.requestConfig.turns === turns && !waits)) return;
     detail.shouldSwap = false;
     left = true;
     // after htmx has ended this call
