@@ -133,6 +133,31 @@ async def test_a_level_seen_before_another_declared_one_lowers_nothing(browsing:
         await page.locator("#level", has_text="Tension").wait_for()
 
 
+async def test_what_one_is_writing_stays_when_the_page_renews_itself(browsing: Browsing) -> None:
+    service = browsing.service
+    ars = await service.key("ars", territories=("09",))
+    declared = await ars.post("/v1/crisis", {"scope": "09", "level": "tension", "why": "canicule"})
+    assert declared.status_code == 200, declared.text
+    async with browsing.person("cpts", territories=("09",)) as coordinator:
+        page = await coordinator.open("/pilotage/crise")
+        await page.locator("#live[data-state=on]").wait_for()
+        await page.get_by_text("Appeler les cabinets qui y ont consenti").click()
+        await page.get_by_label("Message").fill("Merci d'ouvrir ce soir")
+        await page.keyboard.press("Home")
+        declared = await ars.post("/v1/crisis", {"scope": "09", "level": "crise", "why": "plan blanc"})
+        await page.locator("#level", has_text="Crise").wait_for()
+        # one goes on where one was
+        await page.keyboard.type("Urgent. ")
+        assert await page.get_by_label("Message").input_value() == "Urgent. Merci d'ouvrir ce soir"
+        # also on what has no name of its own
+        send = page.get_by_role("button", name="Envoyer l'appel")
+        await send.focus()
+        declared = await ars.post("/v1/crisis", {"scope": "09", "level": "tension", "why": "mieux"})
+        await page.locator("#level", has_text="Tension").wait_for()
+        assert await send.evaluate("one => one === document.activeElement")
+        assert await page.get_by_label("Valable (heures)").input_value() == "12"
+
+
 async def test_a_wall_says_when_it_is_old_and_finds_the_service_again(browsing: Browsing) -> None:
     async with browsing.person("ars", territories=("38",)) as room:
         wall = await room.open("/mural?territoire=38")

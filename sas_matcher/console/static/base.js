@@ -49,8 +49,12 @@
     requestConfig.turns = turns;
   });
   body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    const waits = acting && detail.requestConfig.verb !== "post";
-    if (detail.target.dataset.renews === undefined || (detail.requestConfig.turns === turns && !waits)) return;
+    if (detail.target.dataset.renews === undefined) return;
+    const act = detail.requestConfig.verb === "post";
+    if (detail.requestConfig.turns === turns && !(acting && !act)) {
+      kept = remember(detail.target, act ? detail.requestConfig.elt.closest("form") : null);
+      return;
+    }
     detail.shouldSwap = false;
     left = true;
     // after htmx has ended this call
@@ -61,6 +65,49 @@
     left = false;
     say("sas-refresh");
   }
+
+  // What a person has done in a part stays when it is renewed: fields that were touched and details that were opened
+  // (by their id), the focus. The others are as the service says now, and so is the form whose act is answered.
+  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
+  const named = (control) => control.ariaLabel || control.textContent;
+  let kept = null;
+  const ticked = (field) => field.type === "checkbox" || field.type === "radio";
+  function touched(field) {
+    if (ticked(field)) return field.checked !== field.defaultChecked;
+    if (!field.options) return field.value !== field.defaultValue;
+    return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+  }
+  function remember(part, answered) {
+    const focus = part.contains(document.activeElement) ? document.activeElement : null, owner = focus && focus.closest("[id]");
+    const fields = [...part.querySelectorAll("input[id]:not([type=hidden]), select[id], textarea[id]")];
+    return {
+      part,
+      fields: fields.filter((field) => touched(field) && !(answered && field.form === answered))
+        .map((field) => ({ id: field.id, value: field.value, checked: field.checked })),
+      opened: [...part.querySelectorAll("details[id][open]")].map((one) => one.id),
+      focus: owner && part.contains(owner) && { owner: owner.id, at: [...owner.querySelectorAll(CONTROLS)].indexOf(focus), says: named(focus) },
+      typing: focus && focus.selectionStart !== undefined && focus.selectionStart !== null && [focus.selectionStart, focus.selectionEnd],
+    };
+  }
+  body.addEventListener("htmx:afterSwap", ({ detail }) => {
+    if (!kept || detail.target !== kept.part) return;
+    const { part, fields, opened, focus, typing } = kept;
+    kept = null;
+    const found = (id) => { const one = document.getElementById(id); return one && part.contains(one) ? one : null; };
+    for (const { id, value, checked } of fields) {
+      const field = found(id);
+      if (!field) continue;
+      if (ticked(field)) field.checked = checked;
+      else if (!field.options || [...field.options].some((option) => option.value === value)) field.value = value;
+    }
+    for (const id of opened) { const one = found(id); if (one) one.open = true; }
+    const owner = focus && found(focus.owner);
+    const control = owner && (focus.at < 0 ? owner : owner.querySelectorAll(CONTROLS)[focus.at]);
+    // another one in its place is not meant
+    if (!control || (focus.at >= 0 && named(control) !== focus.says)) return;
+    control.focus({ preventScroll: true });
+    if (typing && control.setSelectionRange) control.setSelectionRange(...typing);
+  });
 
   // -- notices ----------------------------------------------------------------------------------------------------
   // Behind an open window nobody sees or hears what is told: it is told in the window, and stays on the page after it.

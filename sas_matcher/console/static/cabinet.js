@@ -81,7 +81,7 @@
     if (gone) deaf = Date.now() + READ_MS;
     choose(same || all.find(actionable) || all[0], false);
     // whoever looked at the one that is gone sees the one that the keys are for now
-    if (gone && kept.seen && chosen) document.getElementById(chosen).scrollIntoView({ block: "nearest" });
+    if (gone && seen && chosen) document.getElementById(chosen).scrollIntoView({ block: "nearest" });
   }
   function inSight(row) {
     const { top, bottom } = row.getBoundingClientRect();
@@ -129,25 +129,15 @@
     refuse.showModal();
   });
 
-  // -- renewing the board: ticks, open details and the chosen row stay ----------------------------------------------
-  let kept = { seen: false, ticked: [], opened: [], focus: "" };
+  // -- renewing the board -----------------------------------------------------------------------------------------
+  let seen = false;
   body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    if (detail.target !== board || detail.xhr.status >= 400) return;
-    const cleared = detail.requestConfig.verb === "post" && /\/(retirer|remettre)/.test(detail.pathInfo.requestPath);
     const row = document.getElementById(chosen);
-    kept = {
-      seen: Boolean(row) && inSight(row),
-      ticked: cleared ? [] : [...board.querySelectorAll("input[name=slot]:checked")].map((tick) => tick.id),
-      opened: [...board.querySelectorAll("details[open]")].map((one) => one.id),
-      focus: document.activeElement.closest("[data-row]") === document.activeElement ? document.activeElement.id : "",
-    };
+    if (detail.target === board) seen = Boolean(row) && inSight(row);
   });
   body.addEventListener("htmx:afterSwap", ({ detail }) => {
     if (detail.target !== board) return;
-    for (const id of kept.ticked) { const tick = document.getElementById(id); if (tick) tick.checked = true; }
-    for (const id of kept.opened) { const one = document.getElementById(id); if (one) one.open = true; }
     again();
-    if (kept.focus && document.getElementById(kept.focus)) document.getElementById(kept.focus).focus();
     count();
     news();
   });
