@@ -268,11 +268,14 @@ def dated(value: str | datetime, zone: ZoneInfo = PARIS) -> str:
 
 def when(value: str | datetime, now: datetime, zone: ZoneInfo = PARIS) -> str:
     """Return a day and hour as one says them: ``aujourd'hui 14 h 05``, ``demain 9 h 00``, ``jeu. 3/12 9 h 00``."""
-    local, today = _instant(value).astimezone(zone), now.astimezone(zone).date()
-    days = (local.date() - today).days
-    named = {-1: "hier", 0: "aujourd'hui", 1: "demain"}
-    day = named.get(days) or f"{_DAYS[local.weekday()]} {local.day}/{local.month}"
-    return f"{day} {hour(local, zone)}"
+    local = _instant(value).astimezone(zone)
+    return f"{day_name(local.date(), now.astimezone(zone).date())} {hour(local, zone)}"
+
+
+def day_name(value: date, today: date) -> str:
+    """Return a day as one says it, shortly: ``aujourd'hui``, ``demain``, ``jeu. 3/12``."""
+    named = {-1: "hier", 0: "aujourd'hui", 1: "demain"}.get((value - today).days)
+    return named or f"{_DAYS[value.weekday()]} {value.day}/{value.month}"
 
 
 def part_of_day(value: str | datetime, period: str, now: datetime, zone: ZoneInfo = PARIS) -> str:

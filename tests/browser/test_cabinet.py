@@ -346,18 +346,26 @@ async def test_a_second_click_a_double_click_or_a_held_key_acts_once(browsing: B
     practice = await Practice.open(browsing)
     async with at_work(practice) as page:
         sent: list[str] = []
-        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        slow = True
+
+        async def answer(route: Route) -> None:
+            sent.append(route.request.url)
+            answer = await route.fetch()
+            await asyncio.sleep(0.3 if slow else 0)
+            await route.fulfill(response=answer)
+
+        for path in ("places", "refuser"):
+            await page.route(f"**/cabinet/{path}*", answer)
         await page.fill("#q-count", "2")
         await page.fill("#q-start", practice.clock(20))
         await page.fill("#q-end", practice.clock(100))
         publish = page.get_by_role("button", name="Publier")
         published = page.locator(".chip.free", has_text="0 sur 2")
         # an impatient second click comes before the answer to the first
-        await page.route("**/cabinet/places*", _slow)
         await publish.click()
         await publish.click()
         await page.get_by_text("2 places publiées").wait_for()
-        await page.unroute("**/cabinet/places*")
+        slow = False
         # that of a double click comes after it
         box = await publish.bounding_box()
         assert box is not None
@@ -379,13 +387,44 @@ async def test_a_second_click_a_double_click_or_a_held_key_acts_once(browsing: B
         await practice.patient()
         await page.locator("summary", has_text="1 patient").click()
         await page.locator("details li").get_by_role("button", name="Refuser").click()
-        await page.route("**/cabinet/refuser*", _slow)
+        slow = True
         await page.keyboard.press("3")
         await page.keyboard.press("3")
         await page.get_by_text("Refusé : le patient est replacé ailleurs").wait_for()
         await page.locator("#refuse").wait_for(state="hidden")
         await page.evaluate(_LOOK)
         assert len(sent) == 3, sent
+
+
+async def test_an_hour_is_of_the_day_that_is_shown(browsing: Browsing) -> None:
+    practice = await Practice.open(browsing)
+    async with at_work(practice, "professional") as page:
+        (request,) = await asked_of(practice, 1, "24H")
+        row = page.locator(".asked [data-row]")
+        at, day = row.get_by_label("Heure proposée"), row.get_by_label("Jour proposé")
+        # an hour of today that has passed is not one of tomorrow; what was typed stays as the page renews itself
+        passed, proposed = practice.clock(-10), await at.input_value()
+        await at.fill(passed)
+        await page.evaluate(_LOOK)
+        assert await at.input_value() == passed
+        await row.get_by_role("button", name="Oui, à cette heure").click()
+        await page.get_by_role("alert").get_by_text("est déjà passé").wait_for()
+        assert (await practice.regulator.request(request))["status"] != "held"
+        # what nobody has touched is as the service proposes it now
+        await at.fill(proposed)
+        browsing.service.clock.ahead += timedelta(minutes=6)
+        await page.evaluate(_LOOK)
+        assert await at.input_value() > proposed
+        # tomorrow is said, by both
+        await day.select_option("demain")
+        await at.fill(practice.clock(-120))
+        await page.evaluate(_LOOK)
+        assert await day.locator("option:checked").inner_text() == "demain"
+        await row.get_by_role("button", name="Oui, à cette heure").click()
+        await page.get_by_text("Oui transmis, pour demain").wait_for()
+        held = await practice.regulator.until(request, lambda d: d["status"] == "held")
+        start = datetime.fromisoformat(held["decision"]["place"]["start"]).astimezone(PARIS)
+        assert start.date() == (browsing.service.clock.now().astimezone(PARIS) + timedelta(days=1)).date()
 
 
 async def test_what_is_told_while_a_window_is_open_is_told_in_it(browsing: Browsing) -> None:
@@ -411,10 +450,10 @@ async def test_what_is_told_while_a_window_is_open_is_told_in_it(browsing: Brows
         await page.locator("body > .notices [role=alert]", has_text=text).wait_for()
 
 
-async def asked_twice(practice: Practice) -> list[str]:
-    """Let a practice consent to patients en sus, and two requests ask it; returns them in the order of the page."""
+async def asked_of(practice: Practice, count: int, delay: str) -> list[str]:
+    """Let a practice consent to patients en sus, and so many requests ask it; returns them."""
     ars = await practice.browsing.service.key("ars", territories=(practice.spot.territory,))
-    steps = [{"kind": "ask", "name": "Cabinets", "waves": 1, "at_once": 3, "wait_min": 5}]
+    steps = [{"kind": "ask", "name": "Cabinets", "waves": 1, "at_once": 3, "wait_min": 15}]
     path = f"/v1/territories/{practice.spot.territory}/ladder"
     key = {"Idempotency-Key": f"echelle-{practice.number}"}
     answer = await ars.http.put(path, json={"steps": steps, "why": "essai"}, headers=key)
@@ -425,13 +464,13 @@ async def asked_twice(practice: Practice) -> list[str]:
     consent = {**site, "ask_from": "00:00", "ask_to": "24:00", "days": week, "most_a_day": 5}
     answer = await practice.key.http.put("/v1/overflow/oui", json=consent)
     assert answer.status_code == 200, answer.text
-    return [str((await practice.regulator.ask(wish(practice.spot, delay="8H")))["request_id"]) for _ in range(2)]
+    return [str((await practice.regulator.ask(wish(practice.spot, delay=delay)))["request_id"]) for _ in range(count)]
 
 
 async def test_a_key_never_answers_a_question_that_nobody_has_read(browsing: Browsing) -> None:
     practice = await Practice.open(browsing)
     async with at_work(practice, "professional") as page:
-        await asked_twice(practice)
+        await asked_of(practice, 2, "8H")
         rows = page.locator(".asked [data-row]")
         await rows.nth(1).wait_for()
         # an impatient second O falls on the instant at which the first question has gone
@@ -484,9 +523,3 @@ async def test_an_act_is_answered_whatever_renews_itself_meanwhile(browsing: Bro
 
 
 _LOOK = "htmx.ajax('GET', '/cabinet/tableau', {target: '#board'})"
-
-
-async def _slow(route: Route) -> None:
-    answer = await route.fetch()
-    await asyncio.sleep(0.3)
-    await route.fulfill(response=answer)

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import orjson
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from sas_matcher.api.inputs.asking import AcceptIn, NoIn
 from sas_matcher.api.inputs.reading import parse
 from sas_matcher.api.inputs.schemas import ArrivedIn, OutcomeIn, RefuseIn
 from sas_matcher.api.wire import name_of, slot_of, uuid_of
+from sas_matcher.console import words
 from sas_matcher.console.cabinet.board import Place, Visitor, days_of, patients_of, place_of, visitor_of, window_of
 from sas_matcher.console.cabinet.here import Here, here_of, pages
 from sas_matcher.console.visit import Form, Visit
@@ -60,6 +62,7 @@ async def _board(here: Here) -> dict[str, Any]:
     local = now.astimezone(here.zone).replace(tzinfo=None).isoformat(timespec="minutes")
     for question in seen.questions:
         question["at"] = offered_hour(question, seen.visitors, now).astimezone(here.zone)
+        question["days"] = _days_until(question["deadline"], now, here.zone)
     days = days_of(seen.places, now, here.zone)
     stopped = [one for one in here.agendas if any(_is_on(stop, local) for stop in one["quick"]["stops"])]
     return {
@@ -97,6 +100,12 @@ def offered_hour(question: dict[str, Any], visitors: Sequence[Visitor], now: dat
     while start <= deadline and any(one.start < start + lasts and one.end > start for one in mine):
         start += _GRID
     return min(start, deadline)
+
+
+def _days_until(deadline: str, now: datetime, zone: ZoneInfo) -> list[date]:
+    """Return the days, of the clock of the place, on which a patient may be received until a deadline."""
+    first, last = now.astimezone(zone).date(), datetime.fromisoformat(deadline).astimezone(zone).date()
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 @pages.get("/cabinet")
@@ -185,14 +194,15 @@ async def count(visit: Visit) -> Response:
 
 @pages.post("/cabinet/oui")
 async def accept_question(visit: Visit) -> Response:
-    """Say yes to a question en sus: the patient is received at an hour of today, or of tomorrow when it is over."""
-    form = (await visit.form()).only("question", "at", "mode")
+    """Say yes to a question en sus: the patient is received on the day and at the hour that the form shows."""
+    form = (await visit.form()).only("question", "day", "at", "mode")
     here = await here_of(visit)
     question = uuid_of(form.text("question"), "question")
-    body = {"start": _coming(here, form.text("at")).isoformat(), "mode": form.text("mode") or None}
+    body = {"start": _instant(here, form).isoformat(), "mode": form.text("mode") or None}
     asked = parse(AcceptIn, orjson.dumps(body))
     await visit.wire.en_sus.accept(question, asked.start, asked.mode, visit.caller.owns, visit.once(form))
-    return await _shown(here, "Oui transmis : le régulateur rappelle le patient et confirme.")
+    when = words.when(asked.start, visit.now, here.zone)
+    return await _shown(here, f"Oui transmis, pour {when} : le régulateur rappelle le patient et confirme.")
 
 
 @pages.post("/cabinet/non")
@@ -205,15 +215,16 @@ async def refuse_question(visit: Visit) -> Response:
     return await _shown(await here_of(visit), "Non transmis.")
 
 
-def _coming(here: Here, text: str) -> datetime:
-    """Return the next instant at which the clock of the place shows a time."""
+def _instant(here: Here, form: Form) -> datetime:
+    """Return the instant of a form's day and hour, by the clock of the place."""
     try:
-        at = time.fromisoformat(text)
+        day = date.fromisoformat(form.text("day"))
+    except ValueError:
+        raise InvalidInputError.of("day", "rechargez la page") from None
+    try:
+        return datetime.combine(day, time.fromisoformat(form.text("at")), here.zone)
     except ValueError:
         raise InvalidInputError.of("at", "indiquez une heure, par exemple 18:45") from None
-    now = here.visit.now.astimezone(here.zone)
-    day = now.date() if at > now.time() else now.date() + timedelta(days=1)
-    return datetime.combine(day, at, here.zone)
 
 
 def _number(form: Form, name: str) -> int:
