@@ -115,3 +115,29 @@ async def test_who_signs_in_again_in_one_tab_goes_on_in_all(browsing: Browsing) 
         await pages[0].locator(".who", has_text=f"Compte {other}").wait_for()
         await pages[1].get_by_text("Une autre personne s'est connectée dans ce navigateur").wait_for()
         assert await dialogs[1].is_visible()
+
+
+async def test_what_came_by_itself_stays_while_one_acts(browsing: Browsing) -> None:
+    async with browsing.person("osnp", territories=("69",)) as somebody:
+        page = await somebody.open("/regulation", moving_clock=True)
+        await page.locator("#live[data-state=on]").wait_for()
+        news = page.get_by_role("log", name="Nouvelles")
+        handed = "sas.say('sas-request', {name: 'request.handed', id: 'une', data: {version: 1}})"
+        await page.evaluate(handed)
+        await news.get_by_text("Demande confiée par un collègue").wait_for()
+        assert await violations(page) == []
+        # an act is answered beside it, and the next answer takes the place of this one only
+        for _ in range(2):
+            await page.evaluate("sas.tell('Copié.', 'good')")
+            await page.evaluate("htmx.ajax('POST', '/regulation/demandes', {target: '#answer'})")
+            await page.get_by_role("alert").locator(".bad").wait_for()
+            assert await page.get_by_text("Copié.").count() == 0
+            assert await news.locator(".note").count() == 1
+        await news.get_by_role("button", name="Fermer").click()
+        assert await news.locator(".note").count() == 0
+        # a few, for a while
+        for _ in range(6):
+            await page.evaluate(handed)
+        assert await news.locator(".note").count() == 4
+        await page.clock.fast_forward("02:01")
+        await news.locator(".note").first.wait_for(state="detached")

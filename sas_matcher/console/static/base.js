@@ -118,12 +118,33 @@
     if (notices.parentElement !== where) where.append(notices);
   }
   document.addEventListener("close", place, true);
-  function tell(text, kind = "") {
-    const line = document.createElement("p");
-    line.className = `note ${kind}`;
-    line.textContent = text;
+  function line(text, kind) {
+    const made = document.createElement("p");
+    made.className = `note ${kind}`;
+    made.textContent = text;
     place();
-    notice.replaceChildren(line);
+    return made;
+  }
+  // what answers an act goes with the next one
+  function tell(text, kind = "") {
+    notice.replaceChildren(line(text, kind));
+  }
+  // What came by itself stays for two minutes, or until it is closed; the last four of it (both: guesses, of what is
+  // read between two calls and leaves the page in sight).
+  const NEWS_MS = 120000, NEWS_MOST = 4;
+  const news = document.getElementById("news");
+  function inform(text, kind = "") {
+    const one = line(text, kind);
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "quiet small";
+    close.ariaLabel = "Fermer";
+    close.textContent = "✕";
+    close.addEventListener("click", () => one.remove());
+    one.append(close);
+    news.append(one);
+    while (news.children.length > NEWS_MOST) news.firstElementChild.remove();
+    setTimeout(() => one.remove(), NEWS_MS);
   }
 
   // -- the window of an ended session -----------------------------------------------------------------------------
@@ -152,7 +173,7 @@
   const tabs = again && window.BroadcastChannel && new BroadcastChannel("sas-session");
   if (tabs) {
     tabs.onmessage = ({ data }) => {
-      if (data.login !== login) tell("Une autre personne s'est connectée dans ce navigateur : rechargez la page.", "warn");
+      if (data.login !== login) inform("Une autre personne s'est connectée dans ce navigateur : rechargez la page.", "warn");
       else if (data.secret !== secret.content || again.open) go(data.secret);
     };
     tabs.postMessage({ secret: secret.content, login });
@@ -226,6 +247,6 @@
   window.addEventListener("online", () => { failures = 0; if (socket) socket.close(); else listen(); });
   window.addEventListener("offline", () => { if (socket) socket.close(); show(false); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !socket) { failures = 0; listen(); } });
-  window.sas = { tell, say, ended };
+  window.sas = { tell, news: inform, say, ended };
   listen();
 })();

@@ -190,7 +190,7 @@
     if (NEWS[detail.name] && (row || mine || detail.name === "request.handed")) {
       const text = `${NEWS[detail.name]}${about ? ` : ${about}` : ""}.`;
       told.textContent = text;
-      if (!mine || detail.name !== "request.held") sas.tell(text, detail.name === "request.held" || detail.name === "request.told" ? "good" : "warn");
+      if (!mine || detail.name !== "request.held") sas.news(text, detail.name === "request.held" || detail.name === "request.told" ? "good" : "warn");
     }
     fresh.add(detail.id);
     refresh(detail.id);
