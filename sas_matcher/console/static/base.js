@@ -69,7 +69,7 @@
   // What a person has done in a part stays when it is renewed: fields that were touched and details that were opened
   // (by their id), the focus. The others are as the service says now, and so is the form whose act is answered.
   const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
-  const named = (control) => control.ariaLabel || control.textContent;
+  const named = (control) => control.getAttribute("aria-label") || control.textContent;
   let kept = null;
   const ticked = (field) => field.type === "checkbox" || field.type === "radio";
   function touched(field) {
@@ -138,7 +138,7 @@
     const close = document.createElement("button");
     close.type = "button";
     close.className = "quiet small";
-    close.ariaLabel = "Fermer";
+    close.setAttribute("aria-label", "Fermer");
     close.textContent = "✕";
     close.addEventListener("click", () => one.remove());
     one.append(close);
@@ -172,9 +172,11 @@
   const login = again && document.getElementById("again-login").defaultValue;
   const tabs = again && window.BroadcastChannel && new BroadcastChannel("sas-session");
   if (tabs) {
+    let other = "";
     tabs.onmessage = ({ data }) => {
-      if (data.login !== login) inform("Une autre personne s'est connectée dans ce navigateur : rechargez la page.", "warn");
-      else if (data.secret !== secret.content || again.open) go(data.secret);
+      if (data.login !== login && data.secret !== other) inform("Une autre personne s'est connectée dans ce navigateur : rechargez la page.", "warn");
+      other = data.login === login ? "" : data.secret;
+      if (!other && (data.secret !== secret.content || again.open)) go(data.secret);
     };
     tabs.postMessage({ secret: secret.content, login });
   }
