@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -203,7 +203,7 @@ async def _world(folder: Path) -> AsyncIterator[tuple[Browsing, World]]:
             geography = service.geography
             world = world_of(SOURCE, geography.communes_of(TERRITORY), geography.territories)
             practice = await service.key("manager", professionals=("*",), source=SOURCE)
-            now = datetime.now(UTC)
+            now = service.clock.now()
             slots = [
                 slot
                 for day in schedule(now.astimezone(ZoneInfo("Europe/Paris")), 3).days
