@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from sas_matcher.domain.errors import UnavailableError
+from sas_matcher.faults import tell_fault
 from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Announcement, Ledger
 from sas_matcher.ports.world import Clock
@@ -113,6 +114,21 @@ class Relay:
             return 0
         late = await self.ledger.leftovers(self._clock.now() - GRACE, _BATCH)
         if late:
-            await self._bus.publish(late)
+            try:
+                await self._bus.publish(late)
+            except UnavailableError:
+                raise
+            except Exception:
+                await self._publish_each(late)
             await self.ledger.mark_published([a.id for a in late])
         return len(late)
+
+    async def _publish_each(self, late: Sequence[Announcement]) -> None:
+        """Publish one by one, and give up what the bus cannot take: else nothing after it would ever be told."""
+        for one in late:
+            try:
+                await self._bus.publish([one])
+            except UnavailableError:
+                raise
+            except Exception as unforeseen:
+                tell_fault("relay.row", unforeseen, id=one.id, stream=one.stream, type=one.type)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from sas_matcher.domain.errors import UnavailableError
 from sas_matcher.ports.bus import Bus
 from sas_matcher.ports.ledger import Announcement, Ledger
 from sas_matcher.services import relay as relaying
@@ -110,3 +111,29 @@ async def test_a_slow_bus_does_not_fill_the_memory_of_who_writes(monkeypatch: py
     await relay.forget_published()
     assert await relay.sweep() == 2
     assert (store.trips[-1], store.outbox) == ([4, 5], [])
+
+
+@pytest.mark.faults("relay.row")
+async def test_a_row_that_no_bus_takes_is_given_up_and_those_after_it_are_told() -> None:
+    class Choosy(Store):
+        async def publish(self, announcements: Sequence[Announcement]) -> None:
+            if any(a.id == 2 for a in announcements):
+                raise ValueError("unexpected")
+            await super().publish(announcements)
+
+    store = Choosy([said(number, 5) for number in (1, 2, 3)])
+    assert await relay_of(store).sweep() == 3
+    assert store.trips == [[1], [3]] and store.outbox == []
+
+
+async def test_nothing_is_given_up_because_the_bus_is_away() -> None:
+    class Away(Store):
+        async def publish(self, announcements: Sequence[Announcement]) -> None:
+            if len(announcements) > 1:
+                raise ValueError("unexpected")
+            raise UnavailableError("Redis ne répond pas.")
+
+    store = Away([said(number, 5) for number in (1, 2)])
+    with pytest.raises(UnavailableError):
+        await relay_of(store).sweep()
+    assert len(store.outbox) == 2
