@@ -412,19 +412,20 @@ def settle_questions(on: AskingTables, now: datetime) -> None:
         if status != "waiting":
             close_questions(on, now, request_id, status if status in ("cancelled", "unserved") else "other_place")
     ended = [
-        (q, booking)
+        q
         for q in on.questions.values()
         if q.state == "accepted"
         and q.asked_at > now - _LIVES
-        and (booking := on.tables.bookings[q.booking_id or ""]).ended_at is not None
+        and on.tables.bookings[q.booking_id or ""].ended_at is not None
     ]
-    for q, booking in ended:
+    for q in ended:
         q.state, q.reason = "released", "not_taken"
         q.version += 1
-        slot = on.tables.slots[booking.slot_id]
+        # the slot that the yes made, wherever the practice has moved the patient since
+        slot = on.tables.slot_of[on.overflows[q.overflow_id].row["source"], f"en-sus-{q.id}"]
         if slot.status == "open":
             withdraw_slots(on.tables, now, slot.source, [slot.external_id], None, None, "not_taken")
-    on.announce(now, [q for q, _ in ended])
+    on.announce(now, ended)
 
 
 def change_ladder(

@@ -139,6 +139,35 @@ async def test_a_place_given_en_sus_is_for_that_patient_alone(asker: Asker, reco
     assert await asker.book.settle(later) == 0
 
 
+@pytest.mark.parametrize("how", ["cancel", "refuse"])
+async def test_who_is_let_go_after_a_move_loses_the_hour_of_the_yes_and_nothing_else(
+    asker: Asker, recorder: Recorder, how: str
+) -> None:
+    """The plage that the practice moved the patient into has other patients: it stays open."""
+    await asker.consent("a")
+    (plage,) = await asker.desk.publish(slot_row("p", at=90, lasts=60, capacity=4, professional="8a"))
+    neighbour, _ = await asker.desk.firm(plage)
+    promised = await asker.desk.promise(plage)
+    request = await asker.waits()
+    _, (question,) = await asker.put(request, await asker.ids(request))
+    await asker.accept(question)
+    assert await asker.desk.confirm(request) == "firm"
+    booking = (await asker.desk.document(request))["booking"]["booking_id"]
+    assert (await asker.desk.of_booking("move", booking, plage)).word == "moved"
+    arguments = ("patient", True) if how == "cancel" else ("complet", True)
+    await asker.desk.of_booking(how, booking, *arguments)
+    recorder.take()
+    await asker.book.settle(NOW + minutes(1))
+    news = recorder.take()
+    (released,) = [a for a in news if a.type == "question.released"]
+    assert released.aggregate == question
+    en_sus = next(s for s in await asker.desk.slots() if s["external_id"] == f"en-sus-{question}")
+    assert {s["id"]: s["status"] for s in await asker.desk.slots()} == {plage: "open", en_sus["id"]: "withdrawn"}
+    assert [orjson.loads(a.data) for a in news if a.type == "gone"] == [[[en_sus["id"], en_sus["version"]]]]
+    assert (await asker.desk.status(neighbour), await asker.desk.status(promised)) == ("firm", "promised")
+    assert await asker.desk.left(plage) == 2
+
+
 async def test_a_yes_at_an_hour_that_is_taken_or_too_late_is_refused_and_may_be_said_again(asker: Asker) -> None:
     await asker.consent("a")
     (slot,) = await asker.desk.publish(slot_row("x", professional="8a", at=60))

@@ -359,7 +359,9 @@ begin
             then over.status else 'other_place' end);
     end loop;
     with ended as (
-        select q.id, b.slot_id from question q join booking b on b.id = q.booking_id
+        -- the slot that the yes made, wherever the practice has moved the patient since
+        select q.id, s.id as slot_id from question q join booking b on b.id = q.booking_id
+        join overflow o on o.id = q.overflow_id join slot s on s.source = o.source and s.external_id = 'en-sus-' || q.id
         -- a request lives for 48 hours at the most: what is older has been received, or was let go
         where q.state = 'accepted' and q.asked_at > p_now - interval '3 days' and b.ended_at is not null
         order by q.id limit p_limit for update of q skip locked
