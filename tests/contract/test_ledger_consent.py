@@ -1,15 +1,19 @@
 """What practices let leave, in the ledger: rules, own patients first, and the trace of who was shown what."""
 
+import asyncio
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 
 from adapters.memory import MemoryLedger
 from adapters.memory.consent import MemoryConsent
+from adapters.postgres.agenda import PostgresAgendas
 from adapters.postgres.consent import PostgresConsent
 from sas_matcher.ports.practice import ConsentBook, ShareRule
 from tests.conftest import Recorder
+from tests.contract.conftest import postgres_only
 from tests.ledger_cases import KEY, NOW, SOURCE, Desk, minutes, slot_row
 
 RULE = ShareRule(
@@ -133,3 +137,63 @@ async def test_a_rule_that_no_practice_may_set_is_refused(
     with pytest.raises(desk.refusals):
         await consent.put_rule(NOW, RULE._replace(**changes))
     assert await consent.rules(SOURCE) == []
+
+
+async def waits_or_is_done(control: asyncpg.Connection, task: asyncio.Task[Any]) -> None:
+    """Return when a transaction of this database waits for a lock, or the task has ended."""
+    query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while not task.done() and not await control.fetchval(query):  # noqa: ASYNC110 - the server tells
+        await asyncio.sleep(0.01)
+
+
+@postgres_only
+@pytest.mark.parametrize("removed", [False, True], ids=["set", "removed"])
+async def test_a_place_published_while_a_rule_changes_is_under_what_comes_of_it(
+    desk: Desk, consent: ConsentBook, removed: bool
+) -> None:
+    """Each committed without seeing the other: the place would stay so for as long as it is published unchanged."""
+    if removed:
+        await consent.put_rule(NOW, RULE)
+    publishing, control = await asyncpg.connect(desk.url), await asyncpg.connect(desk.url)
+    try:
+        transaction = publishing.transaction()
+        await transaction.start()
+        rows = orjson.dumps([slot_row("a", at=30)]).decode()
+        await publishing.fetch("select * from upsert_slots($1, $2, $3)", NOW, SOURCE, rows)
+        change = consent.remove_rule(NOW, SOURCE, RULE.name) if removed else consent.put_rule(NOW, RULE)
+        changing = asyncio.create_task(change)
+        await waits_or_is_done(control, changing)
+        await transaction.commit()
+        await changing
+    finally:
+        await publishing.close()
+        await control.close()
+    assert [slot["shut"] for slot in await desk.slots()] == [not removed]
+
+
+@postgres_only
+async def test_an_agenda_that_waits_for_a_rule_holds_no_place_meanwhile(desk: Desk) -> None:
+    """Whoever sets the rule wants that place: each would wait for the other."""
+    agendas = PostgresAgendas(desk.ledger)
+    document = {"feed": None}
+    await agendas.put(NOW, KEY, SOURCE, "cabinet", ("8a", None), document, 0)
+
+    async def show(*rows: dict[str, Any]) -> None:
+        record = await agendas.agenda(SOURCE, "cabinet")
+        assert record is not None
+        assert await agendas.show(NOW, record, NOW + minutes(600), rows, []) is not None
+
+    await show(slot_row("a"), slot_row("b", at=90))
+    await agendas.put(NOW, KEY, SOURCE, "cabinet", ("8a", None), document, 1)
+    ruling, control = await asyncpg.connect(desk.url), await asyncpg.connect(desk.url)
+    try:
+        async with ruling.transaction():
+            await ruling.execute("select pg_advisory_xact_lock(20260002)")  # as put_share_rule begins
+            showing = asyncio.create_task(show(slot_row("b", at=90)))
+            await waits_or_is_done(control, showing)
+            assert not showing.done()
+            assert len(await ruling.fetch("select from slot for update nowait")) == 2
+        await showing
+    finally:
+        await ruling.close()
+        await control.close()

@@ -9,6 +9,8 @@ create function upsert_slots(p_now timestamptz, p_source text, p_rows json, out 
 language plpgsql as $$
 declare known_ids bigint[]; changed bigint[]; lost bigint;
 begin
+    -- a rule that is being set (put_share_rule) sees these places, or they are judged by it
+    perform pg_advisory_xact_lock_shared(20260002);
     -- locked in a statement of its own: the next one then sees every booking that could be made before. With those that
     -- will be siblings: their bookings decide how many seats are left
     with incoming as (

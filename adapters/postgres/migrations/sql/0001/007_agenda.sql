@@ -71,6 +71,8 @@ create function sync_agenda(p_now timestamptz, p_source text, p_name text, p_ver
 language plpgsql as $$
 declare lost bigint[]; closed bigint[]; ended uuid[]; told json; more outbox[]; a agenda;
 begin
+    -- what upsert_slots takes below, before any place: whoever sets a rule holds this and wants places
+    perform pg_advisory_xact_lock_shared(20260002);
     select * from agenda where source = p_source and name = p_name and version = p_version into a for update;
     if not found then outcome := 'outdated'; return; end if;
     lost := array(
