@@ -72,7 +72,9 @@ begin
                 select k.id from booking k where k.slot_id = any(places) and k.ended_at is null and k.state = 'promised'),
                 'withdrawn', 'booked_at_editor') o);
             with closed as (
-                update slot s set status = 'withdrawn', changed_at = p_now, version = nextval('change_seq')
+                -- an answer that was asked for before does not open it again
+                update slot s set status = 'withdrawn', changed_at = p_now, valid_at = greatest(s.valid_at, p_now),
+                    version = nextval('change_seq')
                 where s.id = any(places) and s.status = 'open'
                   and not exists (select from booking k where k.slot_id = s.id and k.ended_at is null)
                 returning s.id
