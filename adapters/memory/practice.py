@@ -111,7 +111,7 @@ def move_booking(tables: Tables, now: datetime, booking_id: str, slot_id: int) -
             booking.accepted_at = (booking.accepted_at or now) if booking.acceptance is not None else None
             request.version += 1
             tables.tell_regulators(now, [request.id], "request.moved")
-            tables.announce_booking(now, booking, "booking.moved")
+            tables.announce_booking(now, booking, "booking.moved", old)
             tables.announce_states(now, [old, slot])
             word = "moved"
     return word, tables.booking_json(booking)

@@ -361,10 +361,18 @@ class Tables:
         self.say(now, territory, "events", "settings.changed", data, *about)
         self.say(now, territory, "requests", "settings", "{}", *about[:3], ())
 
-    def announce_booking(self, now: datetime, b: Booking, kind: str | None = None) -> None:
-        """Announce what a booking became to the practice; ``kind`` names the event, by default its state does."""
+    def announce_booking(self, now: datetime, b: Booking, kind: str | None = None, before: Slot | None = None) -> None:
+        """Announce what a booking became to the practice, and to whoever hears of the slot that it had before.
+
+        Args:
+            now: the instant of the change.
+            b: the booking.
+            kind: names the event; by default its state does.
+            before: where it was moved from.
+        """
         slot = self.slots[b.slot_id]
-        about = (b.id, b.version, "", documents.audience(slot))
+        audience = dict.fromkeys(documents.audience(slot) + (documents.audience(before) if before else ()))
+        about = (b.id, b.version, "", tuple(audience))
         self.say(now, slot.territory, "events", kind or f"booking.{b.state}", self.booking_json(b), *about)
 
 

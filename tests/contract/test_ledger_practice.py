@@ -206,6 +206,17 @@ async def test_a_practice_moves_a_patient_and_everybody_sees_the_new_hour(desk: 
     assert await desk.ledger.doubles() == {"seat": 0, "request": 0, "overlap": 0, "capacity": 0}
 
 
+async def test_who_loses_a_patient_by_a_move_is_told_and_nobody_else(desk: Desk, recorder: Recorder) -> None:
+    old, new = await desk.publish(
+        slot_row("a", professional="8S", structure="1690000007"), slot_row("b", at=90, professional="8T")
+    )
+    _, booking = await desk.firm(old)
+    recorder.take()
+    await desk.of_booking("move", booking, new)
+    (moved,) = [a for a in recorder.take() if a.type == "booking.moved"]
+    assert sorted(moved.audience) == ["p:8S", "p:8T", "s:1690000001", "s:1690000007", f"src:{SOURCE}"]
+
+
 async def test_an_hour_moves_by_less_than_its_length(desk: Desk) -> None:
     """Old and new overlap: the old one does not stand in its own way."""
     old, new = await desk.publish(slot_row("a", professional="81"), slot_row("b", at=70, professional="81"))

@@ -132,11 +132,14 @@ create function tell_regulators(p_now timestamptz, p_requests uuid[], p_type tex
     returning *
 $$;
 
--- Announce what a booking became to the practice; p_type names the event, by default its state does.
-create function announce_bookings(p_now timestamptz, p_bookings uuid[], p_type text default null)
+-- Announce what a booking became to the practice, and to whoever hears of p_before, the slot that it had; p_type names the
+-- event, by default its state does.
+create function announce_bookings(p_now timestamptz, p_bookings uuid[], p_type text default null, p_before bigint default null)
 returns setof outbox language sql as $$
     insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
-    select p_now, s.territory, 'events', coalesce(p_type, 'booking.' || b.state), b.id::text, b.version, '', slot_audience(s),
+    select p_now, s.territory, 'events', coalesce(p_type, 'booking.' || b.state), b.id::text, b.version, '',
+           slot_audience(s) || array(select a from slot o, unnest(slot_audience(o)) a
+                                     where o.id = p_before and a <> all(slot_audience(s))),
            booking_json(b)::text
     from booking b join slot s on s.id = b.slot_id
     where b.id = any(p_bookings) order by b.id

@@ -152,7 +152,7 @@ begin
                 outcome := 'moved';
                 published := published
                     || (select array_agg(o) from tell_regulators(p_now, array[r.id], 'request.moved') o)
-                    || (select array_agg(o) from announce_bookings(p_now, array[b.id], 'booking.moved') o)
+                    || (select array_agg(o) from announce_bookings(p_now, array[b.id], 'booking.moved', b.slot_id) o)
                     || (select array_agg(o) from announce_states(p_now, array[b.slot_id, s.id]) o);
             exception
                 when sqlstate 'SAS02' or unique_violation or exclusion_violation then outcome := 'slot_full';
