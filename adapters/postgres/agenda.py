@@ -77,6 +77,10 @@ class PostgresAgendas:
         report: dict[str, int] | None = orjson.loads(done["report"]) if done["outcome"] == "shown" else None
         return report
 
+    async def put_back(self, source: str, name: str, spans: Sequence[tuple[datetime, datetime]]) -> None:
+        """Let the hours of an agenda within some spans be offered again in which its practice refused a patient."""
+        await self._run("put_back", source, name, [begin for begin, _ in spans], [stop for _, stop in spans])
+
     async def due(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, str]]:
         """Return (source, name) of agendas that are not published as they stand, or not until an instant."""
         return [(row["source"], row["name"]) for row in await self._run("due", now, until, limit)]

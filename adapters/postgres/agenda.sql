@@ -34,6 +34,15 @@ from agenda_slot k join slot s on s.id = k.slot_id join booking b on b.slot_id =
 where k.source = $1 and k.name = $2 and k.starts > $3 and s.capacity > 1
 group by s.id
 
+-- name: put_back
+-- Hours of an agenda in which its practice refused a patient, and which it offers again after all.
+with mine as (
+    select s.id from agenda_slot k join slot s on s.id = k.slot_id
+    join unnest($3::timestamptz[], $4::timestamptz[]) w(begins, stops) on s.starts >= w.begins and s.ends <= w.stops
+    where k.source = $1 and k.name = $2 and s.refused order by s.id for update of s
+)
+update slot set refused = false where id in (select id from mine)
+
 -- name: feeds_due
 -- Take subscribed calendars that are to be read; whoever has taken one has until then.
 update agenda set feed_next = $2 where (source, name) in (

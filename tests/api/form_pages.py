@@ -1,5 +1,6 @@
 """A person at the pages without a browser: forms are taken from the page, filled in and sent as a browser would."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -87,12 +88,13 @@ def forms_of(html: str) -> list[PageForm]:
 
 @dataclass
 class Somebody:
-    """Somebody signed in, the page that they see, and the actions that they have done."""
+    """Somebody signed in, the page that they see, what it told last, and the actions that they have done."""
 
     service: Running
     http: httpx.AsyncClient
     token: str
     seen: str = ""
+    told: str = ""
     done: set[str] = field(default_factory=set)
 
     @classmethod
@@ -154,6 +156,7 @@ class Somebody:
         if onward:
             return await self.open(onward)
         self.seen = answer.text
+        self.told = json.loads(answer.headers.get("hx-trigger", "{}")).get("sas-told", {}).get("text", "")
         return self.seen
 
     async def key_id(self) -> str:

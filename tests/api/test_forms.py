@@ -316,6 +316,20 @@ async def _day(cabinet: Cabinet) -> None:
     await doctor.open("/cabinet")
     refused: dict[str, Any] = {"booking": bookings["no"], "reason": "absent", "once": "refuser-une-fois"}
     await doctor.submit("/cabinet/refuser", **refused)
+    # the hour that was refused is put back
+    assert second not in (await cabinet.slots()).values()
+    await doctor.open("/cabinet")
+    await doctor.submit("/cabinet/retirer", button={"formaction": "/cabinet/remettre"}, slot=str(second))
+    assert second in (await cabinet.slots()).values() and doctor.told == "1 place remise."
+    # one that the agenda says no more is not
+    (gone,) = await service.rows(
+        "select id from slot where professional = $1 and starts = $2",
+        cabinet.number,
+        cabinet.start + timedelta(minutes=60),
+    )
+    await doctor.open("/cabinet")
+    await doctor.submit("/cabinet/retirer", button={"formaction": "/cabinet/remettre"}, slot=str(gone["id"]))
+    assert "Aucune place remise" in doctor.told
     await doctor.open("/cabinet")
     await doctor.send("/cabinet/annuler", booking=bookings["off"], once="annuler-une-fois")
     states = {name: await _state(cabinet, booking) for name, booking in bookings.items()}

@@ -81,6 +81,30 @@ async def test_what_is_shown_no_longer_is_taken_back_with_it(kept: Kept, desk: D
     assert (await kept.state(desk))["b"] == "open"
 
 
+async def test_an_hour_that_was_refused_comes_back_when_it_is_said_anew(kept: Kept, desk: Desk) -> None:
+    await kept.show(slot_row("a"), slot_row("b", at=120))
+    _, booking = await desk.firm((await desk.slots())[0]["id"])
+    assert await desk.refuse(booking, keep=False) == "refused"
+    # by the same week it does not
+    await kept.show(slot_row("a"), slot_row("b", at=120), at=1)
+    assert await kept.state(desk) == {"a": "withdrawn", "b": "open"}
+    await kept.show(slot_row("b", at=120), at=2)
+    await kept.show(slot_row("a"), slot_row("b", at=120), at=3)
+    assert await kept.state(desk) == {"a": "open", "b": "open"}
+
+
+async def test_an_hour_that_was_refused_comes_back_when_it_is_put_back(kept: Kept, desk: Desk) -> None:
+    rows = slot_row("a"), slot_row("b", at=120), slot_row("c", at=180)
+    await kept.show(*rows)
+    for slot in await desk.slots():
+        _, booking = await desk.firm(slot["id"])
+        await desk.refuse(booking, keep=False)
+    await kept.store.put_back(SOURCE, NAME, [(row["starts"], row["ends"]) for row in (rows[0], rows[2])])
+    await kept.store.put_back(SOURCE, "autre", [(NOW, UNTIL)])
+    await kept.show(*rows, at=1)
+    assert await kept.state(desk) == {"a": "open", "b": "withdrawn", "c": "open"}
+
+
 async def test_an_old_version_changes_nothing(kept: Kept, desk: Desk) -> None:
     old = await kept.record()
     assert await kept.put(1)

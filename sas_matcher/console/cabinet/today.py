@@ -278,6 +278,12 @@ async def _change_places(visit: Visit, *, back: bool) -> Response:
     if not places:
         raise NotFoundError("Ces places ne sont plus à venir, ou ne sont pas à vous ; rechargez la page.")
     await _take_off(here, places, back=back)
+    if back:
+        # what an agenda offers no more is not there again
+        shown = {place.slot_id for place in (await _look(await here_of(visit))).places if not place.withdrawn}
+        places = [place for place in places if place.slot_id in shown]
+        if not places:
+            return await _shown(await here_of(visit), "Aucune place remise : l'agenda n'a plus ces heures.")
     count = sum(place.capacity for place in places) if back else sum(place.free for place in places)
     word = "remise" if back else "retirée"
     plural = "s" if count > 1 else ""

@@ -305,7 +305,7 @@ class Agendas:
             key_id: their key, for the trace.
             name: of the agenda.
             spans: when they start and end; all that the agenda publishes in that time goes.
-            back: put back what was taken off so.
+            back: put back what was taken off so, or with the refusal of a patient.
 
         Raises:
             NotFoundError: there is no such agenda.
@@ -317,6 +317,9 @@ class Agendas:
             document = pruned(known or {}, self._local(known or {}, now))
             return with_single(document, [(self._local(document, a), self._local(document, b)) for a, b in spans], back)
 
+        if back:
+            await self._known(publisher, name)  # whose it is comes before any change
+            await self._store.put_back(publisher.source, name, spans)
         return await self._change(publisher, key_id, name, change)
 
     async def _each(

@@ -78,6 +78,10 @@ class AgendaStore(Protocol):
         """
         ...
 
+    async def put_back(self, source: str, name: str, spans: Sequence[tuple[datetime, datetime]]) -> None:
+        """Let the hours of an agenda within some spans be offered again in which its practice refused a patient."""
+        ...
+
     async def due(self, now: datetime, until: datetime, limit: int) -> list[tuple[str, str]]:
         """Return (source, name) of agendas that are not published as they stand, or not until an instant."""
         ...

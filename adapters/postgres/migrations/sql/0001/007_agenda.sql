@@ -86,6 +86,8 @@ begin
         select request_id from booking where slot_id = any(lost) and ended_at is null and state in ('promised', 'held', 'firm'))
     order by r.id for update;
     perform lock_places(lost);
+    -- what the agenda offered no more, and then says anew, was thought over
+    update slot set refused = false where id = any(lost) and refused;
     with gone as (
         update slot set status = 'withdrawn', changed_at = p_now, valid_at = greatest(valid_at, p_now),
             version = nextval('change_seq')
@@ -103,7 +105,7 @@ begin
     -- the version that is locked above is the newest, whatever clock wrote the one before
     update slot s set valid_at = p_now from agenda_slot k
     where k.source = p_source and k.name = p_name and k.starts > p_now and s.id = k.slot_id and s.valid_at > p_now;
-    -- an hour in which the practice refused a patient is not offered again by the same week
+    -- an hour in which the practice refused a patient is not offered again by the same week, until it is put back
     p_rows := (select coalesce(json_agg(d), '[]') from json_array_elements(p_rows) d where not exists (
         select from slot s where s.source = p_source and s.external_id = d ->> 'external_id'
             and s.refused and s.status = 'withdrawn'));
