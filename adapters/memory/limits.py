@@ -139,9 +139,19 @@ class LimitTable:
         most, taken = self.state(over, but)
         return max(0, most - taken)
 
-    def reached(self, slot: Slot, request: Request, but: Collection[str] = ()) -> bool:
-        """Tell whether a slot could take nobody like this request, were there a seat and these bookings given back."""
-        return any(o.limit.counts(slot, request) and self.left(o, but) == 0 for o in self.over(slot))
+    def reached(self, slot: Slot, request: Request, before: Slot | None = None) -> bool:
+        """Tell whether a slot could take nobody like this request, were there a seat and the one ``before`` given back.
+
+        Where it counts already it adds nobody, however small the limit was made since.
+        """
+
+        def counted(place: Slot) -> dict[tuple[int, datetime], Over]:
+            return {(o.limit.id, o.starts): o for o in self.over(place) if o.limit.counts(place, request)}
+
+        known = counted(slot)
+        for period in () if before is None else counted(before):
+            known.pop(period, None)
+        return any(self.left(over) == 0 for over in known.values())
 
     def is_closed(self, slot: Slot) -> bool:
         """Tell whether a limit that is reached closes a slot for everybody."""

@@ -100,7 +100,7 @@ def move_booking(tables: Tables, now: datetime, booking_id: str, slot_id: int) -
             word = "slot_full"
         elif slot.starts > request.deadline:
             word = "late_for_patient"
-        elif tables.limits.rows and tables.limits.reached(slot, request, (booking.id,)):
+        elif tables.limits.rows and tables.limits.reached(slot, request, old):
             word = "limit_reached"
         else:
             seat = tables.free_seats(slot)[0]

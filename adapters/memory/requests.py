@@ -309,7 +309,8 @@ def take_place(
     kept = tables.active(request)
     if slot is None or not _can_take(tables, now, request, slot, kept):
         return "slot_full", tables.request_json(request)
-    if tables.limits.rows and tables.limits.reached(slot, request, () if kept is None else (kept.id,)):
+    before = None if kept is None else tables.slots[kept.slot_id]
+    if tables.limits.rows and tables.limits.reached(slot, request, before):
         return "limit_reached", tables.request_json(request)
     promised = request.promise_behind or request.status == "promised"
     if kept is not None:

@@ -221,6 +221,42 @@ async def test_what_is_booked_stays_when_the_limit_is_made_smaller(desk: Desk) -
     assert await lefts(desk, slots) == [1, 1, 1]
 
 
+async def test_a_limit_made_smaller_leaves_the_moves_that_add_nobody(desk: Desk) -> None:
+    slots = await publish(desk, "a", "b", "c", "d")
+    tomorrow, later = await publish(desk, "t", "u", first=24 * 60)
+    _, booking = await desk.firm(slots[0], deadline=NOW + timedelta(days=3))
+    held, _ = await desk.hold(slots[1], deadline=NOW + timedelta(days=3))
+    await desk.firm(tomorrow, deadline=NOW + timedelta(days=3))
+    await desk.ledger.put_limit(NOW, limit(1))
+    # within the day nobody is added; to another day that is full one would be
+    assert (await desk.of_booking("move", booking, slots[2])).word == "moved"
+    assert (await desk.of_booking("move", booking, later)).word == "limit_reached"
+    assert await desk.take(held, slots[3]) == "held"
+    assert await desk.take(held, later) == "limit_reached"
+    assert await periods(desk) == [(1, 2), (1, 1)]
+    assert await desk.take(await desk.ask(), slots[0]) == "limit_reached"
+
+
+async def test_a_patient_moved_into_a_visit_or_to_a_limit_of_their_own_is_added(desk: Desk) -> None:
+    """Counted is what the old place counted for: a consultation was no visit."""
+    visits = await publish(desk, "a", "b", mode="visite")
+    (cabinet,) = await publish(desk, "c", first=180)
+    await desk.firm(visits[0], modes=["visite"])
+    _, booking = await desk.firm(cabinet)
+    await desk.ledger.put_limit(NOW, limit(1, counts="visits"))
+    assert (await desk.of_booking("move", booking, visits[1])).word == "limit_reached"
+    await desk.ledger.remove_limit(NOW, SOURCE, "quota")
+    mine = await publish(desk, "d", "e", first=300, offers=["enfant"])
+    await desk.firm(mine[0], age_band="enfant", deadline=NOW + timedelta(hours=9))
+    (hers,) = await publish(desk, "f", first=300, professional="10000000020", offers=["enfant"])
+    _, child = await desk.firm(hers, age_band="enfant", deadline=NOW + timedelta(hours=9))
+    await desk.ledger.put_limit(NOW, limit(1, counts="children"))
+    assert (await desk.of_booking("move", child, mine[1])).word == "limit_reached"
+    # under a limit of both she was counted
+    await desk.ledger.put_limit(NOW, limit(1, counts="children", members=(f"p:{DOCTOR}", "p:10000000020")))
+    assert (await desk.of_booking("move", child, mine[1])).word == "moved"
+
+
 async def test_a_limit_changed_or_taken_back_opens_at_once_what_it_closed(desk: Desk, recorder: Recorder) -> None:
     slots = await publish(desk, "a", "b")
     await desk.ledger.put_limit(NOW, limit(1))

@@ -140,6 +140,18 @@ create function limit_left(p_limit bigint, p_starts timestamptz) returns int lan
     select greatest(0, most - taken) from limit_state(p_limit, p_starts)
 $$;
 
+-- Whether a request that has just changed from one slot (p_before, null: from none) to another is one too many there. Where it
+-- counted before it adds nobody: a limit that was made smaller than what is booked leaves it such moves. The caller has given
+-- it the new seat already, and holds the locks.
+create function one_too_many(r request, p_slot bigint, p_before bigint) returns boolean language sql stable as $$
+    select exists (
+        select from limits_over(array[p_slot]) o cross join lateral limit_state(o.limit_id, o.starts) t
+        where (o.closes or (o.counts = 'children' and is_child(r))) and t.taken > t.most
+          and (o.limit_id, o.starts) not in (
+              select k.limit_id, k.starts from limits_over(array[p_before]) k
+              where k.closes or (k.counts = 'children' and is_child(r))))
+$$;
+
 -- Whether a limit that is reached closes a slot for everybody.
 create function is_closed(s slot) returns boolean language sql stable as $$
     select exists (

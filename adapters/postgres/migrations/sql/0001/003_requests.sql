@@ -642,8 +642,7 @@ begin
             on conflict do nothing;
             if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
             -- counted with the booking itself
-            if exists (select from limits_over(array[p_slot]) o cross join lateral limit_state(o.limit_id, o.starts) t
-                       where (o.closes or (o.counts = 'children' and is_child(r))) and t.taken > t.most) then
+            if one_too_many(r, p_slot, kept.slot_id) then
                 raise exception 'limit_reached' using errcode = 'SAS04';
             end if;
             update request set status = 'held', version = version + 1, booking_id = p_booking, decision = p_decision::json,

@@ -144,8 +144,7 @@ begin
                   and s.profession = r.profession and s.offers @> r.needs
                   and (select count(*) from booking o where o.slot_id = s.id and o.ended_at is null) < s.capacity;
                 if not found then raise exception 'slot_full' using errcode = 'SAS02'; end if;
-                if exists (select from limits_over(array[s.id]) o cross join lateral limit_state(o.limit_id, o.starts) t
-                           where (o.closes or (o.counts = 'children' and is_child(r))) and t.taken > t.most) then
+                if one_too_many(r, s.id, b.slot_id) then
                     raise exception 'limit_reached' using errcode = 'SAS04';
                 end if;
                 update request set version = version + 1 where id = r.id;
