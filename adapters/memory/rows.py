@@ -48,6 +48,7 @@ class Slot:
     accept_min: int | None = None
     back_at: datetime | None = None
     handed_back: int | None = None
+    back_told: int = 0
     refused: bool = False
     cut_to: int | None = None
 
@@ -136,8 +137,8 @@ _OF_THE_LEDGER: Final = frozenset(
     {
         *("id", "source", "external_id", "key_id", "status", "version", "checked_at", "changed_at", "created_at"),
         *("excluded", "booking_id", "decision", "promised_at", "told_by", "moves", "broken", "lost_to_practice"),
-        *("promise_behind", "for_request", "handed_back", "cut_to", "refused", "refused_for", "refused_at"),
-        *("has_mt", "mt_said", "mt_until", "shut", "platform", "own_until", "rule"),
+        *("promise_behind", "for_request", "handed_back", "back_told", "cut_to", "refused", "refused_for"),
+        *("refused_at", "has_mt", "mt_said", "mt_until", "shut", "platform", "own_until", "rule"),
     }
 )
 SLOT_COLUMNS: Final = tuple(f.name for f in fields(Slot) if f.name not in _OF_THE_LEDGER)

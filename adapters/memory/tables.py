@@ -6,7 +6,7 @@ One transaction is one uninterrupted run of code: whoever calls checks first and
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,6 @@ from sas_matcher.ports.ledger import Announcement
 
 PAGE: Final = 200  # places a message (``announce_places``)
 _TO_DECIDE: Final = frozenset({"waiting", "promised"})  # what is the matcher's
-_EPOCH: Final = datetime(2020, 1, 1, tzinfo=UTC)  # of the versions of news about places handed back
 _TOLD_TO_MATCHER: Final = _TO_DECIDE | {"cancelled", "unserved"}
 
 
@@ -120,7 +119,9 @@ class Tables:
             if told is None or slot.status != "open" or slot.starts <= now or unused <= told:
                 continue
             slot.handed_back = unused
-            about = (f"slot:{slot.id}", int((now - _EPOCH).total_seconds()), "", documents.audience(slot))
+            # each tells of other seats: none may have the version of the one before, not even in one instant
+            slot.back_told += 1
+            about = (f"slot:{slot.id}", slot.back_told, "", documents.audience(slot))
             data = documents.handed_back(slot, unused - told)
             self.say(now, slot.territory, "events", "places.handed_back", data, *about)
 

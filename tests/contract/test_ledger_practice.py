@@ -335,6 +335,23 @@ async def test_a_seat_that_is_freed_later_goes_back_as_well(desk: Desk, recorder
     assert await desk.left(plage) == 0
 
 
+async def test_each_seat_that_goes_back_is_news_of_its_own(desk: Desk, recorder: Recorder) -> None:
+    """Also two of one instant, and those of a slot published anew: whoever hears them drops an equal version."""
+    (plage,) = await desk.publish(slot_row("a", capacity=3, professional=None, **back(30)))
+    firm = [(await desk.firm(plage))[0] for _ in range(3)]
+    recorder.take()
+    await desk.ledger.hand_back(NOW + minutes(30))
+    for request in firm[:2]:
+        await desk.cancel(request, NOW + minutes(31))
+    await desk.withdraw("a", now=NOW + minutes(31))
+    await desk.publish(slot_row("a", capacity=3, professional=None, **back(20, valid_at=NOW + minutes(32))))
+    await desk.ledger.hand_back(NOW + minutes(40))
+    news = [a for a in recorder.take() if a.type == "places.handed_back"]
+    assert [orjson.loads(a.data)["seats"] for a in news] == [1, 1, 3]
+    assert {a.aggregate for a in news} == {f"slot:{plage}"}
+    assert [a.version for a in news] == sorted({a.version for a in news}) and news[0].version > 0
+
+
 async def test_no_promise_moves_into_a_place_that_was_handed_back(desk: Desk) -> None:
     slot, other = await desk.publish(slot_row("a", **back(30)), slot_row("b", at=90))
     promised = await desk.promise(other)

@@ -91,6 +91,19 @@ def office(desk: Desk) -> Office:
     return Office(desk)
 
 
+async def test_two_seats_that_go_back_at_one_instant_are_two_notices(office: Office) -> None:
+    await office.subscribe()
+    desk = office.desk
+    (plage,) = await desk.publish(slot_row("a", capacity=2, back_at=NOW + minutes(30)))
+    firm = [(await desk.firm(plage))[0] for _ in range(2)]
+    await desk.ledger.hand_back(NOW + minutes(30))
+    await office.at(NOW + minutes(30))
+    for request in firm:
+        await desk.cancel(request, NOW + minutes(31))
+    told = await office.at(NOW + minutes(31))
+    assert [orjson.loads(n.body)["seats"] for n in told if n.kind == "places.handed_back"] == [1, 1]
+
+
 async def test_each_change_is_told_once_in_order_and_names_nobody(office: Office) -> None:
     await office.subscribe()
     desk = office.desk

@@ -110,6 +110,8 @@ create table slot (
     -- from when on what is unused is the practice's again, and how many seats that were told so (null: not yet)
     back_at           timestamptz,
     handed_back       int,
+    -- how often the practice was told so, ever: the version of that news
+    back_told         int not null default 0,
     -- withdrawn because its practice refused a patient in it: the agenda it was cut from does not offer it again
     refused           boolean not null default false,
     check ((acceptance is null) = (accept_min is null)),

@@ -223,11 +223,11 @@ begin
         s.handed_back := null;
         unused := place_left(s);
         continue when unused <= told;
-        update slot set handed_back = unused where id = s.id;
+        update slot set handed_back = unused, back_told = back_told + 1 where id = s.id returning back_told into s.back_told;
         return query insert into outbox (at, territory, stream, type, aggregate, version, owner, audience, data)
             values (p_now, s.territory, 'events', 'places.handed_back', 'slot:' || s.id,
-                -- grows with time, also over a slot that is published anew: seconds of this decade fit an integer
-                extract(epoch from p_now - timestamptz '2020-01-01Z')::int, '', slot_audience(s),
+                -- each tells of other seats: none may have the version of the one before, not even in one instant
+                s.back_told, '', slot_audience(s),
                 json_build_object('slot_id', s.id, 'source', s.source, 'external_id', s.external_id,
                     'territory', s.territory, 'professional', s.professional,
                     'professional_name', s.professional_name, 'structure', s.structure,
