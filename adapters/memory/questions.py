@@ -394,8 +394,9 @@ def refuse_question(on: AskingTables, now: datetime, question_id: str, reason: s
             asking.version += 1
         on.announce(now, [question])
         request = on.tables.requests[question.request_id]
+        mine = on.overflows[question.overflow_id].row["professional"] == request.mt
         first = request.mt_said == "asked" and request.mt_until is not None and request.mt_until > now
-        if first and request.status == "waiting":
+        if mine and first and request.status == "waiting":
             # others are looked for at once
             request.mt_said, request.mt_until = "refused", now
             request.version += 1

@@ -172,6 +172,33 @@ async def test_a_place_published_while_a_rule_changes_is_under_what_comes_of_it(
 
 
 @postgres_only
+async def test_a_place_withdrawn_as_its_own_patients_time_ends_is_not_told_again(
+    desk: Desk, consent: ConsentBook, recorder: Recorder
+) -> None:
+    """Published again it would be, with a newer version than that of its end."""
+    await consent.put_rule(NOW, RULE._replace(own_first_min=45))
+    await desk.publish(slot_row("a", at=90), slot_row("b", at=90, professional="8a"))
+    withdrawing, control = await asyncpg.connect(desk.url), await asyncpg.connect(desk.url)
+    at = NOW + minutes(45)
+    try:
+        transaction = withdrawing.transaction()
+        await transaction.start()
+        sql = "select * from withdraw_slots($1, $2, $3, null, null, null, null, 'absence')"
+        await withdrawing.fetch(sql, at, SOURCE, ["a"])
+        recorder.take()
+        opening = asyncio.create_task(desk.ledger.open_for_all(at))
+        await waits_or_is_done(control, opening)
+        await transaction.commit()
+        await opening
+    finally:
+        await withdrawing.close()
+        await control.close()
+    told = [record["external_id"] for a in recorder.take() for record, _ in orjson.loads(a.data)]
+    assert told == ["b"]
+    assert [slot["own_until"] is None for slot in await desk.slots()] == [False, True]
+
+
+@postgres_only
 async def test_an_agenda_that_waits_for_a_rule_holds_no_place_meanwhile(desk: Desk) -> None:
     """Whoever sets the rule wants that place: each would wait for the other."""
     agendas = PostgresAgendas(desk.ledger)

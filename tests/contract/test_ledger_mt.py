@@ -126,6 +126,23 @@ async def test_a_no_lets_others_be_looked_for_at_once(asker: Asker, recorder: Re
     assert [a for a in recorder.take() if a.stream == "requests" and a.version > 1] == []
 
 
+async def test_the_no_of_somebody_else_is_not_his(asker: Asker, recorder: Recorder) -> None:
+    await asker.consent("a", "b")
+    await asker.ladder()
+    request = await asker.desk.ask(mt="8a")
+    (his,) = await questions(asker)
+    await asker.desk.no_place(request, '{"none": {"reason": "X"}}')
+    _, (hers,) = await asker.put(request, await asker.ids(request))
+    before = await asker.desk.document(request)
+    recorder.take()
+    assert await asker.refuse(hers, now=NOW + minutes(1)) == "refused"
+    # he still has his time, and others wait for him
+    assert (await asker.desk.document(request), recorder.take()[-1].type) == (before, "question.refused")
+    assert before["mt_first"] == {"said": "asked", "until": (NOW + minutes(3)).isoformat()}
+    assert await asker.accept(his["question_id"], now=NOW + minutes(2)) == "accepted"
+    assert (await first(asker.desk, request))["said"] == "accepted"
+
+
 async def test_a_yes_is_a_place_and_ends_the_waiting(asker: Asker, recorder: Recorder) -> None:
     await asker.consent("a")
     request = await asker.desk.ask(mt="8a")

@@ -337,7 +337,8 @@ begin
         published := (select array_agg(o) from announce_questions(p_now, array[q.id]) o);
         -- the médecin traitant, before anybody else: others are looked for at once
         update request set mt_said = 'refused', mt_until = p_now, version = version + 1
-        where id = q.request_id and status = 'waiting' and mt_said = 'asked' and mt_until > p_now;
+        where id = q.request_id and status = 'waiting' and mt_said = 'asked' and mt_until > p_now
+            and mt = (select professional from overflow where id = q.overflow_id);
         if found then
             published := published || (select array_agg(o) from tell_matcher(p_now, q.request_id, 'open') o);
         end if;

@@ -152,8 +152,11 @@ begin
     due := array(select id from slot where own_until <= p_now and status = 'open' order by own_until, id limit p_limit);
     if due = '{}' then return; end if;
     perform lock_places(due);
-    update slot set own_until = null, version = nextval('change_seq'), changed_at = p_now
-    where id = any(due) and own_until <= p_now;
+    with opened as (
+        -- one that was withdrawn while it was waited for is gone
+        update slot set own_until = null, version = nextval('change_seq'), changed_at = p_now
+        where id = any(due) and own_until <= p_now and status = 'open' returning id
+    ) select array_agg(id) from opened into due;
     return query select * from announce_places(p_now, due);
 end $$;
 
