@@ -1,13 +1,15 @@
 """Calls to addresses that strangers gave us: nothing but the call, and nothing of our own network.
 
 The name is resolved once; the connection goes to an address that was checked, so that a name which answers differently
-a moment later opens nothing. Redirections are not followed: the address that was given is the one that is called.
+a moment later opens nothing. Redirections are not followed: the address that was given is the one that is called. An
+answer is unpacked here, and not by the library: that one unpacks all that came before it shows any of it.
 """
 
 import asyncio
 import ipaddress
 import socket
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,12 +19,15 @@ if TYPE_CHECKING:
     import httpx
 
 TIMEOUT_S: Final = 10.0
+ACCEPT_ENCODING: Final = "gzip"
+"""What ``read_body`` unpacks, once; to be sent with whatever it reads the answer of."""
+_GZIP: Final = 16 + zlib.MAX_WBITS  # as zlib names the format
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class OutsideError(Exception):
-    """The address cannot be had; the message is French, without the address, which may hold a secret."""
+    """The address, or its answer, cannot be had; the message is French, without the address: it may hold a secret."""
 
 
 class Answer(NamedTuple):
@@ -68,7 +73,7 @@ class Outside:
     async def call(
         self, method: str, url: str, headers: Mapping[str, str], *, content: bytes | None = None, most: int
     ) -> Answer:
-        """Make one call; reads at most ``most`` bytes of the answer.
+        """Make one call; reads at most ``most`` bytes of the answer (0: its status is all that is asked for).
 
         Raises:
             OutsideError: in French, why it cannot be had.
@@ -119,18 +124,48 @@ async def _call(
     content: bytes | None,
     most: int,
 ) -> Answer:
-    named = {"Host": url.netloc.decode(), "User-Agent": "sas_matcher", **headers}
+    named = {
+        "Host": url.netloc.decode(),
+        "User-Agent": "sas_matcher",
+        "Accept-Encoding": ACCEPT_ENCODING,
+        **headers,
+    }
     pinned = url.copy_with(host=address)
     extensions = {"sni_hostname": url.host}
     async with client.stream(method, pinned, headers=named, content=content, extensions=extensions) as answer:
         if answer.is_redirect:
             raise OutsideError("l'adresse renvoie vers une autre ; donnez l'adresse finale")
-        body = bytearray()
-        async for part in answer.aiter_bytes():
-            body += part
+        body, whole = await read_body(answer, most) if most else (b"", False)
+        return Answer(answer.status_code, body, whole)
+
+
+async def read_body(answer: "httpx.Response", most: int) -> tuple[bytes, bool]:
+    """Return at most ``most`` bytes of an answer that is not read yet, and whether these are all of it.
+
+    Never holds more than that and a piece as it came, whatever the other side packed into it.
+
+    Raises:
+        OutsideError: it is packed in another way than gzip, more than once, or wrongly.
+    """
+    coding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity", "gzip", "x-gzip"):
+        raise OutsideError("la réponse est compressée autrement qu'une fois en gzip")
+    packed = zlib.decompressobj(_GZIP) if coding.endswith("gzip") else None
+    body, right = bytearray(), True
+    try:
+        async for part in answer.aiter_raw():
+            # one byte more than is wanted says that there is more
+            body += packed.decompress(part, most + 1 - len(body)) if packed else part
             if len(body) > most:
-                return Answer(answer.status_code, bytes(body[:most]), whole=False)
-        return Answer(answer.status_code, bytes(body), whole=True)
+                return bytes(body[:most]), False
+            if packed and packed.unused_data:
+                break
+            right = packed is None or packed.eof
+    except zlib.error:
+        right = False
+    if not right or (packed and packed.unused_data):
+        raise OutsideError("la réponse n'est pas le gzip qu'elle annonce")
+    return bytes(body), True
 
 
 def _public(text: str) -> bool:

@@ -24,6 +24,7 @@ from sas_matcher.services.editors.view import Editors, Named
 from sas_matcher.services.publish import Publishing
 from tests.api.conftest import Scene
 from tests.fhir_cases import place, site
+from tests.network import Network
 
 STEADY = Manners(latency_s=0, phantoms=0)
 Send = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
@@ -95,7 +96,7 @@ class Desk:
             read,
             Placing(geography, FileDirectory()),
             asyncio.Semaphore(1),
-            transport=httpx.MockTransport(send or serve),
+            transport=Network(send or serve),
         )
         self.editors[name] = found
         stores = self.scene.service.stores

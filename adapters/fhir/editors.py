@@ -35,6 +35,7 @@ from adapters.fhir.placing import Placing
 from adapters.fhir.platform import Certificate, tls_context
 from adapters.fhir.reading import Asked, Offered, Searchset, read_searchset
 from adapters.fhir.resources import UnreadableError
+from adapters.outside import ACCEPT_ENCODING, OutsideError, read_body
 from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
 
 TIMEOUT_S: Final = 7.0  # the guide: later answers are discarded
@@ -192,7 +193,7 @@ class FhirEditor:
             limits=httpx.Limits(keepalive_expiry=KEPT_S),
             trust_env=False,
             follow_redirects=False,
-            headers={"Accept": names.ACCEPT},
+            headers={"Accept": names.ACCEPT, "Accept-Encoding": ACCEPT_ENCODING},
         )
 
     async def close(self) -> None:
@@ -228,16 +229,16 @@ class FhirEditor:
         """Return status and body of an answer that is complete in time.
 
         Raises:
-            EditorFailedError: it is not, or too long.
+            EditorFailedError: it is not, or too long, or packed as it should not be.
         """
         try:
             async with asyncio.timeout_at(deadline), self._http.stream("GET", url) as answer:
-                body = bytearray()
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > MOST_BYTES:
-                        raise EditorFailedError(f"réponse de plus de {MOST_BYTES // 2**20} Mo")
-                return answer.status_code, bytes(body)
+                body, whole = await read_body(answer, MOST_BYTES)
+            if not whole:
+                raise EditorFailedError(f"réponse de plus de {MOST_BYTES // 2**20} Mo")
+            return answer.status_code, body
+        except OutsideError as wrong:
+            raise EditorFailedError(str(wrong)) from None
         except TimeoutError:
             raise EditorFailedError(f"pas de réponse en {TIMEOUT_S:.0f} s") from None
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as failure:

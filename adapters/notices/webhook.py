@@ -13,7 +13,6 @@ from sas_matcher.domain.notices import Told
 from sas_matcher.ports.sending import Delivery, Notice
 
 WHOLE_S: Final = 15.0  # as Standard Webhooks advises: who takes a message answers first and works then
-MOST_BYTES: Final = 4096  # of an answer, which nobody reads
 
 
 def body_of(notice: Notice) -> bytes:
@@ -44,7 +43,7 @@ class WebhookWay:
             "webhook-signature": " ".join(signature(secret, message_id, at, body) for secret in notice.secrets),
         }
         try:
-            answer = await self._outside.call("POST", notice.address or "", headers, content=body, most=MOST_BYTES)
+            answer = await self._outside.call("POST", notice.address or "", headers, content=body, most=0)
         except OutsideError as wrong:
             return Delivery("again", str(wrong))
         if 200 <= answer.status < 300:

@@ -14,6 +14,7 @@ from adapters.agenda.apart import read_calendar
 from adapters.agenda.fetch import MOST_BYTES, Fetcher
 from adapters.agenda.ics import read_ics
 from sas_matcher.domain.agenda import FeedError
+from tests.network import Network
 
 DAY = date(2026, 11, 23)  # a Monday
 
@@ -218,7 +219,7 @@ def fetcher(
     async def resolve(host: str, port: int) -> list[str]:
         return list(addresses)
 
-    return Fetcher(inside, resolve=resolve, transport=httpx.MockTransport(reply)), asked
+    return Fetcher(inside, resolve=resolve, transport=Network(reply)), asked
 
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:

@@ -25,6 +25,7 @@ from sas_matcher.services.editors.rhythm import FASTEST_S, NIGHT_S, SLOWEST_S, i
 from sas_matcher.services.editors.view import TOO_OLD, mute_s, sentence
 from tests.fhir_cases import place
 from tests.ledger_cases import StillClock
+from tests.network import Network
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 
@@ -275,7 +276,7 @@ async def test_an_editor_that_pages_is_followed_on_its_own_host_only(geography: 
         return httpx.Response(200, content=orjson.dumps(bundle))
 
     placing = Placing(geography, FileDirectory())
-    asked = FhirEditor(editor, placing, asyncio.Semaphore(1), transport=httpx.MockTransport(send))
+    asked = FhirEditor(editor, placing, asyncio.Semaphore(1), transport=Network(send))
     answer = await asked.ask(editor.batches[0], (NOW, NOW + timedelta(hours=72)))
     await asked.close()
     assert [slot["external_id"] for slot in answer.slots] == ["1", "2"]
@@ -295,9 +296,7 @@ async def test_a_connection_that_breaks_once_costs_nothing(geography: Gazetteer,
             raise httpx.RemoteProtocolError("closed", request=request)
         return httpx.Response(200, content=orjson.dumps(practitioners_bundle([], frame)))
 
-    asked = FhirEditor(
-        editor, Placing(geography, FileDirectory()), asyncio.Semaphore(1), transport=httpx.MockTransport(send)
-    )
+    asked = FhirEditor(editor, Placing(geography, FileDirectory()), asyncio.Semaphore(1), transport=Network(send))
     work = asked.ask(editor.batches[0], (NOW, NOW + timedelta(hours=72)))
     if breaks == 1:
         assert (await work).slots == []

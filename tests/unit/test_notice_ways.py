@@ -25,6 +25,7 @@ from sas_matcher.domain.notices import SENTENCES, NoticeKind, in_words
 from sas_matcher.ports.sending import Delivery, Notice
 from sas_matcher.services.notices import Notices
 from sas_matcher.services.publish import Publisher
+from tests.network import Network
 from tests.post_office import Post
 
 NOW = datetime(2026, 11, 26, 13, 5, tzinfo=UTC)
@@ -80,7 +81,7 @@ class Web:
         return httpx.Response(self.status, **self.answer)
 
     async def send(self, notice: Notice = NOTICE, *inside: str, now: datetime = NOW) -> Delivery:
-        asked = httpx.MockTransport(self.reply)
+        asked = Network(self.reply)
         outside = Outside(inside, "SAS_WEBHOOK_HOSTS", WHOLE_S, resolve=self.resolve, transport=asked)
         return await WebhookWay(outside).send(notice, TOLD, now)
 
