@@ -40,6 +40,8 @@ _SMALL_CELL_DEG = 0.02  # 2 km: half a dozen communes may be nearest to its poin
 _CACHED_CELLS = 50_000  # all of France needs about 3 000; coordinates come from outside
 _WINDOW_DEG = 0.6
 _ABBREVIATIONS = {"st": "saint", "ste": "sainte", "sts": "saints", "stes": "saintes"}
+_LONGEST = 80  # characters of a text that is looked up: the longest name has 45
+_MOST_WORDS = 8  # and different words of it: no name has more than 7
 _NUMBER = re.compile(r"[0-9][0-9AB]?[0-9]{0,3}")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
@@ -102,20 +104,24 @@ class _Names:
         self.names = [normalise(name) for name in names]
         self.compact = sorted((name.replace(" ", ""), i) for i, name in enumerate(self.names))
         self.words = sorted({(word, i) for i, name in enumerate(self.names) for word in name.split()})
+        self.word_rows = [index for _, index in self.words]
+
+    @staticmethod
+    def _bounds(entries: list[tuple[str, int]], prefix: str) -> tuple[int, int]:
+        return bisect_left(entries, (prefix,)), bisect_left(entries, (prefix + "\x7f",))
 
     @staticmethod
     def _range(entries: list[tuple[str, int]], prefix: str) -> list[int]:
-        low, high = bisect_left(entries, (prefix,)), bisect_left(entries, (prefix + "\x7f",))
+        low, high = _Names._bounds(entries, prefix)
         return [index for _, index in entries[low:high]]
 
     def matches(self, text: str) -> dict[int, int]:
         """Rows that fit ``text``: 0 the whole name, 1 its beginning, 2 beginnings of its words."""
-        wanted = normalise(text)
-        if not wanted:
+        wanted, typed = normalise(text), dict.fromkeys(_typed_words(text))
+        if not typed or len(typed) > _MOST_WORDS:
             return {}
         # "st" begins "Stains" as well as "Saint-Denis"
-        tokens = [{word, _ABBREVIATIONS.get(word, word)} for word in _typed_words(text)]
-        found = dict.fromkeys(self._with_words(tokens), 2)
+        found = dict.fromkeys(self._with_words([{word, _ABBREVIATIONS.get(word, word)} for word in typed]), 2)
         joined = wanted.replace(" ", "")
         beginnings = {joined}
         if joined.startswith("st"):  # "stetienne": written in one go
@@ -125,17 +131,17 @@ class _Names:
                 found[index] = 0 if self.names[index].replace(" ", "") == beginning else 1
         return found
 
-    def _with_words(self, tokens: list[set[str]]) -> list[int]:
+    def _with_words(self, tokens: list[set[str]]) -> set[int]:
         """Rows of which some word begins with each token, whichever way it is read."""
-        lists = [[i for start in token for i in self._range(self.words, start)] for token in tokens]
-        shortest = min(lists, key=len, default=[])
-        return [
-            index
-            for index in dict.fromkeys(shortest)
-            if all(
-                any(word.startswith(start) for word in self.names[index].split() for start in token) for token in tokens
-            )
-        ]
+        ranges = [[self._bounds(self.words, start) for start in token] for token in tokens]
+        ranges.sort(key=lambda some: sum(high - low for low, high in some))
+        found: set[int] | None = None
+        for some in ranges:
+            rows = {row for low, high in some for row in self.word_rows[low:high]}
+            found = rows if found is None else found & rows
+            if not found:
+                break
+        return found or set()
 
 
 def _half_diagonal_km(lat: float, lon: float, cell_deg: float) -> float:
@@ -317,7 +323,7 @@ class Gazetteer:
         Accents, case, hyphens, apostrophes and "st"/"ste" do not matter; the beginning of the name or of its
         words is enough. Whole names come first, then beginnings of names, then of words; in each class the
         most populous first. Numbers of 2 to 5 figures are read as the beginning of a postcode or INSEE code;
-        an arrondissement then stands before its city.
+        an arrondissement then stands before its city. What is longer than any name finds nothing, at no cost.
 
         Args:
             text: What was typed.
@@ -327,6 +333,8 @@ class Gazetteer:
         Returns:
             At most ``limit`` communes; empty for a blank text.
         """
+        if len(text) > _LONGEST:
+            return []
         typed = text.strip().upper().replace(" ", "")
         if len(typed) > 1 and _NUMBER.fullmatch(typed):
             rows = _Names._range(self._numbers, typed)

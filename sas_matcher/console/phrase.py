@@ -54,6 +54,11 @@ _NURSLING_MONTHS, _CHILD_YEARS, _SENIOR_YEARS = 24, 16, 75
 """Ages of the bands: nourrisson under 2, enfant under 16 (as for the médecin traitant, CSS art. L162-5-3), senior from
 75 (age of the usual frailty screening); guess where the Hub's nomenclature gives no number."""
 _MOST_WORDS: Final = 4
+_LONGEST_NAME: Final = 8
+"""Words of the commune whose name has most (INSEE 2026)."""
+_LOOKED_AT: Final = 24
+"""Words among which a commune is looked for. A line of 200 characters has about thirty; those of the field are out by
+then, and each one more is eight look-ups."""
 _UNITS: Final = {"h": 60, "m": 1, "j": 1440}
 
 _PROFESSIONS: Final = {
@@ -253,18 +258,22 @@ def read_phrase(text: str) -> Phrase:
 def find_place(place: str, search: Callable[[str], Sequence[T]]) -> tuple[Sequence[T], str]:
     """Look up a commune in words among which there may be others; returns what was found and the words left out.
 
-    The longest run of words that a commune answers to wins, the first of those: "fievre caluire" is Caluire.
+    The longest run of words that a commune answers to wins, the first of those: "fievre caluire" is Caluire. What is
+    looked up is bounded, whatever the line; words after that are left out like others that are not understood.
 
     Args:
         place: as of ``Phrase``.
         search: communes by name, postcode or code.
     """
-    words = place.split()
-    for length in range(len(words), 0, -1):
-        for first in range(len(words) - length + 1):
+    words, unknown = place.split(), set[str]()
+    among = min(len(words), _LOOKED_AT)
+    for length in range(min(among, _LONGEST_NAME), 0, -1):
+        for first in range(among - length + 1):
             run = " ".join(words[first : first + length])
             # one or two letters begin some commune's name everywhere
-            found = search(run) if len(run) > 2 else ()
-            if found:
+            if len(run) <= 2 or run in unknown:
+                continue
+            if found := search(run):
                 return found, " ".join([*words[:first], *words[first + length :]])
+            unknown.add(run)
     return (), place

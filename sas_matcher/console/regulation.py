@@ -90,7 +90,7 @@ async def open_from_lrm(visit: Visit) -> Response:
 async def read(visit: Visit) -> Response:
     """Show how the line is understood, in the form; sent as a body, for addresses end up in logs of proxies."""
     form = (await visit.form()).only("phrase", *(f"given_{name}" for name in GIVEN))
-    wanted = from_phrase(form.text("phrase")[:200], visit.wire.geography, visit.caller.territories, given_by(form))
+    wanted = from_phrase(form.text("phrase"), visit.wire.geography, visit.caller.territories, given_by(form))
     return visit.show("regulation/_form.html", wanted=wanted, professions=professions())
 
 

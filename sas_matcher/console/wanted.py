@@ -49,6 +49,8 @@ FIELDS: Final = (
 )
 _CODE = re.compile(r"\((\d[\dAB]\d{3})\)\s*$")
 _SHOWN: Final = 6
+LONGEST_PHRASE: Final = 200
+"""Characters, as the page lets type."""
 _USUAL_DELAY: Final = "24H"
 
 
@@ -88,6 +90,9 @@ def labelled(commune: CommuneRecord) -> str:
 
 def communes(geography: Geography, text: str, territories: Collection[str]) -> Sequence[CommuneRecord]:
     """Return communes that answer to what was typed, those of one's own territories first."""
+    anywhere = geography.search(text, _SHOWN)
+    if not anywhere:
+        return ()
     own = [
         found
         for code in sorted(territories)
@@ -95,15 +100,17 @@ def communes(geography: Geography, text: str, territories: Collection[str]) -> S
         for found in geography.search(text, _SHOWN, code)
     ]
     known = {commune.code for commune in own}
-    rest = [found for found in geography.search(text, _SHOWN) if found.code not in known]
+    rest = [found for found in anywhere if found.code not in known]
     return [*own, *rest][:_SHOWN]
 
 
 def from_phrase(text: str, geography: Geography, territories: Collection[str], before: Wanted | None = None) -> Wanted:
     """Return what a line asks for; what it does not say is as usual, or as it was (``before``)."""
+    told = [f"ligne coupée à {LONGEST_PHRASE} caractères"] if len(text) > LONGEST_PHRASE else []
+    text = text[:LONGEST_PHRASE]
     said, start = read_phrase(text), before or Wanted()
     found, left_out = find_place(said.place, lambda words: communes(geography, words, territories))
-    notes = list(said.notes)
+    notes = told + list(said.notes)
     if said.place and not found:
         notes.append(f"commune inconnue : « {said.place} »")
     elif left_out:
@@ -134,8 +141,14 @@ def given_by(form: Form) -> Wanted:
 
 
 def from_form(form: Form, geography: Geography, territories: Collection[str]) -> Wanted:
-    """Return what the form asks for: its fields, unless the line has changed since they were filled from it."""
+    """Return what the form asks for: its fields, unless the line has changed since they were filled from it.
+
+    Raises:
+        InvalidInputError: a field that is not of it, or a line that would be read in part only.
+    """
     form.only(*FIELDS)
+    if len(form.text("phrase")) > LONGEST_PHRASE:
+        raise InvalidInputError.of("phrase", f"{LONGEST_PHRASE} caractères au plus")
     filled = Wanted(
         phrase=form.text("phrase"),
         commune=form.text("commune"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from adapters.geo import Gazetteer
+from adapters.geo.gazetteer import _Names, normalise
 from adapters.geo.landmass import CORSE, ISLANDS, MAINLAND
 from sas_matcher.travel import haversine_km
 from tests.unit.geo_names import ISLAND_NAMES
@@ -122,6 +123,28 @@ def test_postcode_of_an_arrondissement_gives_it_before_its_city(gazetteer: Gazet
 @pytest.mark.parametrize("typed", ["", "   ", "-", "''", "zzzzzz", "99999"])
 def test_search_finds_nothing_for_nothing(gazetteer: Gazetteer, typed: str) -> None:
     assert gazetteer.search(typed) == []
+
+
+def test_search_costs_no_more_for_words_that_come_again(gazetteer: Gazetteer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each word was looked up, and compared with every commune, as often as it came; one door needs no login."""
+    looked_up: list[str] = []
+    bounds = _Names._bounds
+
+    def counted(entries: list[tuple[str, int]], prefix: str) -> tuple[int, int]:
+        looked_up.append(prefix)
+        return bounds(entries, prefix)
+
+    monkeypatch.setattr(_Names, "_bounds", staticmethod(counted))
+    assert codes(gazetteer, "lyon " * 16, 1) == ["69123"]
+    assert looked_up.count("lyon") == 1 and len(looked_up) == 2
+    looked_up.clear()
+    # no name is so long, or has so many words: nothing is looked up, and nothing is understood by half
+    assert gazetteer.search("s " * 2000) == [] and gazetteer.search("lyon " * 17) == []
+    assert gazetteer.search("l ly lyo lyon a b c d e") == []
+    assert looked_up == []
+    longest = max((commune.name for commune in gazetteer), key=lambda name: len(set(normalise(name).split())))
+    assert gazetteer.search(longest, 1)[0].name == longest and len(set(normalise(longest).split())) == 7
+    assert max(len(normalise(commune.name).split()) for commune in gazetteer) == 8, "as phrase.py looks up"
 
 
 def test_search_obeys_the_limit(gazetteer: Gazetteer) -> None:

@@ -82,3 +82,20 @@ def test_a_commune_is_found_among_other_words() -> None:
     assert find_place("fievre caluire", search) == (["caluire"], "fievre")
     assert find_place("fievre", search) == ((), "fievre")
     assert find_place("c", search) == ((), "c")
+
+
+def test_what_a_line_costs_is_bounded_and_the_rest_of_it_is_told() -> None:
+    """Two hundred words were forty thousand look-ups of several milliseconds each."""
+    looked_up: list[str] = []
+
+    def search(text: str) -> Sequence[str]:
+        looked_up.append(text)
+        return ["caluire"] if text == "caluire" else []
+
+    line = " ".join(f"mot{n}" for n in range(200))
+    assert find_place(line, search) == ((), line), "what is not looked at is told as not understood"
+    assert len(looked_up) <= 8 * 24 and max(len(run.split()) for run in looked_up) == 8
+    looked_up.clear()
+    assert find_place(" ".join(["saint", "la"] * 100), search)[0] == ()
+    assert len(looked_up) == 2 * 8 - 1, "what was unknown once is not looked up again"
+    assert find_place(f"{line[:100]} caluire {line}", search) == (["caluire"], f"{line[:100]} {line}")

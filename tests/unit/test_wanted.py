@@ -1,10 +1,13 @@
 """The need as the form holds it: the line, what was set by hand beside it, what a regulator's software gave."""
 
+from typing import Any
+
 import pytest
 
 from adapters.geo import Gazetteer
 from sas_matcher.console.visit import Form
-from sas_matcher.console.wanted import Wanted, from_form
+from sas_matcher.console.wanted import LONGEST_PHRASE, Wanted, communes, from_form, from_phrase
+from sas_matcher.domain.errors import InvalidInputError
 
 LYON = "Lyon 3e Arrondissement (69383)"
 
@@ -42,3 +45,26 @@ def test_what_a_regulators_software_gave_stays_where_the_line_says_nothing_of_it
     assert (found.commune, found.mt, found.priority, found.case_ref) == (LYON, "10000000012", "R3", "DR-1")
     assert (found.profession, found.delay) == ("KINE", "2H")
     assert read(geography, phrase="bron", **given).commune == "Bron (69029)"
+
+
+def test_a_line_longer_than_the_page_lets_type_is_not_asked_for_in_part(geography: Gazetteer) -> None:
+    longest = "69003 4h".ljust(LONGEST_PHRASE - 6) + "enfant"
+    assert read(geography, phrase=longest).needs == ("enfant",)
+    with pytest.raises(InvalidInputError, match="phrase : 200 caractères au plus"):
+        read(geography, phrase=f"{longest} pmr")
+    shown = from_phrase(f"{longest} pmr", geography, ("69",))
+    assert (shown.phrase, shown.needs, shown.notes) == (longest, ("enfant",), ("ligne coupée à 200 caractères",))
+
+
+def test_a_name_that_is_unknown_everywhere_is_looked_up_once(geography: Gazetteer) -> None:
+    looked_up: list[str | None] = []
+
+    class Counting:
+        territories = geography.territories
+
+        def search(self, text: str, limit: int = 10, territory: str | None = None) -> list[str]:
+            looked_up.append(territory)
+            return []
+
+    counting: Any = Counting()
+    assert communes(counting, "fievre", ("01", "42", "69")) == () and looked_up == [None]
