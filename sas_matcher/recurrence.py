@@ -5,7 +5,8 @@ change of clocks lengthens or shortens a night but never moves a morning (RFC 55
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Any, Final
@@ -13,7 +14,16 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import DAILY, FR, MO, MONTHLY, SA, SU, TH, TU, WE, WEEKLY, rrule
 
-from sas_matcher.domain.agenda import LONGEST_INDIVIDUAL, MOST_PIECES, Closure, Hours, Piece, TooManyPiecesError, Week
+from sas_matcher.domain.agenda import (
+    LONGEST_INDIVIDUAL,
+    MOST_PIECES,
+    MOST_TRIED,
+    Closure,
+    Hours,
+    Piece,
+    TooManyPiecesError,
+    Week,
+)
 
 Span = tuple[datetime, datetime]
 
@@ -151,17 +161,22 @@ def expand(week: Week, after: datetime, until: datetime) -> list[Piece]:
     part, and of its patients the share that no longer has time.
 
     Raises:
-        TooManyPiecesError: more than ``MOST_PIECES``.
+        TooManyPiecesError: more than ``MOST_PIECES``, or more than ``MOST_TRIED`` were cut for them.
     """
-    away = sorted(closed(closure, week.zone) for closure in week.closures)
+    away = _Away(closed(closure, week.zone) for closure in week.closures)
     first = after.astimezone(_zone(week.zone)).date() - timedelta(days=1)  # hours of yesterday may run past midnight
     last = until.astimezone(_zone(week.zone)).date()
     pieces: list[Piece] = []
+    tried = 0
     for hours in week.hours:
         for day in days(hours, first, last):
             begin = datetime.combine(day, hours.start)
             span = instant(begin, week.zone), instant(begin + hours.lasts, week.zone)
-            for start, end, capacity in _cut(hours, span, [one for one in away if _meet(one, span)]):
+            # those that come out do not tell what it costs to find that there are none
+            tried += max(0, -((span[0] - span[1]) // _step(hours, span)))
+            if tried > MOST_TRIED:
+                raise TooManyPiecesError
+            for start, end, capacity in _cut(hours, span, away):
                 if after < start < until:
                     key = f"{start:%Y%m%dT%H%MZ}-{int((end - start).total_seconds()) // 60}"
                     pieces.append(Piece(hours.id, key, start, end, capacity))
@@ -170,34 +185,59 @@ def expand(week: Week, after: datetime, until: datetime) -> list[Piece]:
     return sorted(pieces, key=lambda piece: (piece.starts, piece.ends, piece.hours))
 
 
-def _meet(one: Span, other: Span) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
+class _Away:
+    """When a practice is closed: spans by start, none of which meets or touches another."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._begins: list[datetime] = []
+        self._stops: list[datetime] = []
+        for begin, stop in sorted(spans):
+            if self._stops and begin <= self._stops[-1]:
+                self._stops[-1] = max(self._stops[-1], stop)
+            else:
+                self._begins.append(begin)
+                self._stops.append(stop)
+
+    def meets(self, span: Span) -> bool:
+        """Tell whether some closure lies in a span, even in part."""
+        return bisect_right(self._stops, span[0]) < bisect_left(self._begins, span[1])
+
+    def within(self, span: Span) -> Iterator[Span]:
+        """Return the closures that meet a span, by start."""
+        low, high = bisect_right(self._stops, span[0]), bisect_left(self._begins, span[1])
+        return zip(self._begins[low:high], self._stops[low:high], strict=True)
 
 
-def _cut(hours: Hours, span: Span, away: Sequence[Span]) -> Iterator[tuple[datetime, datetime, int]]:
+def _step(hours: Hours, span: Span) -> timedelta:
+    """Return how long the pieces of a range are."""
+    minutes = hours.each_min or hours.piece_min
+    # clocks that change may leave nothing of a range
+    return max(span[1] - span[0], timedelta(minutes=1)) if minutes is None else timedelta(minutes=minutes)
+
+
+def _cut(hours: Hours, span: Span, away: _Away) -> Iterator[tuple[datetime, datetime, int]]:
     """Yield (start, end, seats) of a range."""
     start, end = span
+    step = _step(hours, span)
     if hours.each_min is not None:
-        step = timedelta(minutes=hours.each_min)
         while start + step <= end:
-            if not any(_meet(one, (start, start + step)) for one in away):
+            if not away.meets((start, start + step)):
                 yield start, start + step, 1
             start += step
         return
     seats = hours.capacity or 0
-    step = timedelta(minutes=hours.piece_min) if hours.piece_min is not None else end - start
     while start < end:
         stop = min(end, start + step)
         # rounded on the whole range, so that the pieces have its patients together
         here = seats * (stop - span[0]) // (end - span[0]) - seats * (start - span[0]) // (end - span[0])
-        for left, right in open_parts((start, stop), away):
+        for left, right in open_parts((start, stop), away.within((start, stop))):
             if share := here * (right - left) // (stop - start):
                 # what is left for one patient is an individual time, which ends sooner
                 yield left, right if share > 1 else min(right, left + LONGEST_INDIVIDUAL), share
         start = stop
 
 
-def open_parts(span: Span, away: Sequence[Span]) -> Iterator[Span]:
+def open_parts(span: Span, away: Iterable[Span]) -> Iterator[Span]:
     """Yield what is left of a span outside some others, which come by start."""
     start, end = span
     for begin, stop in away:

@@ -23,6 +23,9 @@ MOST_LINES: Final = 10_000
 """Lines of one imported table: three months of a centre."""
 MOST_PIECES: Final = 5_000
 """Slots of one agenda within ``SHOWN``: a centre of 30 professionals at 20 a day has 4 200."""
+MOST_TRIED: Final = 4 * MOST_PIECES
+"""Slots that are cut for these, with those that a closure takes and those of the days around: guess, a centre that is
+closed for the week has 5 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +147,4 @@ def one_day(
 
 
 class TooManyPiecesError(ValueError):
-    """The agenda gives more than ``MOST_PIECES`` slots within the days that are shown."""
+    """The agenda gives more than ``MOST_PIECES`` slots within the days that are shown, or ``MOST_TRIED`` were cut."""

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sas_matcher.domain.agenda import MOST_PIECES, Closure, Hours, Piece, TooManyPiecesError, Week
-from sas_matcher.recurrence import closed, days, expand, instant, parse_rule
+from sas_matcher.domain.agenda import MOST_PIECES, MOST_TRIED, Closure, Hours, Piece, TooManyPiecesError, Week
+from sas_matcher.recurrence import _Away, closed, days, expand, instant, parse_rule
 
 ZONES: Final = (
     "Europe/Paris",
@@ -237,6 +237,27 @@ def test_an_agenda_that_explodes_is_stopped() -> None:
     with pytest.raises(TooManyPiecesError):
         expand(Week("Europe/Paris", many), begin, begin + timedelta(days=7))
     assert MOST_PIECES < 300 * 144 * 7
+
+
+def test_an_agenda_that_is_closed_costs_no_more_than_one_that_is_open() -> None:
+    """Three hundred closures that tile a day and ten thousand ranges on it took 24 s, and no slot came out."""
+    day = datetime.combine(date(2026, 11, 27), time())
+    tiles = tuple(Closure(day + n * 5 * MINUTE, day + (n + 1) * 5 * MINUTE) for n in range(288))
+    begin = datetime(2026, 11, 26, tzinfo=UTC)
+    each = 12 * 12
+
+    def ranges(number: int) -> Week:
+        hours = tuple(Hours(f"h{n}", day.date(), time(8), time(20), each_min=5) for n in range(number))
+        return Week("Europe/Paris", hours, tiles)
+
+    assert expand(ranges(MOST_TRIED // each), begin, begin + timedelta(days=7)) == []
+    for many in (ranges(MOST_TRIED // each + 1), ranges(10_000)):
+        with pytest.raises(TooManyPiecesError):
+            expand(many, begin, begin + timedelta(days=7))
+    # and what is cut is not compared with every closure
+    spans = [closed(one, "Europe/Paris") for one in tiles]
+    assert list(_Away(spans).within(spans[7])) == [(spans[0][0], spans[-1][1])]
+    assert list(_Away(spans[::2]).within((spans[7][0], spans[10][0]))) == [spans[8]]
 
 
 REFUSED: Final = """

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sas_matcher.domain.agenda import (
     LONGEST_INDIVIDUAL,
     MOST_PIECES,
+    MOST_TRIED,
     SHOWN,
     Closure,
     Hours,
@@ -89,7 +90,10 @@ def pieces_of(week: Week, now: datetime) -> list[Piece]:
     try:
         return expand(week, now, now + SHOWN)
     except TooManyPiecesError:
-        message = f"plus de {MOST_PIECES} créneaux sur {SHOWN.days} jours ; faites plusieurs agendas, ou des plages"
+        message = (
+            f"plus de {MOST_PIECES} créneaux sur {SHOWN.days} jours, ou de {MOST_TRIED} avec ceux que des fermetures "
+            "ôtent ; faites plusieurs agendas, ou des plages"
+        )
         raise InvalidInputError.of("hours", message) from None
 
 
