@@ -38,6 +38,10 @@ _CLOCK: Final = re.compile(r"([01]?[0-9]|2[0-3])(?:[:h]([0-5][0-9])?)?")
 _FRENCH_DAY: Final = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 
 
+class _LongLineError(csv.Error):
+    """A line is longer than any that is meant."""
+
+
 class _WrongError(ValueError):
     """What is wrong with a cell, and the fix."""
 
@@ -49,11 +53,15 @@ class _WrongError(ValueError):
 def read_csv(body: bytes) -> Import:
     """Read a table; lines are counted as in the file, the header being line 1."""
     try:
-        rows = csv.reader(io.StringIO(_text(body), newline=""), delimiter=_separator(_text(body)), strict=True)
+        text = _text(body)
+        separator = _separator(text)
+        rows = csv.reader(_lines(text, separator), delimiter=separator, strict=True)
         header = next(rows, [])
         columns = _header(header)
     except _WrongError as wrong:
         return Import([], [LineError(1, wrong.column, str(wrong))], 0)
+    except _LongLineError:
+        return Import([], [_too_long(1)], 0)
     except csv.Error:
         return Import([], [LineError(1, "", "guillemets mal fermés ; enregistrez de nouveau le fichier en CSV")], 0)
     hours: list[dict[str, Any]] = []
@@ -61,21 +69,14 @@ def read_csv(body: bytes) -> Import:
     seen: dict[str, int] = {}
     count = 0
     for number, cells in _numbered(rows, errors):
-        if not any(cell.strip() for cell in cells):
-            continue
         count += 1
         if count > MOST_LINES:
             errors.append(
                 LineError(number, "", f"{MOST_LINES} lignes au plus ; découpez le fichier en plusieurs agendas")
             )
             break
-        if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
-            errors.append(
-                LineError(number, "", f"{len(cells)} cellules pour {len(columns)} colonnes ; ôtez les autres")
-            )
-            continue
         try:
-            one = _line({name: cell.strip() for name, cell in zip(columns, cells, strict=False)})
+            one = _line(_named(columns, cells))
         except _WrongError as wrong:
             errors.append(LineError(number, wrong.column, str(wrong)))
             if len(errors) >= MOST_ERRORS:
@@ -105,6 +106,19 @@ def _separator(text: str) -> str:
     return max(";,\t", key=first.count)
 
 
+def _lines(text: str, separator: str) -> Iterator[str]:
+    """Yield lines without the empty cells at their end, of which a spreadsheet saves thousands, each read as a cell.
+
+    Raises:
+        _LongLineError: a line is longer than ``LONGEST_LINE`` nevertheless.
+    """
+    for line in io.StringIO(text, newline=""):
+        kept = line.rstrip(f" \r\n{separator}")
+        if len(kept) > LONGEST_LINE:
+            raise _LongLineError
+        yield f"{kept}\n"
+
+
 def _plain(text: str) -> str:
     """Return a text without capitals and accents."""
     return unicodedata.normalize("NFKD", text.strip().casefold()).encode("ascii", "ignore").decode()
@@ -127,11 +141,15 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _numbered(rows: Any, errors: list[LineError]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells); a line that is broken or endless ends the reading, and is told."""
-    while True:
+    """Yield (line, cells) of what is not blank; a line that is broken or endless ends the reading, and is told."""
+    blank = 0
+    while blank <= MOST_LINES:
         try:
             cells = next(rows)
         except StopIteration:
+            return
+        except _LongLineError:
+            errors.append(_too_long(rows.line_num + 1))  # it was not taken, so it is not counted yet
             return
         except csv.Error:
             errors.append(
@@ -139,11 +157,24 @@ def _numbered(rows: Any, errors: list[LineError]) -> Iterator[tuple[int, list[st
             )
             return
         if sum(map(len, cells)) > LONGEST_LINE:
-            errors.append(
-                LineError(rows.line_num, "", f"ligne de plus de {LONGEST_LINE} caractères ; la suite n'est pas lue")
-            )
+            errors.append(_too_long(rows.line_num))
             return
-        yield rows.line_num, cells
+        if any(cell.strip() for cell in cells):
+            yield rows.line_num, cells
+        else:
+            blank += 1
+    errors.append(LineError(rows.line_num, "", f"plus de {MOST_LINES} lignes vides ; ôtez-les"))
+
+
+def _named(columns: list[str], cells: list[str]) -> dict[str, str]:
+    """Return the cells of a line by column."""
+    if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
+        raise _WrongError("", f"{len(cells)} cellules pour {len(columns)} colonnes ; ôtez les autres")
+    return {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+
+
+def _too_long(number: int) -> LineError:
+    return LineError(number, "", f"ligne de plus de {LONGEST_LINE} caractères ; la suite n'est pas lue")
 
 
 def _line(cells: Mapping[str, str]) -> dict[str, Any]:

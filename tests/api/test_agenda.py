@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from sas_matcher.api.admission import Bulk
 from sas_matcher.domain.agenda import SHOWN
 from sas_matcher.ports.practice import AgendaRecord
 from sas_matcher.services.agenda.show import AgendaShow
@@ -474,6 +475,24 @@ async def test_a_table_is_previewed_taken_in_told_again_and_replaced(cabinet: Ca
     problem(
         await cabinet.caller.post(f"/v1/agendas/{cabinet.name}/csv?preview=oui", b""), 422, "invalid_input", "preview"
     )
+
+
+async def test_tables_wait_for_their_turn_as_other_large_bodies_do(
+    cabinet: Cabinet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cabinet.put(cabinet.hours())
+    turns: list[str] = []
+    turn = Bulk.turn
+
+    def counted(self: Bulk) -> Any:
+        turns.append("turn")
+        return turn(self)
+
+    monkeypatch.setattr(Bulk, "turn", counted)
+    assert (await csv(cabinet, f"{cabinet.day()};14h;15h;30;", preview=True)).status_code == 200 and len(turns) == 1
+    monkeypatch.setattr(Bulk, "ROOM", -Bulk.AT_ONCE)
+    refused = problem(await csv(cabinet, f"{cabinet.day()};14h;15h;30;"), 503, "overloaded")
+    assert "rien n'en a été lu" in refused["detail"]
 
 
 async def test_a_table_of_ten_thousand_lines_is_taken_in(service: Running, scene: Scene) -> None:

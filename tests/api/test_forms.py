@@ -15,6 +15,7 @@ import pytest
 
 from adapters.postgres.crisis import PostgresCrisis
 from adapters.system import SystemIds
+from sas_matcher.api.admission import Bulk
 from sas_matcher.console import regulation, site
 from sas_matcher.console.visit import csrf_of
 from sas_matcher.domain.alert import RISE_S
@@ -283,6 +284,10 @@ async def _table(doctor: Somebody, page: str, table: str) -> None:
     headers = {"X-CSRF": csrf_of(doctor.token), "HX-Request": "true"}
     preview = await doctor.http.post(f"{page}/csv", content=table.encode(), headers=headers)
     assert preview.status_code == 200 and "1 ligne sans erreur" in preview.text.replace("\u00a0", " ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bulk, "ROOM", -Bulk.AT_ONCE)
+        full = await doctor.http.post(f"{page}/csv", content=table.encode(), headers=headers)
+    assert full.status_code == 503 and "Trop de publications" in full.text
     taken = await doctor.http.post(f"{page}/csv?apercu=0", content=table.encode(), headers=headers)
     assert taken.status_code == 204 and taken.headers["hx-redirect"] == page
     doctor.did(f"{page}/csv")

@@ -1,8 +1,10 @@
 """A table of places: what spreadsheets save is read, and what is wrong is told line by line."""
 
+import csv
+
 import pytest
 
-from adapters.agenda.csv_lines import MOST_ERRORS, read_csv
+from adapters.agenda.csv_lines import LONGEST_LINE, MOST_ERRORS, _lines, read_csv
 from sas_matcher.domain.agenda import MOST_LINES
 
 HEADER = "date;debut;fin;duree;places;mode;type;offres;visibilite"
@@ -115,3 +117,28 @@ def test_ten_thousand_lines_are_read_and_no_more() -> None:
     assert [one.line for one in more.errors] == [MOST_LINES + 2]
     wrong = read_csv(table(*["x;8h;9h;15;;;;;"] * MOST_LINES))
     assert len(wrong.errors) == MOST_ERRORS
+
+
+def test_what_says_nothing_is_not_read_for_ever() -> None:
+    """Eight megabytes of blank lines or empty cells were seconds of a thread, and counted for nothing."""
+    line = "27/11/2026;8h;9h;15;;;;;"
+    for blank in ("", ";;;;;", "   "):
+        read = read_csv(table(*[blank] * MOST_LINES, line))
+        assert (read.lines, read.errors) == (1, [])
+        read = read_csv(table(*[blank] * (MOST_LINES + 5), line))
+        assert [(one.line, one.message) for one in read.errors] == [
+            (MOST_LINES + 2, f"plus de {MOST_LINES} lignes vides ; ôtez-les"),
+            (2, "aucune ligne sous les titres de colonnes"),
+        ]
+    # empty cells at the end of a line are no cells
+    many = ";" * 100_000
+    text = table(line + many, many, header=HEADER + many).decode()
+    assert [len(row) for row in csv.reader(_lines(text, ";"), delimiter=";")] == [9, 4, 0]
+    read = read_csv(text.encode())
+    assert (read.lines, read.errors) == (1, [])
+    # at its beginning they are, up to the length of a line
+    for header, lines, number in ((many + "x", (), 1), (HEADER, (line, many + "x", line), 3)):
+        (error,) = read_csv(table(*lines, header=header)).errors
+        assert (error.line, error.message.split(" ;")[0]) == (number, f"ligne de plus de {LONGEST_LINE} caractères")
+    read = read_csv(table(*[";" * 1_000 + "x"] * MOST_LINES))
+    assert len(read.errors) == MOST_ERRORS and read.lines == MOST_ERRORS

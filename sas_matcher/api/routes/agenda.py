@@ -115,10 +115,11 @@ async def take_csv(request: Request, name: str) -> Response:
     who = await caller(request, *KEEPERS)
     asked = parse_query(PreviewQuery, request)
     services = wire(request)
-    # ten thousand lines take a third of a second: others are served meanwhile
-    read = await asyncio.to_thread(services.read_csv, await request.body())
-    preview = asked.preview == "true"
-    return json(await services.agendas.take_in(who.publisher, who.key_id, name_of(name), "csv", read, preview=preview))
+    async with services.bulk.turn():
+        # ten thousand lines take a third of a second: others are served meanwhile
+        read = await asyncio.to_thread(services.read_csv, await request.body())
+        whose = (who.publisher, who.key_id, name_of(name))
+        return json(await services.agendas.take_in(*whose, "csv", read, preview=asked.preview == "true"))
 
 
 @router.post(

@@ -258,10 +258,12 @@ async def take_table(visit: Visit) -> Response:
     """Say what a table of places would do, with what is wrong line by line; or take it, all of it or nothing."""
     here, document = await _found(visit)
     wire, caller = visit.wire, visit.caller
-    # ten thousand lines take a third of a second: others are served meanwhile
-    read = await asyncio.to_thread(wire.read_csv, await visit.request.body())
     preview = visit.request.query_params.get("apercu", "1") != "0"
-    done = await wire.agendas.take_in(caller.publisher, caller.key_id, document["name"], "csv", read, preview=preview)
+    async with wire.bulk.turn():
+        # ten thousand lines take a third of a second: others are served meanwhile
+        read = await asyncio.to_thread(wire.read_csv, await visit.request.body())
+        whose = (caller.publisher, caller.key_id, document["name"])
+        done = await wire.agendas.take_in(*whose, "csv", read, preview=preview)
     if preview:
         return here.show("_csv.html", preview=done, slots=done["slots"][:_SAMPLE], count=len(done["slots"]))
     return here.go(f"/cabinet/agendas/{document['name']}")
