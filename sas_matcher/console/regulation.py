@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from sas_matcher.api.inputs.schemas import RequestIn
 from sas_matcher.api.waiting import act_and_wait, ask_and_wait
-from sas_matcher.api.wire import uuid_of
+from sas_matcher.api.wire import slot_of, uuid_of
 from sas_matcher.console import words
 from sas_matcher.console.lrm import LIFE_S, read_opening
 from sas_matcher.console.site import Entry, Pages
@@ -150,7 +150,7 @@ async def one(visit: Visit) -> Response:
 async def confirm(visit: Visit) -> Response:
     """Confirm the place that was read out: no other."""
     form = (await visit.form()).only("booking_id")
-    return await _act(visit, "confirm", [form.text("booking_id") or None], form)
+    return await _act(visit, "confirm", [_booking_id(form)], form)
 
 
 @pages.post("/regulation/demandes/{request_id}/autre")
@@ -160,7 +160,7 @@ async def other(visit: Visit) -> Response:
     scope = form.text("scope", "slot")
     if scope not in ("slot", "professional", "gone"):
         raise InvalidInputError.of("scope", "slot, professional ou gone")
-    arguments = [form.text("booking_id") or None, scope]
+    arguments = [_booking_id(form), scope]
     document = await act_and_wait(visit.wire, "decline", _request_id(visit), arguments, visit.once(form))
     return await _answer(visit, orjson.loads(document))
 
@@ -184,7 +184,7 @@ async def cancel(visit: Visit) -> Response:
 async def take(visit: Visit) -> Response:
     """Hold a place of one's own choice."""
     form = (await visit.form()).only("slot_id")
-    document = await visit.wire.regulating.take(_request_id(visit), _slot_id(form), visit.once(form))
+    document = await visit.wire.regulating.take(_request_id(visit), slot_of(form.text("slot_id")), visit.once(form))
     return await _answer(visit, orjson.loads(document))
 
 
@@ -195,10 +195,10 @@ async def relax(visit: Visit) -> Response:
     request_id, once = _request_id(visit), visit.once(form)
     before = orjson.loads(await visit.wire.regulating.document(request_id, visit.caller.key_id))
     offered = ((before["decision"] or {}).get("none") or {}).get("would_help") or []
-    which = form.text("which", "0")
-    if not which.isdigit() or int(which) >= len(offered):
+    helps = {str(number): one for number, one in enumerate(offered)}.get(form.text("which", "0"))
+    if helps is None:
         raise NotFoundError("Cette possibilité n'est plus proposée ; voyez la demande telle qu'elle est.")
-    changes = offered[int(which)]["ask"]
+    changes = helps["ask"]
     row = visit.wire.regulating.new_request(
         {**{name: before[name] for name in _ASKED}, **changes}, visit.caller.territories
     )
@@ -225,11 +225,9 @@ def _request_id(visit: Visit) -> str:
     return uuid_of(str(visit.request.path_params["request_id"]), "request_id")
 
 
-def _slot_id(form: Form) -> int:
-    text = form.text("slot_id")
-    if not text.isdigit() or len(text) > 18:
-        raise InvalidInputError.of("slot_id", "n'est pas le numéro d'un créneau")
-    return int(text)
+def _booking_id(form: Form) -> str | None:
+    text = form.text("booking_id")
+    return uuid_of(text, "booking_id") if text else None
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------

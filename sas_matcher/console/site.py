@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -183,10 +184,11 @@ class Site:
             # the page stays as it is, with what was typed: a window lets people in again (see base.js)
             return visit.show("part_error.html", 401, error=ended)
         from_elsewhere = request.headers.get("sec-fetch-site") == "cross-site" and session_token(request) is None
+        path = quote(request.scope["path"])  # an URL would be cut at what is quoted in it
         if from_elsewhere and "again" not in request.query_params:
             # a link from elsewhere comes without the cookie (SameSite=Strict): the same address, asked by ourselves
-            return visit.show("again.html", path=f"{request.url.path}?again=1")
-        return visit.go(f"/connexion?suite={request.url.path}" if request.url.path != "/" else "/connexion")
+            return visit.show("again.html", path=f"{path}?again=1")
+        return visit.go(f"/connexion?suite={quote(path)}" if path != "/" else "/connexion")
 
     def tell(self, visit: Visit, error: SasError) -> Response:
         """Answer an error: as a page, or as a notice where a part was asked for."""

@@ -18,6 +18,8 @@ from sas_matcher.ports.world import TerritoryRecord
 
 WHO: Final = (Scope.COORDINATOR, Scope.ADMIN)
 PERIODS: Final[dict[int, str]] = {1: "24 heures", 7: "7 jours", 30: "30 jours", 91: "3 mois"}
+_LARGEST: Final = 2**53
+"""Up to here every whole number is itself as a float; JSON is written up to 2**63."""
 
 
 class Place(NamedTuple):
@@ -66,9 +68,10 @@ class Steering:
 
     @staticmethod
     def _days(text: str) -> int:
-        if not text.isdigit() or int(text) not in PERIODS:
-            raise InvalidInputError.of("jours", f"choisissez {', '.join(map(str, PERIODS))}")
-        return int(text)
+        known = {str(days): days for days in PERIODS}
+        if text not in known:
+            raise InvalidInputError.of("jours", f"choisissez {', '.join(known)}")
+        return known[text]
 
     @property
     def record(self) -> TerritoryRecord:
@@ -105,7 +108,7 @@ def number_of(text: str, field: str) -> float | int | None:
     """Return a number that somebody typed, with point or comma; None of nothing.
 
     Raises:
-        InvalidInputError: it is none.
+        InvalidInputError: it is none, or larger than any that is meant.
     """
     if not text:
         return None
@@ -115,4 +118,6 @@ def number_of(text: str, field: str) -> float | int | None:
         raise InvalidInputError.of(field, "doit être un nombre") from wrong
     if not math.isfinite(value):
         raise InvalidInputError.of(field, "doit être un nombre fini")
+    if abs(value) > _LARGEST:
+        raise InvalidInputError.of(field, "est trop grand")
     return int(value) if value.is_integer() else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from starlette.requests import HTTPConnection, Request
@@ -33,6 +33,8 @@ CSP: Final = (
     "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _FIELDS: Final = 200
+_IN_ADDRESSES: Final = ":/%#?=@[]!$&'()*+,;~"
+"""What an address may hold as it stands (RFC 3986), and what is quoted in it already."""
 
 
 def csrf_of(token: str) -> str:
@@ -140,13 +142,16 @@ class Visit:
         """Read the form of a POST.
 
         Raises:
-            InvalidInputError: it is no form.
+            InvalidInputError: it is no form, or a field holds a zero byte, which no database takes in a text.
         """
         body = await self.request.body()
         try:
             fields = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=_FIELDS)
         except ValueError as wrong:
             raise InvalidInputError.of("form", "le formulaire n'est pas lisible") from wrong
+        for name, texts in fields.items():
+            if any("\x00" in text for text in texts):
+                raise InvalidInputError.of(name[:40], "caractère non permis (octet nul)")
         return Form(fields)
 
     def once(self, form: Form) -> Idempotency:
@@ -171,7 +176,8 @@ class Visit:
         )
 
     def go(self, path: str) -> Response:
-        """Send the browser to another page of ours."""
+        """Send the browser to another page of ours; a header takes no other letters than those of addresses."""
+        address = quote(path, safe=_IN_ADDRESSES)
         if self.is_part:
-            return Response(None, 204, {"HX-Redirect": path})
-        return Response(None, 303, {"Location": path})
+            return Response(None, 204, {"HX-Redirect": address})
+        return Response(None, 303, {"Location": address})

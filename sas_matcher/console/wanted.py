@@ -1,5 +1,6 @@
 """The need as the regulation page holds it: fields of its form, filled by hand or from the line, and their request."""
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -148,7 +149,7 @@ def from_form(form: Form, geography: Geography, territories: Collection[str]) ->
     """
     form.only(*FIELDS)
     if len(form.text("phrase")) > LONGEST_PHRASE:
-        raise InvalidInputError.of("phrase", f"{LONGEST_PHRASE} caractères au plus")
+        raise InvalidInputError.of("phrase", f"la ligne a plus de {LONGEST_PHRASE} caractères")
     filled = Wanted(
         phrase=form.text("phrase"),
         commune=form.text("commune"),
@@ -200,6 +201,8 @@ def request_of(wanted: Wanted, geography: Geography, territories: Collection[str
     """
     try:
         radius = float(wanted.radius_km.replace(",", ".")) if wanted.radius_km else None
+        if radius is not None and not math.isfinite(radius):
+            raise ValueError("JSON has none: it would be asked for without one")
     except ValueError as wrong:
         raise InvalidInputError.of("radius_km", "doit être un nombre de kilomètres") from wrong
     specialty = wanted.profession if wanted.profession in SPECIALTIES else None

@@ -173,6 +173,10 @@ FIELD_LABELS: Final[dict[str, str]] = {
     "waves": "vagues",
     "at_once": "sollicités par vague",
     "wait_min": "minutes",
+    "booking_id": "rendez-vous",
+    "slot_id": "créneau",
+    "request_id": "demande",
+    "version": "version",
 }
 """What forms call their fields, by the names that the API has for them."""
 _TOLD: Final = 5  # of many errors at once; the others come up when these are mended

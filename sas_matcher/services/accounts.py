@@ -150,7 +150,9 @@ class Accounts:
             NotAuthenticatedError: login or password is wrong, or the account is closed (one answer for all).
             TooManyError: after wrong ones, the next try must wait; ``retry_after`` in seconds.
         """
-        account = await self._store.account(login.strip().lower()[:64])
+        login = login.strip().lower()
+        # what cannot be a login is nobody's, and takes as long to be told so
+        account = await self._store.account(login) if _LOGIN.fullmatch(login) else None
         now = self._clock.now()
         if account is not None and (wait := wait_before_try(account, now)) > timedelta():
             seconds = max(1, round(wait.total_seconds()))

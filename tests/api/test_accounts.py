@@ -20,6 +20,7 @@ from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthe
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
 from sas_matcher.services.keys import KeyWish
+from sas_matcher.services.passwords import is_password
 from tests.api.running import NO_TLS, Running
 
 PASSWORD = "une phrase assez longue"
@@ -102,6 +103,24 @@ async def test_logins_and_passwords_that_cannot_be(accounts: Accounts) -> None:
         await accounts.add("twice", None, OSNP)
     with pytest.raises(NotAuthenticatedError):
         await accounts.sign_in("twice", "")
+
+
+async def test_what_cannot_be_a_login_is_refused_like_any_other(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long, and asks the database nothing that it would fail at."""
+    hashed: list[str] = []
+    right = is_password
+
+    def counted(password: str, record: str) -> bool:
+        hashed.append(password)
+        return right(password, record)
+
+    monkeypatch.setattr("sas_matcher.services.accounts.is_password", counted)
+    for login in ("a\x00b", "é", "x" * 65, ""):
+        with pytest.raises(NotAuthenticatedError, match="Identifiant ou mot de passe incorrect"):
+            await accounts.sign_in(login, PASSWORD)
+    assert len(hashed) == 4
 
 
 async def test_another_door_lets_in_whom_it_knows(accounts: Accounts) -> None:

@@ -1,19 +1,25 @@
 """Whatever is wrong with a call: a problem in French that names the field and the fix, and nothing was written."""
 
 import asyncio
+import html
 import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
 import pytest
 
-from sas_matcher.domain.vocabulary import VITAL_PRIORITIES
+from sas_matcher.console.visit import csrf_of
+from sas_matcher.domain.vocabulary import VITAL_PRIORITIES, Role
+from sas_matcher.services.keys import KeyWish
 from tests.api.conftest import Scene
+from tests.api.form_pages import Somebody, accounts_at
 from tests.api.running import Running, eventually, rpps
+from tests.api.test_accounts import UUID, browser
 
 TABLES = ("slot", "request", "booking", "idempotency", "territory_setting", "territory_setting_log")
 # words of the validation library that must never reach a French reader
@@ -190,6 +196,17 @@ async def test_the_wrong_one_of_many_is_named(scene: Scene, nothing_written: Non
         problem(await scene.practice.post("/v1/slots", orjson.dumps(wrong)), 422, "invalid_input")
     too_many = b'{"slots":[' + b",".join([b"{}"] * 10_001) + b"]}"
     problem(await scene.practice.post("/v1/slots", too_many), 413, "too_large")
+
+
+@pytest.mark.parametrize("depth", [300, 1_000])
+async def test_a_slot_that_is_nested_too_deep_is_named_among_many(
+    scene: Scene, nothing_written: None, depth: int
+) -> None:
+    """The reader takes deeper ones than the writer between two breaths of the loop does."""
+    good, deep = orjson.dumps(scene.slot(60)), b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"slots":[' + b",".join([good] * 300 + [deep] + [good] * 20 + [deep]) + b"]}"
+    told = problem(await scene.practice.post("/v1/slots", body), 422, "invalid_input", "slots.300")
+    assert {"slots.300", "slots.321"} <= {error["field"] for error in told["errors"]}
 
 
 @pytest.mark.parametrize(
@@ -534,3 +551,92 @@ async def test_an_unexpected_error_is_a_problem_too_and_says_nothing(
     heard = capsys.readouterr()
     assert "api.unexpected" in heard.out + heard.err
     assert "4711" not in heard.out + heard.err
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+NOBODY, DESK, STEERS = "nobody", "regulation", "pilotage"
+TYPED: list[tuple[str, str, dict[str, str], str]] = [
+    (DESK, "/regulation/demandes/{id}/confirmer", {"booking_id": "zz"}, "Rendez-vous : n'est pas un identifiant"),
+    (DESK, "/regulation/demandes/{id}/confirmer", {"booking_id": "\x00"}, "Rendez-vous : caractère non permis"),
+    (
+        DESK,
+        "/regulation/demandes/{id}/autre",
+        {"booking_id": UUID.replace("0", "A")},
+        "Rendez-vous : n'est pas un identifiant (UUID en minuscules)",
+    ),
+    (DESK, "/regulation/demandes/{id}/prendre", {"slot_id": "²"}, "Créneau : n'est pas le numéro"),
+    (DESK, "/regulation/demandes/{id}/prendre", {"slot_id": "9" * 5_000}, "Créneau : n'est pas le numéro"),
+    (DESK, "/regulation/demandes/{id}/assouplir", {"which": "²"}, "n'est plus proposée"),
+    (DESK, "/regulation/demandes/{id}/assouplir", {"which": "9" * 5_000}, "n'est plus proposée"),
+    (DESK, "/regulation/demandes/{id}/confier", {"to": "a\x00"}, "Fin : caractère non permis"),
+    (DESK, "/regulation/demandes", {"phrase": "69003 " * 40}, "La ligne a plus de 200 caractères"),
+    (
+        DESK,
+        "/regulation/demandes",
+        {"commune": "69003", "radius_km": "nan"},
+        "Rayon : doit être un nombre",
+    ),
+    (STEERS, "/pilotage/reglages", {"why": "x", "version": "1e300"}, "Version : est trop grand"),
+    (STEERS, "/pilotage/reglages", {"why": "x", "version": "9e15"}, "Version : doit être au plus"),
+    (
+        STEERS,
+        "/pilotage/reglages",
+        {"why": "x", "version": "0", "hold_seconds": "-1e300"},
+        "place gardée : est trop grand",
+    ),
+    (STEERS, "/pilotage/reglages/echelle", {"why": "x", "version": "1e300"}, "Version : est trop grand"),
+    (STEERS, "/pilotage/crise/plan", {"why": "x", "version": "1e300"}, "Version : est trop grand"),
+    (STEERS, "/pilotage/crise/appel", {"text": "x", "hours": "1e300"}, "Durée en heures : est trop grand"),
+    (STEERS, "/pilotage/ecrans/fermer", {"id": "zz"}, "n'est pas ouvert"),
+    (NOBODY, "/connexion", {"login": "a\x00", "password": "x" * 12}, "Identifiant : caractère non permis"),
+]
+LOOKED_AT: list[tuple[str, str]] = [
+    (STEERS, "/pilotage?jours=²"),
+    (STEERS, "/pilotage/carte?jours=" + "9" * 5_000),
+]
+
+
+async def test_what_is_typed_into_pages_is_told_and_breaks_nothing(service: Running) -> None:
+    """Nearly each of these was told as an internal fault."""
+    async with (
+        Somebody.signed_in(service, Role.OSNP, territories=("69",)) as desk,
+        Somebody.signed_in(service, Role.ARS, territories=("69",)) as steering,
+        browser(service) as nobody,
+    ):
+        asked = await desk.http.post(
+            "/regulation/demandes",
+            data={"phrase": "MG 69003 48h", "csrf": csrf_of(desk.token), "once": str(uuid.uuid4())},
+        )
+        named = {"id": asked.headers["x-shown"].split()[0]}
+        clients = {
+            NOBODY: (nobody, {}),
+            DESK: (desk.http, {"X-CSRF": csrf_of(desk.token)}),
+            STEERS: (steering.http, {"X-CSRF": csrf_of(steering.token)}),
+        }
+        for who, path, fields, told in TYPED:
+            http, headers = clients[who]
+            sent = {**fields, "once": str(uuid.uuid4())} if who != NOBODY else fields
+            answer = await http.post(path.format_map(named), data=sent, headers=headers)
+            text = html.unescape(answer.text).replace("\u00a0", " ").replace("\u202f", " ")
+            assert 400 <= answer.status_code < 429, (path, fields, answer.status_code)
+            assert told in text and "retry-after" not in answer.headers, (path, fields, text[-900:])
+        for who, path in LOOKED_AT:
+            answer = await clients[who][0].get(path)
+            assert answer.status_code == 422 and "choisissez 1, 7, 30, 91" in answer.text.lower(), path
+
+
+async def test_addresses_that_are_no_ascii_lead_to_the_door_and_back(service: Running) -> None:
+    async with Somebody.signed_in(service, Role.OSNP, territories=("69",)) as desk, browser(service) as nobody:
+        for path in ("/regulation/demandes/%E2%82%AC", "/regulation/demandes/a%0D%0AX-Own%3A%201%3Fb%26c%25"):
+            away = await nobody.get(path)
+            assert (away.status_code, away.headers["location"]) == (303, f"/connexion?suite={quote(path)}")
+            assert "x-own" not in away.headers
+            again = await nobody.get(path, headers={"Sec-Fetch-Site": "cross-site"})
+            assert f'content="0;url={path}?again=1"' in again.text
+        login = f"door-{uuid.uuid4().hex[:12]}"
+        await accounts_at(service).add(login, "une phrase assez longue", KeyWish(Role.OSNP, "Fictive", ("69",)))
+        typed = {"login": login, "password": "une phrase assez longue", "suite": "/regulation?vue=€&x=%41"}
+        let_in = await nobody.post("/connexion", data=typed)
+        assert (let_in.status_code, let_in.headers["location"]) == (303, "/regulation?vue=%E2%82%AC&x=%41")
+        assert (await desk.http.get("/regulation/demandes/%E2%82%AC")).status_code == 422

@@ -6,6 +6,8 @@ import asyncpg
 import pytest
 
 from adapters.postgres.pool import Connections
+from adapters.postgres.transactions import answering
+from sas_matcher.domain.errors import UnavailableError
 
 
 @pytest.fixture
@@ -58,3 +60,14 @@ async def test_closing_waits_for_who_still_has_one(only_one: Connections) -> Non
     await asyncio.sleep(0.01)
     async with asyncio.timeout(10):
         await asyncio.gather(only_one.close(), taken)
+
+
+async def test_a_value_that_cannot_be_sent_is_nobodys_absence(only_one: Connections) -> None:
+    """Whoever is told to come back later would do so for ever: it is a fault of ours, and named as one."""
+    for sql, value in (("select $1::uuid", "zz"), ("select $1::int", 2**40), ("select $1::text", "a\x00")):
+        with pytest.raises(asyncpg.DataError), answering():
+            async with only_one.one() as connection:
+                await connection.fetchval(sql, value)
+    with pytest.raises(UnavailableError), answering():
+        raise asyncpg.InterfaceError("connection is closed")
+    await only_one.close()

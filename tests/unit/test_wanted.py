@@ -6,7 +6,7 @@ import pytest
 
 from adapters.geo import Gazetteer
 from sas_matcher.console.visit import Form
-from sas_matcher.console.wanted import LONGEST_PHRASE, Wanted, communes, from_form, from_phrase
+from sas_matcher.console.wanted import LONGEST_PHRASE, Wanted, communes, from_form, from_phrase, request_of
 from sas_matcher.domain.errors import InvalidInputError
 
 LYON = "Lyon 3e Arrondissement (69383)"
@@ -50,7 +50,7 @@ def test_what_a_regulators_software_gave_stays_where_the_line_says_nothing_of_it
 def test_a_line_longer_than_the_page_lets_type_is_not_asked_for_in_part(geography: Gazetteer) -> None:
     longest = "69003 4h".ljust(LONGEST_PHRASE - 6) + "enfant"
     assert read(geography, phrase=longest).needs == ("enfant",)
-    with pytest.raises(InvalidInputError, match="phrase : 200 caractères au plus"):
+    with pytest.raises(InvalidInputError, match="phrase : la ligne a plus de 200 caractères"):
         read(geography, phrase=f"{longest} pmr")
     shown = from_phrase(f"{longest} pmr", geography, ("69",))
     assert (shown.phrase, shown.needs, shown.notes) == (longest, ("enfant",), ("ligne coupée à 200 caractères",))
@@ -68,3 +68,9 @@ def test_a_name_that_is_unknown_everywhere_is_looked_up_once(geography: Gazettee
 
     counting: Any = Counting()
     assert communes(counting, "fievre", ("01", "42", "69")) == () and looked_up == [None]
+
+
+def test_a_radius_that_is_no_distance_is_not_asked_for_as_none(geography: Gazetteer) -> None:
+    for text in ("nan", "inf", "1e999", "dix"):
+        with pytest.raises(InvalidInputError, match="radius_km : doit être un nombre de kilomètres"):
+            request_of(Wanted(commune=LYON, radius_km=text), geography, ("69",))

@@ -43,7 +43,7 @@ async def read_slots(body: bytes) -> list[dict[str, Any]]:
     errors: list[dict[str, str]] = []
     for at in range(0, len(items), _STEP):
         try:
-            part = parse(SlotsIn, orjson.dumps({"slots": items[at : at + _STEP]}))
+            part = parse(SlotsIn, _written(items[at : at + _STEP]))
             slots += [slot.model_dump() for slot in part.slots]
         except InvalidInputError as wrong:
             errors += [{**error, "field": _shifted(error["field"], at)} for error in wrong.extra["errors"]]
@@ -53,6 +53,29 @@ async def read_slots(body: bytes) -> list[dict[str, Any]]:
             f"Rien n'a été publié. {errors[0]['field']} : {errors[0]['message']}.", errors=errors[:50]
         )
     return slots
+
+
+def _written(items: Sequence[Any]) -> bytes:
+    """Return some slots as JSON.
+
+    Raises:
+        InvalidInputError: one is nested deeper than JSON is written (but was read).
+    """
+    try:
+        return orjson.dumps({"slots": items})
+    except orjson.JSONEncodeError:
+        # what a slot may hold is two deep: these are wrong, and the others are checked when they come without
+        wrong = [number for number, item in enumerate(items) if not _is_writable(item)]
+        message = "objets ou listes imbriqués trop profondément"
+        raise InvalidInputError("", errors=[{"field": f"slots.{n}", "message": message} for n in wrong]) from None
+
+
+def _is_writable(item: Any) -> bool:
+    try:
+        orjson.dumps({"slots": [item]})
+    except orjson.JSONEncodeError:
+        return False
+    return True
 
 
 def _shifted(field: str, by: int) -> str:
