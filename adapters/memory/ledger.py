@@ -384,13 +384,19 @@ class MemoryLedger:
 
     # -- the practice --------------------------------------------------------------------------------------------
 
-    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Publish slots; verdict per row in order.
+    async def upsert_slots(
+        self,
+        now: datetime,
+        source: str,
+        rows: Sequence[Mapping[str, Any]],
+        owners: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Publish slots; verdict per row in order; owners (professionals, structures) limit whose known ones change.
 
         Raises:
             ValueError: a row that no practice may publish; none was written.
         """
-        verdicts = slots.upsert_slots(self.tables, now, source, rows)
+        verdicts = slots.upsert_slots(self.tables, now, source, rows, owners)
         self.publish()
         return verdicts
 

@@ -17,7 +17,13 @@ _TOLD: Final = ("territory", "professional", "structure", "lat", "lon", "starts"
 _WORDS: Final = tuple(name for name in SLOT_COLUMNS if name not in ("landmass", "valid_at"))
 
 
-def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def upsert_slots(
+    tables: Tables,
+    now: datetime,
+    source: str,
+    rows: Sequence[Mapping[str, Any]],
+    owners: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> list[dict[str, Any]]:
     """Publish or change slots of one source; verdict per row in order.
 
     Raises:
@@ -28,8 +34,11 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
         _check(tables, values)
     names = [str(row["external_id"]) for row in rows]
     known = [tables.slot_of.get((source, name)) for name in names]
-    outcomes = [_judged(tables, slot, values) for slot, values in zip(known, taken, strict=True)]
-    ids: dict[str, int] = {}
+    outcomes = [
+        _judged(tables, slot, values) if slot is None or _owned(slot, owners) else "not_yours"
+        for slot, values in zip(known, taken, strict=True)
+    ]
+    ids: dict[str, int | None] = {}
     changed: list[Slot] = []
     for name, values, before, outcome in sorted(
         zip(names, taken, known, outcomes, strict=True), key=lambda entry: entry[0]
@@ -52,7 +61,7 @@ def upsert_slots(tables: Tables, now: datetime, source: str, rows: Sequence[Mapp
         if outcome in ("created", "updated"):
             tables.file(slot)
             changed.append(slot)
-        ids[name] = slot.id
+        ids[name] = None if outcome == "not_yours" else slot.id
     if tables.sharing.rules:
         for slot in changed:
             tables.sharing.share(now, slot)
@@ -90,6 +99,11 @@ def _check(tables: Tables, values: Mapping[str, Any]) -> None:
         fits = values["ends"] >= values["starts"] and values["capacity"] >= 0
     if not fits:
         raise ValueError(f"Expected an end after the start and a lawful capacity, got {values}.")
+
+
+def _owned(slot: Slot, owners: tuple[Sequence[str], Sequence[str]] | None) -> bool:
+    """Tell whether a slot is of one of these (professionals, structures); None: of anybody."""
+    return owners is None or slot.professional in owners[0] or slot.structure in owners[1]
 
 
 def _judged(tables: Tables, slot: Slot | None, values: Mapping[str, Any]) -> str:
@@ -144,13 +158,7 @@ def withdraw_slots(
             for slot in tables.slots.values()
             if slot.source == source and start is not None and end is not None and start <= slot.starts < end
         ]
-    gone = [
-        slot
-        for slot in known
-        if slot is not None
-        and slot.status == "open"
-        and (owners is None or slot.professional in owners[0] or slot.structure in owners[1])
-    ]
+    gone = [slot for slot in known if slot is not None and slot.status == "open" and _owned(slot, owners)]
     for slot in gone:
         tables.withdraw(now, slot)
     refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)

@@ -228,10 +228,18 @@ class PostgresLedger(Loading):
 
     # -- the practice --------------------------------------------------------------------------------------------
 
-    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def upsert_slots(
+        self,
+        now: datetime,
+        source: str,
+        rows: Sequence[Mapping[str, Any]],
+        owners: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
         """Publish slots; verdict per row in order (see ``upsert_slots`` in SQL)."""
         payload = orjson.dumps(rows).decode()
-        row = await self._change("select * from upsert_slots($1, $2, $3)", now, source, payload, bulk=True)
+        row = await self._change(
+            "select * from upsert_slots($1, $2, $3, $4, $5)", now, source, payload, *(owners or (None, None)), bulk=True
+        )
         verdicts: list[dict[str, Any]] = orjson.loads(row["verdicts"] or b"[]")
         return verdicts
 

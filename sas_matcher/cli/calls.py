@@ -29,6 +29,7 @@ _STORED: Final = {
 _OUTCOMES: Final = _STORED | {
     "booked": "réservés (date, lieu et personne ne changent plus)",
     "other_territory": "d'un autre département (à retirer d'abord)",
+    "not_yours": "d'un autre cabinet de la même source (identifiant déjà pris)",
 }
 
 

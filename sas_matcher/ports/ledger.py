@@ -228,8 +228,14 @@ class Ledger(Protocol):
         """Return a key's open requests, then those that ended, or whose place began, after an instant."""
         ...
 
-    async def upsert_slots(self, now: datetime, source: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Publish or change slots."""
+    async def upsert_slots(
+        self,
+        now: datetime,
+        source: str,
+        rows: Sequence[Mapping[str, Any]],
+        owners: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Publish or change slots; known ones of others than owners (professionals, structures) are ``not_yours``."""
         ...
 
     async def withdraw_slots(

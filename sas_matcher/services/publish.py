@@ -37,7 +37,7 @@ class Publisher:
 
     @property
     def owners(self) -> tuple[list[str], list[str]] | None:
-        """Limit of what this publisher sees and withdraws inside its source; None for all of it."""
+        """Limit of what this publisher sees, changes and withdraws inside its source; None for all of it."""
         return None if "*" in self.professionals else (sorted(self.professionals), sorted(self.structures))
 
 
@@ -57,7 +57,7 @@ class Publishing:
             slots: plain mappings in the shape of the API's slot, instants as datetime.
 
         Returns:
-            One verdict a slot, in order: external_id, outcome, slot_id.
+            One verdict a slot, in order: external_id, outcome, slot_id (None of one that is not theirs).
 
         Raises:
             InvalidInputError: names each wrong slot and field; nothing was published.
@@ -68,7 +68,8 @@ class Publishing:
                 message = f"« {OF_AGENDAS} » est réservé aux agendas tenus ici ; choisissez un autre début"
                 raise InvalidInputError.of(f"slots.{number}.external_id", message)
         rows = self.checked(publisher, slots, now)
-        verdicts = await self._ledger.upsert_slots(now, publisher.source, rows)
+        # keys of one source may be bound to different people: whose the known slot is counts, not only whose it becomes
+        verdicts = await self._ledger.upsert_slots(now, publisher.source, rows, publisher.owners)
         return [
             {"external_id": row["external_id"], "outcome": verdict["outcome"], "slot_id": verdict["slot_id"]}
             for row, verdict in zip(rows, verdicts, strict=True)

@@ -159,6 +159,24 @@ async def test_a_bound_key_publishes_only_for_its_own(alone: Running) -> None:
     await bound.redis.aclose()
 
 
+async def test_two_keys_of_one_source_do_not_take_each_others_slots(alone: Running) -> None:
+    own, other = rpps(), rpps()
+    owner = await alone.key("manager", professionals=(own,), source="logiciel")
+    bound = await editor_of(alone, await alone.key("manager", professionals=(other,), source="logiciel"))
+    theirs = new_slot(alone, professional={"rpps": own, "name": "Dr Fictif"})
+    await owner.publish(theirs)
+    window = {"from": alone.clock.now().isoformat(), "to": (alone.clock.now() + timedelta(hours=3)).isoformat()}
+    before = (await owner.get("/v1/slots", **window)).json()
+    taken = {**theirs, "professional": {"rpps": other, "name": "Dr Autre"}}
+    refused = {"external_id": theirs["external_id"], "outcome": "not_yours", "slot_id": None}
+    assert await bound.verdict(await bound.send({"action": "publish", "slot": taken})) == refused
+    answer = (await bound.caller.post("/v1/slots", {"slots": [taken]})).json()
+    assert answer == {"counts": {"not_yours": 1}, "results": [refused]}
+    assert (await owner.get("/v1/slots", **window)).json() == before and len(before["slots"]) == 1
+    assert (await bound.caller.get("/v1/slots", **window)).json()["slots"] == []
+    await bound.redis.aclose()
+
+
 async def test_the_user_may_write_its_stream_and_read_its_replies_and_nothing_else(
     editor: Editor, alone: Running
 ) -> None:

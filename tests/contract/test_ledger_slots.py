@@ -64,6 +64,27 @@ async def test_sources_do_not_touch_each_other(desk: Desk) -> None:
     assert (await desk.left(mine), await desk.left(theirs)) == (0, 1)
 
 
+async def test_a_key_does_not_take_over_slots_of_another_practice_of_its_source(desk: Desk) -> None:
+    by_person, by_centre = slot_row("a", structure=None), slot_row("c", professional=None, structure="1c")
+    await desk.publish(by_person, by_centre)
+    before = await desk.slots()
+    theirs = (["8b"], ["1b"])
+    taken = [{**row, "professional": "8b", "valid_at": LATER} for row in (by_person, by_centre)]
+    # whose it is comes before how old the word is: nothing is told of what is not theirs
+    for rows in (taken, taken[::-1], [{**taken[0], "valid_at": NOW - minutes(1)}]):
+        verdicts = await desk.ledger.upsert_slots(LATER, SOURCE, [*rows, slot_row("b", structure=None)], theirs)
+        assert {(v["outcome"], v["slot_id"]) for v in verdicts[:-1]} == {("not_yours", None)}
+        assert verdicts[-1]["outcome"] in ("created", "unchanged") and verdicts[-1]["slot_id"] is not None
+    assert (await desk.slots())[:2] == before
+    await desk.withdraw("a")
+    assert (await desk.ledger.upsert_slots(LATER, SOURCE, taken[:1], theirs))[0]["outcome"] == "not_yours"
+    # their own, by person or by structure, and all of the source for a key without limits
+    for row, owners in ((by_person, (["8a"], [])), (by_centre, ([], ["1c"])), (by_centre, None)):
+        later = {**row, "label": f"pour {owners}", "valid_at": LATER + minutes(1)}
+        (verdict,) = await desk.ledger.upsert_slots(LATER, SOURCE, [later], owners)
+        assert verdict["outcome"] == "updated" and verdict["slot_id"] is not None
+
+
 @pytest.mark.parametrize(
     "change",
     [

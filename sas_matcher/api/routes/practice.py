@@ -98,7 +98,8 @@ async def publish(request: Request) -> Response:
     """Publish slots, idempotent by source and external id: all are valid, or none is published.
 
     Outcomes: created, updated, unchanged, stale (an older valid_at than what is known), booked (time, place or person
-    of a booked slot cannot change: withdraw it), other_territory (withdraw it, then publish it there).
+    of a booked slot cannot change: withdraw it), other_territory (withdraw it, then publish it there), not_yours (the
+    source knows this external id as a slot of somebody whom the key may not speak for; no slot_id is told).
     """
     who = await keeper(request)
     if not _is_bulk(request):

@@ -1,11 +1,14 @@
 -- The practice's side: publish, withdraw, refuse, say what became of a booking.
 
 -- Publish or change slots of one source. p_rows: array of objects with the columns of `slot`, at most once each
--- external_id (of another editor's places also ``link``, where they are booked). An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
+-- external_id (of another editor's places also ``link``, where they are booked). p_professionals and p_structures: whose
+-- slots the publisher may change (null: all of the source); a known one of somebody else is 'not_yours', and of it nothing
+-- is told. An older valid_at than the stored one is 'stale'; time, place or person of a booked slot cannot change
 -- ('booked': withdraw it first), nor the territory of an open one ('other_territory': withdraw it first); an equal row is
 -- 'unchanged' (only checked_at and valid_at move).
--- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked|other_territory, "slot_id"}].
-create function upsert_slots(p_now timestamptz, p_source text, p_rows json, out verdicts json, out published outbox[])
+-- verdicts: [{"n", "outcome": created|updated|unchanged|stale|booked|other_territory|not_yours, "slot_id"}].
+create function upsert_slots(p_now timestamptz, p_source text, p_rows json, p_professionals text[] default null,
+    p_structures text[] default null, out verdicts json, out published outbox[])
 language plpgsql as $$
 declare known_ids bigint[]; changed bigint[]; lost bigint;
 begin
@@ -53,6 +56,8 @@ begin
     ), judged as (
         select i.*, k.id as known_id, case
             when k.id is null then 'created'
+            when p_professionals is not null
+                and (k.professional = any(p_professionals) or k.structure = any(p_structures)) is not true then 'not_yours'
             when i.valid_at < k.valid_at then 'stale'
             when k.status = 'open' and i.territory <> k.territory then 'other_territory'
             when k.status = 'open' and (i.territory, i.professional, i.professional_name, i.structure, i.structure_name,
@@ -103,8 +108,8 @@ begin
     select (select array_agg(id) from (select id from created union all select id from updated) w),
            (select count(*) from judged j where j.outcome = 'created')
                - (select count(*) from created),
-           (select json_agg(json_build_object('n', j.n - 1, 'slot_id', coalesce(c.id, j.known_id), 'outcome', j.outcome)
-                            order by j.n)
+           (select json_agg(json_build_object('n', j.n - 1, 'outcome', j.outcome, 'slot_id',
+                                case when j.outcome <> 'not_yours' then coalesce(c.id, j.known_id) end) order by j.n)
               from judged j left join created c on c.external_id = j.external_id)
     into changed, lost, verdicts;
     if lost > 0 then
