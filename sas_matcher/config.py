@@ -33,7 +33,8 @@ class Settings:
         pool: connections to PostgreSQL for each process.
         log_level: debug, info, warning or error.
         public_url: address of this service as others know it, without a slash at its end; empty: as the call names it.
-        fhir_proxies: addresses that the reverse proxy, which ends mutual TLS, connects from.
+        fhir_proxies: addresses that the reverse proxy, which ends mutual TLS, connects from; what it says of client
+            certificates and of addresses (``X-Real-IP``) is believed from them alone.
         fhir_clients: subjects (``CN|OU``) of the client certificates that may speak FHIR.
         sso_origins: values of ``origin`` with which the platform opens a booking page (``sas``, ``sas-preprod``).
         psc_authorize, psc_client, psc_redirect: Pro Santé Connect's sign-in page, our name there, where it sends back.

@@ -4,12 +4,14 @@ import hashlib
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.requests import HTTPConnection
 
 from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.api.auth import Caller, Gate, OneTime, Rate, Tickets
@@ -92,6 +94,7 @@ class Wire:
     moments: Moments
     public: PublicFigures
     open_door: Rate
+    proxies: frozenset[str]
     screens: Screens
     zones: Callable[[str], bytes]
     studies: Studies
@@ -101,6 +104,39 @@ def wire(request: Request) -> Wire:
     """Return the services of this worker."""
     services: Wire = request.app.state.wire
     return services
+
+
+def peer_of(request: HTTPConnection) -> str:
+    """Return whom a rate of what needs no account counts a call for (see ``peer_name``)."""
+    services: Wire = request.app.state.wire
+    host = "" if request.client is None else request.client.host
+    return peer_name(host, request.headers.getlist("x-real-ip"), services.proxies)
+
+
+def peer_name(host: str, said: Sequence[str], proxies: Container[str]) -> str:
+    """Return a name for who is at the other end: an IPv4 address, or the /64 of an IPv6 one, which one household has.
+
+    Args:
+        host: address that the connection comes from.
+        said: values of ``X-Real-IP``, believed from a proxy of ours alone, which sets one (``deploy/nginx``).
+        proxies: addresses that our proxies connect from.
+    """
+    if host in proxies and len(said) == 1:
+        try:
+            return _peer(said[0])
+        except ValueError:
+            pass
+    try:
+        return _peer(host)
+    except ValueError:
+        return host
+
+
+def _peer(text: str) -> str:
+    address = ip_address(text)
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
 
 
 async def caller(request: Request, *scopes: Scope) -> Caller:

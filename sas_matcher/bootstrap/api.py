@@ -62,7 +62,7 @@ from sas_matcher.services.settings import Steering
 from sas_matcher.services.statement import Statements
 from sas_matcher.services.studies import Studies
 
-_OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address (or of the proxy before us) to what needs no account
+_OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address to what needs no account (see ``peer_of``)
 _BUS_PATIENCE_S: Final = 2.0  # what a caller waits for a decision (``WAIT_S``): calls wait while a worker starts
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
 
@@ -144,6 +144,7 @@ def api(settings: Settings) -> FastAPI:
                 moments=Moments(figures, crises, editors, stores.clock, geography),
                 public=PublicFigures(counts, stores.clock, geography, territories),
                 open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
+                proxies=frozenset(settings.fhir_proxies),
                 studies=Studies(PostgresStudies(stores.ledger), shelf, stores.clock, stores.ids),
                 zones=cache(partial(zones, geography)),
                 screens=Screens(counts, stores.clock, stores.ids, stores.ids.uuid),

@@ -42,7 +42,8 @@ def run_api(settings: Settings, listening: socket.socket | None) -> None:
         log_config=None,
         log_level="warning",
         server_header=False,
-        # who connects is who connects: what a proxy says of its clients is read by ``adapters.fhir.access`` alone
+        # who connects is who connects: what a proxy says of its clients is read by ``adapters.fhir.access`` and
+        # ``api.wire.peer_of``, and believed from ours alone
         proxy_headers=False,
         backlog=4096,
         timeout_graceful_shutdown=3,

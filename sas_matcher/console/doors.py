@@ -11,12 +11,13 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from sas_matcher.api.auth import Rate
+from sas_matcher.api.wire import peer_of
 from sas_matcher.console.site import Pages
 from sas_matcher.console.visit import COOKIE, SECURE_COOKIE, Visit, csrf_of
 from sas_matcher.domain.errors import SasError
 from sas_matcher.ports.world import Clock
 
-_TRIES_A_MINUTE: Final = 12  # of one address; a person who forgot a password types slower
+_TRIES_A_MINUTE: Final = 12  # of one address (see ``peer_of``); a person who forgot a password types slower
 
 
 class Door(NamedTuple):
@@ -75,8 +76,7 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
         form = (await visit.form()).only("login", "password", "suite")
         onward, login = _safe(form.text("suite", "/")), form.text("login")
         try:
-            client = visit.request.client
-            tries.spend("" if client is None else client.host)
+            tries.spend(peer_of(visit.request))
             # spaces belong to a password: it is taken as it was typed
             password = (form.several("password") or [""])[-1]
             token = await visit.wire.accounts.sign_in(login, password)

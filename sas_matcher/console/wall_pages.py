@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.routes.figures import PUBLIC, steered, structures_of
-from sas_matcher.api.wire import Wire
+from sas_matcher.api.wire import Wire, peer_of
 from sas_matcher.api.ws import Sockets
 from sas_matcher.console.doors import is_secure
 from sas_matcher.console.site import Pages
@@ -95,8 +95,7 @@ async def board_part(visit: Visit) -> Response:
 @wall.get("/chiffres")
 async def everybody(visit: Visit) -> Response:
     """Show what everybody may know; the same page for all, kept for ten minutes by whoever stands between."""
-    client = visit.request.client
-    visit.wire.open_door.spend("" if client is None else client.host)
+    visit.wire.open_door.spend(peer_of(visit.request))
     return visit.show("pilotage/public.html", headers=PUBLIC, week=await visit.wire.public.week())
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,14 @@ def test_entrypoint_fills_in_the_secrets(tmp_path: Path) -> None:
     }
     done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, timeout=10, check=True)
     assert done.stdout.split() == ["postgresql://sas:a1b2@postgres/sas", "redis://:c3d4@valkey/0"]
+
+
+def test_the_reverse_proxy_says_who_connects_and_drops_what_was_said_before() -> None:
+    """Rates of open addresses count whom it names; a block with headers of its own would inherit none of these."""
+    text = (ROOT / "deploy" / "nginx" / "sas-matcher.conf.template").read_text(encoding="utf-8")
+    headers = re.findall(r"^(\s*)proxy_set_header\s+(\S+)\s+(\S+);", text, re.MULTILINE)
+    assert [value for _, name, value in headers if name == "X-Real-IP"] == ["$remote_addr"]
+    assert {indent for indent, _, _ in headers} == {"    "}
 
 
 def test_locks_name_no_host_and_hash_everything() -> None:

@@ -9,7 +9,7 @@ from sas_matcher.api.auth import Caller
 from sas_matcher.api.inputs.queries import FiguresQuery, OverviewQuery, TerritoryQuery
 from sas_matcher.api.openapi import OF_LIST, OF_ONE, problems, takes
 from sas_matcher.api.problems import parse_query
-from sas_matcher.api.wire import Wire, asked_territories, caller, json, uuid_of, wire
+from sas_matcher.api.wire import Wire, asked_territories, caller, json, peer_of, uuid_of, wire
 from sas_matcher.domain.vocabulary import Scope
 from sas_matcher.ports.steering import Span
 from sas_matcher.services.study_tables import tiers_table, ways_table
@@ -143,7 +143,7 @@ async def study(request: Request, study_id: str) -> Response:
 async def public(request: Request) -> Response:
     """Return seven whole days to the nearest ten, without anything small; at most ten minutes old. No key is needed."""
     services = wire(request)
-    services.open_door.spend("" if request.client is None else request.client.host)
+    services.open_door.spend(peer_of(request))
     return Response(json(await services.public.week()).body, 200, PUBLIC, "application/json")
 
 
