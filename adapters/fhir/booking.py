@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from sas_matcher.domain.errors import TooManyError
+
 STATE_LIFE_S: Final = 600  # a card, its code and a phone: ten minutes are enough to sign in
 _PLACE: Final = re.compile(r"(?:\d{11}-)?[0-9a-f]{16}")
 _PAGE: Final = """<!doctype html>
@@ -51,7 +53,8 @@ class Client(NamedTuple):
     redirect: str = ""
 
 
-Keep = Callable[[str, str, int], Awaitable[None]]
+Keep = Callable[[Request, str, str, int], Awaitable[None]]
+"""Keeps a value (call, name, value, seconds); raises TooManyError where the call's address has had enough kept."""
 
 
 class BookingEntry:
@@ -95,12 +98,17 @@ class BookingEntry:
             return RedirectResponse(self._sso.agenda_url(entry, who), 303)
         if not self._client.authorize or self.keep is None:
             return _page(503, "Connexion indisponible", "Pro Santé Connect n'est pas configuré sur ce service.")
-        return RedirectResponse(await self._sign_in(entry, self.keep), 302, {"Cache-Control": "no-store"})
+        return await self._to_sign_in(request, entry, self.keep)
 
-    async def _sign_in(self, entry: Entry, keep: Keep) -> str:
-        """Return the address of the sign-in page; what we must find again waits under the hash of ``state``."""
+    async def _to_sign_in(self, request: Request, entry: Entry, keep: Keep) -> Response:
+        """Send somebody to the sign-in page; what we must find again waits under the hash of ``state``."""
         state, nonce = self._secret(), self._secret()
-        await keep(state_name(state), f"{nonce} {entry.origin} {entry.place}", STATE_LIFE_S)
+        try:
+            await keep(request, state_name(state), f"{nonce} {entry.origin} {entry.place}", STATE_LIFE_S)
+        except TooManyError as refused:
+            answer = _page(refused.status, refused.title, refused.detail)
+            answer.headers["Retry-After"] = str(refused.extra["retry_after"])
+            return answer
         query = {
             "response_type": "code",
             "client_id": self._client.client_id,
@@ -110,7 +118,8 @@ class BookingEntry:
             "state": state,
             "nonce": nonce,
         }
-        return f"{self._client.authorize}?{urlencode(query)}"
+        address = f"{self._client.authorize}?{urlencode(query)}"
+        return RedirectResponse(address, 302, {"Cache-Control": "no-store"})
 
 
 def state_name(state: str) -> str:

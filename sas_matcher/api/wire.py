@@ -94,6 +94,7 @@ class Wire:
     moments: Moments
     public: PublicFigures
     open_door: Rate
+    openings: Rate
     proxies: frozenset[str]
     screens: Screens
     zones: Callable[[str], bytes]

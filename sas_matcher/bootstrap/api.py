@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import structlog
 from fastapi import FastAPI
+from starlette.requests import Request
 
 from adapters.agenda.csv_lines import read_csv
 from adapters.fhir.booking import BookingEntry, Client
@@ -31,7 +32,7 @@ from sas_matcher.api.admission import Admission, Bulk
 from sas_matcher.api.app import create_app
 from sas_matcher.api.auth import Gate, Rate, Tickets
 from sas_matcher.api.hub import Hub
-from sas_matcher.api.wire import Wire
+from sas_matcher.api.wire import Wire, peer_of
 from sas_matcher.api.ws import Sockets
 from sas_matcher.bootstrap.access import accounts_of
 from sas_matcher.bootstrap.editors import appointment_server, editors_view
@@ -63,6 +64,9 @@ from sas_matcher.services.statement import Statements
 from sas_matcher.services.studies import Studies
 
 _OPEN_RATE, _OPEN_BURST = 20.0, 100.0  # calls of one address to what needs no account (see ``peer_of``)
+# openings of one address, of which each is kept for a quarter of an hour: no centre takes a call a second (guess), and
+# there are 930 at the most in each worker's count
+_KEPT_RATE, _KEPT_BURST = 1.0, 30.0
 _BUS_PATIENCE_S: Final = 2.0  # what a caller waits for a decision (``WAIT_S``): calls wait while a worker starts
 _OPEN_REFUSAL: Final = "Trop d'appels depuis cette adresse ; réessayez dans un instant."
 
@@ -144,12 +148,18 @@ def api(settings: Settings) -> FastAPI:
                 moments=Moments(figures, crises, editors, stores.clock, geography),
                 public=PublicFigures(counts, stores.clock, geography, territories),
                 open_door=Rate(stores.clock, rate=_OPEN_RATE, burst=_OPEN_BURST, refusal=_OPEN_REFUSAL),
+                openings=Rate(stores.clock, rate=_KEPT_RATE, burst=_KEPT_BURST, refusal=_OPEN_REFUSAL),
                 proxies=frozenset(settings.fhir_proxies),
                 studies=Studies(PostgresStudies(stores.ledger), shelf, stores.clock, stores.ids),
                 zones=cache(partial(zones, geography)),
                 screens=Screens(counts, stores.clock, stores.ids, stores.ids.uuid),
             )
-            booking.keep = stores.bus.keep_once
+
+            async def keep(request: Request, name: str, value: str, seconds: int) -> None:
+                wire.openings.spend(peer_of(request))
+                await stores.bus.keep_once(name, value, seconds)
+
+            booking.keep = keep
             fhir.services = fhir_services(settings, stores.ledger, stores.clock, stores.ids, gate, geography)
             appointments.store = PostgresEditors(stores.ledger)
             following = vital(hub.run())

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from sas_matcher.api.inputs.schemas import RequestIn
 from sas_matcher.api.waiting import act_and_wait, ask_and_wait
-from sas_matcher.api.wire import slot_of, uuid_of
+from sas_matcher.api.wire import peer_of, slot_of, uuid_of
 from sas_matcher.console import words
 from sas_matcher.console.lrm import LIFE_S, read_opening
 from sas_matcher.console.site import Entry, Pages
@@ -77,7 +77,11 @@ async def _opened(visit: Visit) -> tuple[Wanted, dict[str, str]]:
 
 
 async def open_from_lrm(visit: Visit) -> Response:
-    """Take an opening by URL (INT_L01) and go on to a clean address, which holds nothing of it."""
+    """Take an opening by URL (INT_L01) and go on to a clean address, which holds nothing of it.
+
+    Nobody is signed in yet, and it is kept: so many of one address.
+    """
+    visit.wire.openings.spend(peer_of(visit.request))
     query = dict(visit.request.query_params)
     opening = read_opening(query, visit.site.lrm_origins, visit.wire.geography)
     token = visit.wire.secrets.secret()

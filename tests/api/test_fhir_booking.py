@@ -113,7 +113,7 @@ async def test_who_is_signed_in_goes_straight_to_the_agenda() -> None:
 
     door = BookingEntry(frozenset({"sas", "sas-preprod"}), Client(PSC, "c", "r"), lambda: "x", Signed())
 
-    async def keep(name: str, value: str, seconds: int) -> None:
+    async def keep(request: Request, name: str, value: str, seconds: int) -> None:
         assert value.endswith(PLACE)
 
     door.keep = keep

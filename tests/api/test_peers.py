@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 from unittest.mock import patch
 
 import httpx
 import pytest
 
+from adapters.redis import keys
 from sas_matcher.api.wire import peer_name
 from sas_matcher.services import accounts as accounts_module
 from tests.api.conftest import settings_for
 from tests.api.running import Running, run_service
 from tests.conftest import Servers
 
+OPENINGS: Final = 30  # at once, of one address (``bootstrap.api``)
 PROXY: Final = "127.0.0.2"  # all of 127/8 is this machine: the proxy's address can be told from a neighbour's
 
 
@@ -21,7 +24,15 @@ PROXY: Final = "127.0.0.2"  # all of 127/8 is this machine: the proxy's address 
 async def behind(servers: Servers) -> AsyncIterator[Running]:
     """A service that believes one proxy."""
     database_url = servers.new_database()
-    settings = settings_for(database_url, servers.new_redis(), fhir_proxies=(PROXY,), territories=("69",))
+    settings = settings_for(
+        database_url,
+        servers.new_redis(),
+        fhir_proxies=(PROXY,),
+        territories=("69",),
+        lrm_origins=("lrm",),
+        sso_origins=("sas",),
+        psc_authorize="https://wallet.bas.psc.example/auth",
+    )
     # what is counted are tries, not what a hash costs
     with patch.object(accounts_module, "is_password", lambda *_: False):
         async with run_service(settings, with_core=False) as running:
@@ -68,6 +79,33 @@ async def test_open_figures_are_counted_as_tries_are(behind: Running) -> None:
             assert [(await one.get("/v1/public/figures")).status_code for _ in range(100)] == [200] * 100
             for path in ("/v1/public/figures", "/chiffres"):
                 assert ((await one.get(path)).status_code, (await other.get(path)).status_code) == (429, 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/?origin=lrm&inseecode=69123", 200),
+        ("/sas/agenda?origin=sas&lieu=10000000001-00112233445566ff", 302),
+    ],
+)
+async def test_openings_of_one_address_do_not_fill_redis(behind: Running, path: str, status: int) -> None:
+    async def kept() -> int:
+        return len([key async for key in behind.stores.bus.redis.scan_iter(keys.once("*"))])
+
+    with behind.clock.standing():
+        async with calling(behind, PROXY, f"203.0.113.{status % 251}") as http:
+            before = await kept()
+            answers = [(await http.get(path)).status_code for _ in range(OPENINGS)]
+            assert answers == [status] * OPENINGS and await kept() == before + OPENINGS
+            refused = await http.get(path)
+            assert refused.status_code == 429 and await kept() == before + OPENINGS
+            assert int(refused.headers["retry-after"]) >= 1
+            assert refused.headers["content-type"].startswith("text/html"), "a person reads it"
+        async with calling(behind, PROXY, f"203.0.113.{status % 251 + 1}") as http:
+            assert (await http.get(path)).status_code == status
+        behind.clock.ahead += timedelta(seconds=int(refused.headers["retry-after"]))
+        async with calling(behind, PROXY, f"203.0.113.{status % 251}") as http:
+            assert (await http.get(path)).status_code == status
 
 
 @pytest.mark.parametrize(
