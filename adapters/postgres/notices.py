@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
+from math import ceil
 from typing import Any, Final
 
 from adapters.postgres.ledger import PostgresLedger
@@ -26,11 +27,13 @@ class PostgresNotices:
 
     # -- subscriptions
 
-    async def put(self, now: datetime, wish: Subscription, secret: bytes, code: str) -> tuple[str, bool]:
-        """Set or change a subscription; returns its document, and whether the secret is the one given."""
+    async def put(
+        self, now: datetime, wish: Subscription, secret: bytes, code: str, most: tuple[int, int]
+    ) -> tuple[str, bool] | int:
+        """Set or change a subscription; returns its document, and whether the secret is the one given, or a wait."""
         row = wish._replace(kinds=list(wish.kinds), members=list(wish.members))
-        (done,) = await self._run("put", now, *row, secret, code)
-        return done["document"], done["fresh"]
+        (done,) = await self._run("put", now, *row, secret, code, *most)
+        return (done["document"], done["fresh"]) if done["document"] is not None else ceil(done["wait"])
 
     async def confirm(self, now: datetime, source: str, name: str, code: str) -> tuple[str, str | None]:
         """Answer with the code that an address was sent; returns the word and the document."""

@@ -1,5 +1,6 @@
 -- name: put
-select document, fresh from put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+select document, fresh, extract(epoch from wait) as wait
+from put_subscription($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: confirm
 select outcome, document from confirm_subscription($1, $2, $3, $4)

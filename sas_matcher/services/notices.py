@@ -40,6 +40,8 @@ BACK_OFF: Final = (
 NO_WAY: Final = timedelta(minutes=10)  # the operator has not set the way up: looked at again after that
 REMIND_S: Final = 30.0  # between two looks for reminders that are due: none is so near that half a minute counts
 MOST_TESTS: Final = 5  # a minute: whoever sets an address up tries a few times, and floods nobody
+MOST_CODES: Final = 5  # a minute, of one source: as many people set their address up at once (guess)
+MOST_CODES_TO: Final = 3  # an hour, to one address whoever asks: one that got lost, one mistyped; nobody is flooded
 _NOT_ACTIVE: Final = {
     "disabled": "Cet abonnement est suspendu : renvoyez-le (PUT) pour le reprendre.",
     "unconfirmed": "Confirmez d'abord l'adresse, avec le code qu'elle a reçu (confirm).",
@@ -49,10 +51,14 @@ _NOT_ACTIVE: Final = {
 class NoticeBook(Protocol):
     """Where subscriptions are kept; every method is one transaction."""
 
-    async def put(self, now: datetime, wish: Subscription, secret: bytes, code: str) -> tuple[str, bool]:
+    async def put(
+        self, now: datetime, wish: Subscription, secret: bytes, code: str, most: tuple[int, int]
+    ) -> tuple[str, bool] | int:
         """Set or change a subscription; returns its document, and whether the secret is the one given.
 
-        A new address of mail is first sent the code; until it comes back nothing else is told there.
+        A new address of mail is first sent the code; until it comes back nothing else is told there. ``most``: so many
+        codes of a source a minute, and to an address an hour; over that nothing is done, and what is returned are the
+        seconds until another one may be sent.
         """
         ...
 
@@ -145,6 +151,7 @@ class Notices:
             InvalidInputError: a member that this key may not speak for, or an address that is not taken.
             NotFoundError: a subscription of that name is about people that this key may not speak for.
             ConflictError: the source has too many.
+            TooManyError: too many codes were sent, of this source or to this address; ``retry_after`` in seconds.
         """
         members = self._members(publisher, wish)
         self._check_address(wish)
@@ -155,7 +162,11 @@ class Notices:
         )
         secret = self._secret()
         code = sha256(f"code {self._secret()}".encode()).hexdigest()[:8]  # 32 bits, five tries
-        document, fresh = await self._book.put(self._clock.now(), row, secret.encode(), code)
+        done = await self._book.put(self._clock.now(), row, secret.encode(), code, (MOST_CODES, MOST_CODES_TO))
+        if isinstance(done, int):
+            bounds = f"{MOST_CODES} codes par minute au plus, et {MOST_CODES_TO} par heure à une même adresse"
+            raise TooManyError(f"{bounds} ; rien n'a été changé.", retry_after=done)
+        document, fresh = done
         return {**orjson.loads(document), **({"secret": _shown(secret)} if fresh else {})}
 
     def _members(self, publisher: Publisher, wish: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from sas_matcher.services.notices import MOST_CODES, MOST_CODES_TO
 from tests.api.conftest import Scene
 from tests.api.running import Caller, Running, eventually, rpps
 from tests.api.test_bad_input import problem
@@ -125,6 +126,48 @@ async def test_a_mail_is_confirmed_and_then_says_what_is_to_be_done(scene: Scene
     text = await mail(2)
     assert "Un rendez-vous est à accepter" in text and path.rpartition("/")[2] in text
     assert "dossier" not in text and "enfant" not in text
+
+
+async def test_codes_are_sent_at_a_bounded_rate_and_a_refused_put_changes_nothing(
+    scene: Scene, service: Running, post: Post
+) -> None:
+    def wish(number: int) -> dict[str, Any]:
+        return {"way": "email", "address": f"{number}@cabinet.example", "kinds": ["booking.made"]}
+
+    first = int(rpps())
+    with service.clock.standing():
+        for number in range(MOST_CODES):
+            assert (await put(scene.practice, f"a{number}", **wish(first + number))).status_code == 200
+            # neither what was told of it nor the subscription itself needs to stay for that to count
+            assert (await scene.practice.http.delete(f"/v1/subscriptions/a{number}")).status_code == 200
+        await put(scene.practice, "kept", way="websocket", kinds=["booking.made"])
+        for name in ("new", "kept"):
+            refused = await put(scene.practice, name, **wish(first + MOST_CODES))
+            problem(refused, 429, "too_many_requests")
+            assert refused.headers["retry-after"] == "60"
+        (kept,) = (await scene.practice.get("/v1/subscriptions")).json()["subscriptions"]
+        assert (kept["name"], kept["way"], kept["version"], kept["waiting"]) == ("kept", "websocket", 1, 0)
+        assert (await scene.practice.get("/v1/deliveries")).json()["deliveries"] == []
+        # others may, and so may this one a minute later
+        other = await service.practice()
+        assert (await put(other, "a", **wish(first + MOST_CODES))).status_code == 200
+        service.clock.ahead += timedelta(minutes=1)
+        assert (await put(scene.practice, "new", **wish(first + MOST_CODES))).status_code == 200
+
+
+async def test_nobody_is_sent_more_than_some_codes_an_hour_whoever_asks(service: Running) -> None:
+    address = f"{rpps()}@flooded.example"
+    with service.clock.standing():
+        for number in range(MOST_CODES_TO):
+            made = await put(await service.practice(), "a", way="email", address=address, kinds=["booking.made"])
+            assert made.status_code == 200, number
+        stranger = await service.practice()
+        for spelt in (address, address.upper()):
+            refused = await put(stranger, "a", way="email", address=spelt, kinds=["booking.made"])
+            problem(refused, 429, "too_many_requests")
+            assert refused.headers["retry-after"] == "3600"
+        service.clock.ahead += timedelta(hours=1)
+        assert (await put(stranger, "a", way="email", address=address, kinds=["booking.made"])).status_code == 200
 
 
 async def test_a_websocket_hears_reminders_and_tests(scene: Scene) -> None:

@@ -66,9 +66,14 @@ class Office:
         self, name: str = "a", kinds: Sequence[str] = ALL, members: Sequence[str] = ("p:8a",), **changes: Any
     ) -> dict[str, Any]:
         wish = Subscription(SOURCE, name, KEY, "webhook", "https://x.example/", kinds, 3, members)
-        document, _ = await self.book.put(NOW, wish._replace(**changes), SECRET, CODE)
-        found: dict[str, Any] = orjson.loads(document)
+        found: dict[str, Any] = orjson.loads((await self.put(wish._replace(**changes), SECRET))[0])
         return found
+
+    async def put(self, wish: Subscription, secret: bytes) -> tuple[str, bool]:
+        """Set or change a subscription, however many codes were sent."""
+        done = await self.book.put(NOW, wish, secret, CODE, (1_000, 1_000))
+        assert isinstance(done, tuple)
+        return done
 
     async def at(self, instant: datetime) -> list[Notice]:
         """Send what is due at an instant; returns what was tried."""
@@ -328,9 +333,9 @@ async def test_what_is_too_late_is_given_up_unsent(office: Office) -> None:
 
 async def test_a_webhook_keeps_its_secret_and_two_sign_while_it_changes(office: Office) -> None:
     wish = Subscription(SOURCE, "a", KEY, "webhook", "https://x.example/", ["booking.made"], 3, ["p:8a"])
-    _, fresh = await office.book.put(NOW, wish, b"one", CODE)
+    _, fresh = await office.put(wish, b"one")
     assert fresh
-    document, fresh = await office.book.put(NOW, wish, b"two", CODE)
+    document, fresh = await office.put(wish, b"two")
     assert not fresh and "secret" not in orjson.loads(document)
     await office.book.rotate(NOW, SOURCE, "a", b"three", NOW + minutes(10))
     for at, secrets in ((NOW, (b"three", b"one")), (NOW + minutes(10), (b"three",))):
@@ -339,7 +344,21 @@ async def test_a_webhook_keeps_its_secret_and_two_sign_while_it_changes(office: 
         assert told.secrets == secrets
     await office.subscribe(way="email", address="a@b.example")
     assert await office.book.rotate(NOW, SOURCE, "a", b"four", NOW) is None
-    assert (await office.book.put(NOW, wish, b"five", CODE))[1], "an e-mail has none"
+    assert (await office.put(wish, b"five"))[1], "an e-mail has none"
+
+
+async def test_two_at_once_do_not_send_one_code_more_than_may_be(office: Office, desk: Desk) -> None:
+    wishes = [
+        Subscription(SOURCE, f"a{n}", KEY, "email", f"{n}@b.example", ["booking.made"], 3, ["p:8a"]) for n in range(8)
+    ]
+    done = await asyncio.gather(*(office.book.put(NOW, wish, SECRET, CODE, (3, 3)) for wish in wishes))
+    assert [one for one in done if isinstance(one, int)] == [60] * 5
+    assert [dict(row) for row in await desk.rows("select count(*) from notice")] == [{"count": 3}]
+    assert len(await office.book.subscriptions(SOURCE)) == 3
+    # what is over is not kept
+    later = NOW + timedelta(hours=1)
+    await office.book.put(later, wishes[0], SECRET, CODE, (3, 3))
+    assert [dict(row) for row in await desk.rows("select count(*) from code_mail")] == [{"count": 1}]
 
 
 # -- reminders

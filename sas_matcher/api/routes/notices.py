@@ -38,7 +38,8 @@ async def put_subscription(request: Request, name: str) -> Response:
     """Say who is told of what, and how; in force at once. A subscription that was disabled begins anew.
 
     A webhook gets a `secret` (Standard Webhooks, `whsec_…`) when it is made: it is shown this once. An address of mail
-    is sent a code first (`unconfirmed`): answer with `confirm`. Without professionals and structures it is about all
+    is sent a code first (`unconfirmed`): answer with `confirm`; so many codes a minute for a source, and an hour for an
+    address, then 429. Without professionals and structures it is about all
     that the key speaks for.
     """
     who = await caller(request, *KEEPERS)

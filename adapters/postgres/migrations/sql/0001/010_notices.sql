@@ -68,6 +68,14 @@ create index notice_newest on notice (subscription_id, id desc);
 create index notice_refused on notice (id) where state = 'refused';
 create index notice_settled on notice (settled_at) where state <> 'waiting';
 
+-- Codes that were mailed within the hour, by whom and to whom: apart from notices, which go with their subscription. Of the
+-- address only a hash: whoever removes a subscription takes the address along.
+create table code_mail (
+    at      timestamptz not null,
+    source  text not null,
+    address bytea not null
+);
+
 create function subscription_json(s subscription) returns json language sql stable as $$
     select json_build_object(
         'name', s.name, 'way', s.way, 'address', s.address, 'kinds', s.kinds, 'most_reminders', s.most_reminders,
@@ -81,39 +89,57 @@ $$;
 
 -- Set or change a subscription; one that was disabled begins anew. p_secret is taken where a webhook has none yet:
 -- fresh says so, and it is shown this once. A new address of mail is first sent p_code, and told the rest once it came back.
+-- Of codes a source sends p_most a minute at the most, and an address gets p_most_to an hour, whoever asks: over that
+-- nothing is done, and wait says for how long.
 create function put_subscription(p_now timestamptz, p_source text, p_name text, p_key_id text, p_way text, p_address text,
-    p_kinds text[], p_most_reminders int, p_members text[], p_secret bytea, p_code text, out document text, out fresh boolean)
+    p_kinds text[], p_most_reminders int, p_members text[], p_secret bytea, p_code text, p_most int, p_most_to int,
+    out document text, out fresh boolean, out wait interval)
 language plpgsql as $$
-declare s subscription;
+declare s subscription; hashed bytea := sha256(convert_to(lower(p_address), 'UTF8'));
 begin
-    insert into subscription as k (source, name, key_id, way, address, kinds, most_reminders, secret, changed_at, state, code)
-    values (p_source, p_name, p_key_id, p_way, p_address, p_kinds, p_most_reminders,
-        case when p_way = 'webhook' then p_secret end, p_now, case when p_way = 'email' then 'unconfirmed' else 'active' end,
-        case when p_way = 'email' then p_code end)
-    on conflict on constraint subscription_of_source do update set
-        key_id = excluded.key_id, way = excluded.way, address = excluded.address, kinds = excluded.kinds,
-        most_reminders = excluded.most_reminders,
-        secret = case when excluded.way = 'webhook' then coalesce(k.secret, excluded.secret) end,
-        old_secret = case when excluded.way = 'webhook' then k.old_secret end,
-        old_until = case when excluded.way = 'webhook' then k.old_until end,
-        -- an address that was confirmed stays so
-        state = case when excluded.way = 'email' and k.way = 'email' and k.address = excluded.address
-                         and k.state <> 'unconfirmed' then 'active' else excluded.state end,
-        code = excluded.code, code_tries = 0,
-        failing_since = null, last_error = null, changed_at = excluded.changed_at, version = k.version + 1
-    returning * into s;
-    if s.state = 'unconfirmed' then
-        -- what was for another address is not for this one
-        delete from notice where subscription_id = s.id and state = 'waiting';
-        insert into notice (subscription_id, once, about, kind, at, territory, body)
-        values (s.id, 'confirm:' || s.version, 'confirm', 'confirm', p_now, '', json_build_object('code', s.code));
-    end if;
-    delete from subscription_member where subscription_id = s.id;
-    insert into subscription_member select distinct m, s.id from unnest(p_members) m;
-    -- what waits is tried at the new address at once
-    update notice set next_at = 'epoch' where subscription_id = s.id and state = 'waiting';
-    fresh := p_way = 'webhook' and s.secret = p_secret;
-    document := subscription_json(s);
+    begin
+        insert into subscription as k (source, name, key_id, way, address, kinds, most_reminders, secret, changed_at, state, code)
+        values (p_source, p_name, p_key_id, p_way, p_address, p_kinds, p_most_reminders,
+            case when p_way = 'webhook' then p_secret end, p_now, case when p_way = 'email' then 'unconfirmed' else 'active' end,
+            case when p_way = 'email' then p_code end)
+        on conflict on constraint subscription_of_source do update set
+            key_id = excluded.key_id, way = excluded.way, address = excluded.address, kinds = excluded.kinds,
+            most_reminders = excluded.most_reminders,
+            secret = case when excluded.way = 'webhook' then coalesce(k.secret, excluded.secret) end,
+            old_secret = case when excluded.way = 'webhook' then k.old_secret end,
+            old_until = case when excluded.way = 'webhook' then k.old_until end,
+            -- an address that was confirmed stays so
+            state = case when excluded.way = 'email' and k.way = 'email' and k.address = excluded.address
+                             and k.state <> 'unconfirmed' then 'active' else excluded.state end,
+            code = excluded.code, code_tries = 0,
+            failing_since = null, last_error = null, changed_at = excluded.changed_at, version = k.version + 1
+        returning * into s;
+        if s.state = 'unconfirmed' then
+            -- two at once count one another
+            lock table code_mail in share row exclusive mode;
+            delete from code_mail where at <= p_now - interval '1 hour';
+            wait := greatest(
+                (select at + interval '1 minute' - p_now from code_mail where source = p_source
+                 order by at desc offset p_most - 1 limit 1),
+                (select at + interval '1 hour' - p_now from code_mail where address = hashed
+                 order by at desc offset p_most_to - 1 limit 1));
+            if wait > interval '0' then raise exception 'too_many_codes' using errcode = 'SAS06'; end if;
+            insert into code_mail values (p_now, p_source, hashed);
+            -- what was for another address is not for this one
+            delete from notice where subscription_id = s.id and state = 'waiting';
+            insert into notice (subscription_id, once, about, kind, at, territory, body)
+            values (s.id, 'confirm:' || s.version, 'confirm', 'confirm', p_now, '', json_build_object('code', s.code));
+        end if;
+        delete from subscription_member where subscription_id = s.id;
+        insert into subscription_member select distinct m, s.id from unnest(p_members) m;
+        -- what waits is tried at the new address at once
+        update notice set next_at = 'epoch' where subscription_id = s.id and state = 'waiting';
+        fresh := p_way = 'webhook' and s.secret = p_secret;
+        document := subscription_json(s);
+        wait := null;
+    exception when sqlstate 'SAS06' then
+        document := null;
+    end;
 end $$;
 
 -- Whoever reads mail at an address says that it is theirs. outcome: 'confirmed' | 'already' | 'wrong_code' | 'no_more_tries' |
