@@ -151,21 +151,32 @@ class Accounts:
             TooManyError: after wrong ones, the next try must wait; ``retry_after`` in seconds.
         """
         login = login.strip().lower()
-        # what cannot be a login is nobody's, and takes as long to be told so
-        account = await self._store.account(login) if _LOGIN.fullmatch(login) else None
-        now = self._clock.now()
-        if account is not None and (wait := wait_before_try(account, now)) > timedelta():
-            seconds = max(1, round(wait.total_seconds()))
-            raise TooManyError(f"Trop d'essais pour ce compte : réessayez dans {seconds} s.", retry_after=seconds)
-        record = _DUMMY if account is None or account.password is None else account.password
+        await self._account_to_try(login)
         async with self._hashing:
+            # asked again: tries that were before in this queue are counted by now, this one before the next is let on
+            account = await self._account_to_try(login)
+            record = _DUMMY if account is None or account.password is None else account.password
             good = await asyncio.to_thread(is_password, password[:LONGEST_PASSWORD], record)
-        if account is None or not good or not _in_force(account, now):
-            if account is not None:
-                await self._store.failed(account.login, now)
-            raise NotAuthenticatedError("Identifiant ou mot de passe incorrect.")
+            now = self._clock.now()
+            if account is None or not good or not _in_force(account, now):
+                if account is not None:
+                    await self._store.failed(account.login, now)
+                raise NotAuthenticatedError("Identifiant ou mot de passe incorrect.")
         await self._store.passed(account.login)
         return await self.open(account.login)
+
+    async def _account_to_try(self, login: str) -> Account | None:
+        """Return an account whose password may be tried now; None: there is none of that login.
+
+        Raises:
+            TooManyError: after wrong ones, the next try must wait.
+        """
+        # what cannot be a login is nobody's, and takes as long to be told so
+        account = await self._store.account(login) if _LOGIN.fullmatch(login) else None
+        if account is not None and (wait := wait_before_try(account, self._clock.now())) > timedelta():
+            seconds = max(1, round(wait.total_seconds()))
+            raise TooManyError(f"Trop d'essais pour ce compte : réessayez dans {seconds} s.", retry_after=seconds)
+        return account
 
     async def sign_in_as(self, subject: str) -> str:
         """Open the session of a person whom an OpenID provider vouches for ("issuer subject"); returns its token.

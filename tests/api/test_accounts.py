@@ -6,6 +6,7 @@ import hmac
 import re
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from sas_matcher.console.site import PageRoute
 from sas_matcher.console.visit import COOKIE, csrf_of
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthenticatedError, TooManyError
 from sas_matcher.domain.vocabulary import Role
+from sas_matcher.services import accounts as accounts_module
 from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
 from sas_matcher.services.keys import KeyWish
 from sas_matcher.services.passwords import is_password
@@ -92,6 +94,25 @@ async def test_wrong_passwords_make_the_right_one_wait(service: Running, account
             await accounts.sign_in("guessed", PASSWORD)
         service.clock.ahead += timedelta(seconds=3)
         await accounts.sign_in("guessed", PASSWORD)
+
+
+async def test_tries_at_the_same_time_are_no_more_than_one_after_another(service: Running, accounts: Accounts) -> None:
+    await accounts.add("crowded", PASSWORD, OSNP)
+    hashed: list[str] = []
+
+    def is_password(password: str, record: str) -> bool:
+        hashed.append(password)
+        return False
+
+    with service.clock.standing(), patch.object(accounts_module, "is_password", is_password):
+        tries = (accounts.sign_in("crowded", f"une autre phrase {n}") for n in range(10))
+        told = await asyncio.gather(*tries, return_exceptions=True)
+        assert len(hashed) == FREE_TRIES
+        assert [type(one) for one in told].count(TooManyError) == 10 - FREE_TRIES
+        # nor do those that wait keep anybody else waiting
+        with pytest.raises(TooManyError):
+            await accounts.sign_in("crowded", PASSWORD)
+        assert len(hashed) == FREE_TRIES
 
 
 async def test_logins_and_passwords_that_cannot_be(accounts: Accounts) -> None:
