@@ -28,9 +28,9 @@ class PostgresAccounts:
     async def _run(self, name: str, *args: Any) -> list[Any]:
         return await self._ledger.fetch(_QUERIES[name], *args)
 
-    async def account(self, login: str) -> Account | None:
-        """Return an account."""
-        return next((_account(tuple(row.values())) for row in await self._run("account", login)), None)
+    async def account(self, login: str, browser: bytes | None) -> Account | None:
+        """Return an account, with the wrong passwords that count for this browser."""
+        return next((_account(tuple(row.values())) for row in await self._run("account", login, browser)), None)
 
     async def account_of_subject(self, subject: str) -> Account | None:
         """Return the account that a person of an OpenID provider holds."""
@@ -49,13 +49,13 @@ class PostgresAccounts:
         """Change a password and end the account's sessions; False when there is no such account."""
         return bool(await self._run("set_password", login, password))
 
-    async def failed(self, login: str, now: datetime) -> None:
-        """Count a wrong password."""
-        await self._run("failed", login, now)
+    async def failed(self, login: str, now: datetime, browser: bytes | None) -> None:
+        """Count a wrong password, for the browser where it is known to the account."""
+        await self._run("failed", login, now, browser)
 
-    async def passed(self, login: str) -> None:
-        """Forget wrong passwords."""
-        await self._run("passed", login)
+    async def passed(self, login: str, now: datetime, browser: bytes | None, most: int) -> None:
+        """Forget wrong passwords where they were counted; know this browser from now on, among ``most``."""
+        await self._run("passed", login, now, browser, most)
 
     async def close(self, login: str, now: datetime) -> bool:
         """Revoke an account's key and end its sessions; False when it is closed already."""

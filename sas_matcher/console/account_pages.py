@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from sas_matcher.console import words
-from sas_matcher.console.doors import keep
+from sas_matcher.console.doors import browser_of, keep
 from sas_matcher.console.site import Entry, Pages
 from sas_matcher.console.visit import Form, Visit
 from sas_matcher.domain.errors import InvalidInputError, SasError
@@ -30,7 +30,7 @@ async def change_password(visit: Visit) -> Response:
         present, password, again = ((form.several(name) or [""])[-1] for name in ("present", "password", "again"))
         if password != again:
             raise InvalidInputError.of("again", "les deux saisies du nouveau mot de passe diffèrent")
-        await visit.wire.accounts.sign_out(await visit.wire.accounts.sign_in(login, present))
+        await visit.wire.accounts.sign_out(await visit.wire.accounts.sign_in(login, present, browser_of(visit)))
         await visit.wire.accounts.change_password(login, password)
     except SasError as error:
         return visit.show("account.html", error.status if error.status != 401 else 422, error=error)

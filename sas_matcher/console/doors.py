@@ -18,6 +18,9 @@ from sas_matcher.domain.errors import SasError
 from sas_matcher.ports.world import Clock
 
 _TRIES_A_MINUTE: Final = 12  # of one address (see ``peer_of``); a person who forgot a password types slower
+BROWSER: Final = "sas_browser"
+SECURE_BROWSER: Final = "__Host-sas_browser"
+_BROWSER_S: Final = 180 * 24 * 3600  # seconds a browser is known without a sign-in: half a year (guess)
 
 
 class Door(NamedTuple):
@@ -51,6 +54,19 @@ def keep(visit: Visit, answer: Response, token: str) -> None:
     answer.set_cookie(name, token, httponly=True, samesite="strict", secure=secure, path="/")
 
 
+def browser_of(visit: Visit) -> str:
+    """Return what tells this browser from all others: what it has from us, or what it is to have."""
+    cookies = visit.request.cookies
+    return cookies.get(SECURE_BROWSER) or cookies.get(BROWSER) or visit.wire.secrets.secret()
+
+
+def keep_browser(visit: Visit, answer: Response, browser: str) -> None:
+    """Let the browser keep what it is told by, which names nobody (see ``Accounts.sign_in``); its time begins anew."""
+    secure = is_secure(visit)
+    name = SECURE_BROWSER if secure else BROWSER
+    answer.set_cookie(name, browser, _BROWSER_S, httponly=True, samesite="strict", secure=secure, path="/")
+
+
 def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
     """Return the pages of sign-in and sign-out.
 
@@ -79,18 +95,22 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
             tries.spend(peer_of(visit.request))
             # spaces belong to a password: it is taken as it was typed
             password = (form.several("password") or [""])[-1]
-            token = await visit.wire.accounts.sign_in(login, password)
+            browser = browser_of(visit)
+            token = await visit.wire.accounts.sign_in(login, password, browser)
         except SasError as error:
             if visit.is_part:
                 return visit.show("part_error.html", error.status, {"HX-Retarget": "#door-error"}, error=error)
             return visit.show("door.html", error.status, onward=onward, doors=doors, error=error, login=login)
         if not visit.is_part:
-            return let_in(visit, token, onward)
+            answer = let_in(visit, token, onward)
+            keep_browser(visit, answer, browser)
+            return answer
         # the window over a page that stays: it goes on with the new session's secret, if it is the same person's
         account = await visit.wire.accounts.account_of(token)
         told = {"sas-signed-in": {"secret": csrf_of(token), "login": account.login}}
         answer = Response(None, 204, {"HX-Trigger": json.dumps(told)})
         keep(visit, answer, token)
+        keep_browser(visit, answer, browser)
         return answer
 
     @pages.post("/deconnexion")

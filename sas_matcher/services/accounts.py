@@ -30,13 +30,18 @@ _READABLE: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that is read a
 _TOUCH: Final = timedelta(minutes=1)
 FREE_TRIES: Final = 5
 """Wrong passwords before each further try has to wait (doubling from 2 s, 15 minutes at the most)."""
+MOST_BROWSERS: Final = 20
+"""Browsers that an account knows, those used last: the desks of a call centre at which one person sits (guess)."""
 _LONGEST_WAIT: Final = timedelta(minutes=15)
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._@+-]{1,63}")
 _DUMMY: Final = "scrypt$15$8$3$AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
 class Account(NamedTuple):
-    """An account as stored; ``password`` None comes in by another door (OpenID) only."""
+    """An account as stored; ``password`` None comes in by another door (OpenID) only.
+
+    ``failures`` and ``failed_at`` count for who asks: those of a browser that the account knows, or of all others.
+    """
 
     login: str
     key: KeyRecord
@@ -69,8 +74,8 @@ class Secrets(Protocol):
 class AccountStore(Protocol):
     """What the ledger keeps of accounts and sessions."""
 
-    async def account(self, login: str) -> Account | None:
-        """Return an account."""
+    async def account(self, login: str, browser: bytes | None) -> Account | None:
+        """Return an account, with the wrong passwords that count for this browser."""
         ...
 
     async def account_of_subject(self, subject: str) -> Account | None:
@@ -89,12 +94,12 @@ class AccountStore(Protocol):
         """Change a password and end the account's sessions; False when there is no such account."""
         ...
 
-    async def failed(self, login: str, now: datetime) -> None:
-        """Count a wrong password."""
+    async def failed(self, login: str, now: datetime, browser: bytes | None) -> None:
+        """Count a wrong password, for the browser where it is known to the account."""
         ...
 
-    async def passed(self, login: str) -> None:
-        """Forget wrong passwords."""
+    async def passed(self, login: str, now: datetime, browser: bytes | None, most: int) -> None:
+        """Forget wrong passwords where they were counted; know this browser from now on, among ``most``."""
         ...
 
     async def close(self, login: str, now: datetime) -> bool:
@@ -143,36 +148,44 @@ class Accounts:
 
     # -- sign in and out -----------------------------------------------------------------------------------------
 
-    async def sign_in(self, login: str, password: str) -> str:
+    async def sign_in(self, login: str, password: str, browser: str | None = None) -> str:
         """Open a session; returns its token, for the cookie.
+
+        Wrong passwords lock all browsers but those in which somebody has signed in to the account before: these are
+        counted each by itself, so whoever knows a login cannot keep its holder out (OWASP, device cookies).
+
+        Args:
+            login: as typed.
+            password: as typed.
+            browser: secret that this browser keeps and has from us; None: none, and it is not known afterwards either.
 
         Raises:
             NotAuthenticatedError: login or password is wrong, or the account is closed (one answer for all).
             TooManyError: after wrong ones, the next try must wait; ``retry_after`` in seconds.
         """
-        login = login.strip().lower()
-        await self._account_to_try(login)
+        login, known = login.strip().lower(), None if browser is None else _hash(browser)
+        await self._account_to_try(login, known)
         async with self._hashing:
             # asked again: tries that were before in this queue are counted by now, this one before the next is let on
-            account = await self._account_to_try(login)
+            account = await self._account_to_try(login, known)
             record = _DUMMY if account is None or account.password is None else account.password
             good = await asyncio.to_thread(is_password, password[:LONGEST_PASSWORD], record)
             now = self._clock.now()
             if account is None or not good or not _in_force(account, now):
                 if account is not None:
-                    await self._store.failed(account.login, now)
+                    await self._store.failed(account.login, now, known)
                 raise NotAuthenticatedError("Identifiant ou mot de passe incorrect.")
-        await self._store.passed(account.login)
+        await self._store.passed(account.login, now, known, MOST_BROWSERS)
         return await self.open(account.login)
 
-    async def _account_to_try(self, login: str) -> Account | None:
+    async def _account_to_try(self, login: str, browser: bytes | None) -> Account | None:
         """Return an account whose password may be tried now; None: there is none of that login.
 
         Raises:
             TooManyError: after wrong ones, the next try must wait.
         """
         # what cannot be a login is nobody's, and takes as long to be told so
-        account = await self._store.account(login) if _LOGIN.fullmatch(login) else None
+        account = await self._store.account(login, browser) if _LOGIN.fullmatch(login) else None
         if account is not None and (wait := wait_before_try(account, self._clock.now())) > timedelta():
             seconds = max(1, round(wait.total_seconds()))
             raise TooManyError(f"Trop d'essais pour ce compte : réessayez dans {seconds} s.", retry_after=seconds)

@@ -15,12 +15,13 @@ from websockets.asyncio.client import connect
 from sas_matcher.bootstrap.access import accounts_of
 from sas_matcher.bootstrap.api import api
 from sas_matcher.config import Settings
+from sas_matcher.console.doors import BROWSER
 from sas_matcher.console.site import PageRoute
 from sas_matcher.console.visit import COOKIE, csrf_of
 from sas_matcher.domain.errors import ConflictError, InvalidInputError, NotAuthenticatedError, TooManyError
 from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services import accounts as accounts_module
-from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, Accounts
+from sas_matcher.services.accounts import FREE_TRIES, IDLE, LONGEST, MOST_BROWSERS, Accounts
 from sas_matcher.services.keys import KeyWish
 from sas_matcher.services.passwords import is_password
 from tests.api.running import NO_TLS, Running
@@ -113,6 +114,78 @@ async def test_tries_at_the_same_time_are_no_more_than_one_after_another(service
         with pytest.raises(TooManyError):
             await accounts.sign_in("crowded", PASSWORD)
         assert len(hashed) == FREE_TRIES
+
+
+async def wrong(accounts: Accounts, login: str, browser: str | None, times: int = FREE_TRIES) -> None:
+    """Type a wrong password some times."""
+    for _ in range(times):
+        with pytest.raises(NotAuthenticatedError):
+            await accounts.sign_in(login, "une autre phrase", browser)
+
+
+async def test_strangers_lock_nobody_out_of_a_browser_that_the_account_knows(
+    service: Running, accounts: Accounts
+) -> None:
+    for login in ("besieged", "beside"):
+        await accounts.add(login, PASSWORD, OSNP)
+    with service.clock.standing():
+        await accounts.sign_in("besieged", PASSWORD, "of the desk")
+        await accounts.sign_in("beside", PASSWORD, "of another")
+        await wrong(accounts, "besieged", "of a stranger", 3)
+        await wrong(accounts, "besieged", None, 2)
+        # what counts is that it was this account: whoever has one of their own is a stranger to the others
+        for browser in (None, "of a stranger", "of another", ""):
+            with pytest.raises(TooManyError):
+                await accounts.sign_in("besieged", PASSWORD, browser)
+        await accounts.sign_in("besieged", PASSWORD, "of the desk")
+        with pytest.raises(TooManyError):
+            await accounts.sign_in("besieged", PASSWORD, "of a stranger")
+        # a browser that is known is no way to guess on
+        await wrong(accounts, "besieged", "of the desk")
+        with pytest.raises(TooManyError):
+            await accounts.sign_in("besieged", PASSWORD, "of the desk")
+        await wrong(accounts, "beside", "of another")
+        await accounts.sign_in("beside", PASSWORD, "of nobody yet")
+        # a new password: nobody is known any more
+        await accounts.change_password("beside", PASSWORD + " encore")
+        await wrong(accounts, "beside", None)
+        with pytest.raises(TooManyError):
+            await accounts.sign_in("beside", PASSWORD + " encore", "of nobody yet")
+
+
+async def test_an_account_knows_the_browsers_used_last(service: Running, accounts: Accounts) -> None:
+    await accounts.add("moving", PASSWORD, OSNP)
+    with service.clock.standing(), patch.object(accounts_module, "is_password", lambda given, _: given == PASSWORD):
+        for number in range(MOST_BROWSERS + 1):
+            service.clock.ahead += timedelta(seconds=1)
+            await accounts.sign_in("moving", PASSWORD, f"{number}")
+        await wrong(accounts, "moving", None)
+        with pytest.raises(TooManyError):
+            await accounts.sign_in("moving", PASSWORD, "0")
+        for number in range(1, MOST_BROWSERS + 1):
+            await accounts.sign_in("moving", PASSWORD, f"{number}")
+
+
+async def test_the_door_gives_a_browser_what_it_is_known_by(service: Running, accounts: Accounts) -> None:
+    await accounts.add("known", PASSWORD, OSNP)
+    form = {"login": "known", "password": PASSWORD}
+    async with browser(service) as http:
+        refused = await http.post("/connexion", data={**form, "password": "une autre phrase"})
+        assert refused.status_code == 401 and "set-cookie" not in refused.headers
+        entered = await http.post("/connexion", data=form)
+        (cookie,) = [one for one in entered.headers.get_list("set-cookie") if one.startswith(f"{BROWSER}=")]
+        value, *rest = cookie.partition("=")[2].split("; ")
+        assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(rest) and "known" not in value and len(value) >= 43
+        with service.clock.standing():
+            await wrong(accounts, "known", None)
+            http.cookies.delete(COOKIE)
+            part = await http.post("/connexion", data=form, headers={"HX-Request": "true"})
+            assert part.status_code == 204, "the same browser comes in"
+            assert f"{BROWSER}={value}" in str(part.headers.get_list("set-cookie")), "and stays the same"
+            assert (await http.post("/deconnexion", data={"csrf": csrf_of(http.cookies[COOKIE])})).status_code == 303
+            assert http.cookies[BROWSER] == value
+            http.cookies.clear()
+            assert (await http.post("/connexion", data=form)).status_code == 429
 
 
 async def test_logins_and_passwords_that_cannot_be(accounts: Accounts) -> None:

@@ -14,6 +14,18 @@ create table account (
     created_at timestamptz not null
 );
 
+-- Browsers in which somebody has signed in to an account: their wrong passwords are counted apart, so that strangers' lock
+-- nobody out who comes back.
+create table known_browser (
+    -- SHA-256 of the cookie's value; one browser may be known to several accounts (a shared desk)
+    token_hash bytea not null,
+    login      text not null references account (login),
+    failures   int not null default 0,
+    failed_at  timestamptz,
+    seen_at    timestamptz not null,
+    primary key (login, token_hash)
+);
+
 create table session (
     -- SHA-256 of the cookie's token
     token_hash bytea primary key,
