@@ -136,6 +136,12 @@ class Rate:
             raise TooManyError(self._refusal, retry_after=max(1, round((1 - bucket.tokens) / self._rate)))
         bucket.tokens -= 1
 
+    def give_back(self, name: str) -> None:
+        """Take back the count of a call of this name that was as it should be, where only others are to be bounded."""
+        bucket = self._buckets.get(name)
+        if bucket is not None:
+            bucket.tokens = min(self._burst, bucket.tokens + 1)
+
 
 class Gate:
     """Turns an Authorization header into a caller, at a bounded rate."""

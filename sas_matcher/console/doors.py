@@ -92,11 +92,13 @@ def door_pages(clock: Clock, doors: Sequence[Door] = ()) -> Pages:
         form = (await visit.form()).only("login", "password", "suite")
         onward, login = _safe(form.text("suite", "/")), form.text("login")
         try:
-            tries.spend(peer_of(visit.request))
+            peer = peer_of(visit.request)
+            tries.spend(peer)
             # spaces belong to a password: it is taken as it was typed
             password = (form.several("password") or [""])[-1]
             browser = browser_of(visit)
             token = await visit.wire.accounts.sign_in(login, password, browser)
+            tries.give_back(peer)  # a whole shift may begin behind one address
         except SasError as error:
             if visit.is_part:
                 return visit.show("part_error.html", error.status, {"HX-Retarget": "#door-error"}, error=error)

@@ -11,7 +11,10 @@ import pytest
 
 from adapters.redis import keys
 from sas_matcher.api.wire import peer_name
+from sas_matcher.bootstrap.access import accounts_of
+from sas_matcher.domain.vocabulary import Role
 from sas_matcher.services import accounts as accounts_module
+from sas_matcher.services.keys import KeyWish
 from tests.api.conftest import settings_for
 from tests.api.running import Running, run_service
 from tests.conftest import Servers
@@ -49,11 +52,14 @@ async def calling(service: Running, address: str, said: str = "") -> AsyncIterat
         yield http
 
 
-async def tried(service: Running, address: str, said: str = "", times: int = 1) -> list[int]:
-    """Try to sign in some times; returns the statuses."""
+async def tried(service: Running, address: str, said: str = "", times: int = 1, login: str = "personne") -> list[int]:
+    """Try to sign in some times, each time from another browser; returns the statuses."""
+    form, statuses = {"login": login, "password": "une autre phrase"}, []
     async with calling(service, address, said) as http:
-        form = {"login": "personne", "password": "une autre phrase"}
-        return [(await http.post("/connexion", data=form)).status_code for _ in range(times)]
+        for _ in range(times):
+            statuses.append((await http.post("/connexion", data=form)).status_code)
+            http.cookies.clear()
+    return statuses
 
 
 async def test_wrong_tries_of_one_behind_the_proxy_refuse_no_other(behind: Running) -> None:
@@ -64,6 +70,20 @@ async def test_wrong_tries_of_one_behind_the_proxy_refuse_no_other(behind: Runni
         # a household has a /64 of addresses
         assert await tried(behind, PROXY, "2001:db8:1:2:ffff::8") == [429]
         assert await tried(behind, PROXY, "2001:db8:1:3::7") == [401]
+
+
+async def test_a_shift_that_begins_behind_one_address_uses_up_no_tries(behind: Running) -> None:
+    accounts = accounts_of(behind.stores.ledger, behind.stores.clock, behind.stores.ids)
+    await accounts.add("releve", None, KeyWish(Role.OSNP, "Camille Fictive", ("*",)))
+    here = (behind, PROXY, "203.0.113.60")
+    with behind.clock.standing():
+        with patch.object(accounts_module, "is_password", lambda *_: True):
+            assert await tried(*here, 30, login="releve") == [303] * 30
+        # nor are those that were wrong forgotten for it
+        assert await tried(*here, 11) == [401] * 11
+        with patch.object(accounts_module, "is_password", lambda *_: True):
+            assert await tried(*here, login="releve") == [303]
+        assert await tried(*here, 2) == [401, 429]
 
 
 async def test_what_others_than_the_proxy_say_moves_nobody(behind: Running) -> None:
