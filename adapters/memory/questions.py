@@ -13,7 +13,7 @@ import orjson
 from adapters.memory.claims import claim_seats
 from adapters.memory.requests import Answer, lapse_holds
 from adapters.memory.rows import Request, Slot
-from adapters.memory.slots import upsert_slots, withdraw_slots
+from adapters.memory.slots import upsert_slots
 from adapters.memory.tables import Tables
 from sas_matcher.domain.lifecycle import ClaimKind
 from sas_matcher.ports.asking import Advance
@@ -425,7 +425,8 @@ def settle_questions(on: AskingTables, now: datetime) -> None:
         # the slot that the yes made, wherever the practice has moved the patient since
         slot = on.tables.slot_of[on.overflows[q.overflow_id].row["source"], f"en-sus-{q.id}"]
         if slot.status == "open":
-            withdraw_slots(on.tables, now, slot.source, [slot.external_id], None, None, "not_taken")
+            on.tables.withdraw(now, slot)
+            on.tables.announce_gone(now, [slot])
     on.announce(now, ended)
 
 

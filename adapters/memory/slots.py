@@ -148,7 +148,10 @@ def withdraw_slots(
     owners: tuple[Sequence[str], Sequence[str]] | None,
     reason: str,
 ) -> list[dict[str, Any]]:
-    """Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again."""
+    """Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again.
+
+    What has begun stays: whoever is there is being seen, or was.
+    """
     if only is not None:
         known = [tables.slot_of.get((source, name)) for name in dict.fromkeys(only)]
     else:
@@ -158,14 +161,16 @@ def withdraw_slots(
             for slot in tables.slots.values()
             if slot.source == source and start is not None and end is not None and start <= slot.starts < end
         ]
-    gone = [slot for slot in known if slot is not None and slot.status == "open" and _owned(slot, owners)]
+    mine = [slot for slot in known if slot is not None and slot.status == "open" and _owned(slot, owners)]
+    begun = {slot.external_id for slot in mine if tables.has_begun(now, slot)}
+    gone = [slot for slot in mine if slot.external_id not in begun]
     for slot in gone:
         tables.withdraw(now, slot)
     refuse_bookings(tables, now, _refusable(tables, gone), "withdrawn", reason)
     tables.announce_gone(now, gone)
     done = {slot.external_id for slot in gone}
     return [
-        {"external_id": name, "outcome": "withdrawn" if name in done else "not_found"}
+        {"external_id": name, "outcome": "withdrawn" if name in done else "begun" if name in begun else "not_found"}
         for name in dict.fromkeys([*(only or ()), *done])
     ]
 

@@ -79,6 +79,10 @@ class Tables:
         """Return the time that a booking of the slot takes of its professional, if it excludes others."""
         return (slot.starts, slot.ends) if self.individual(slot) else None
 
+    def has_begun(self, now: datetime, slot: Slot) -> bool:
+        """Tell whether who has a seat of the slot is being seen, or was; in a day log bookings end when it says so."""
+        return slot.starts <= now and not self.day_log
+
     def file(self, slot: Slot) -> None:
         """Put a slot where it is found, after any change of its columns."""
         self.slots[slot.id] = slot

@@ -138,7 +138,8 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
     ) -> SlotOutcomes:
         """Withdraw slots by name, or all that start in a window; their patients are matched again.
 
-        When the first answer was lost, the retry finds them gone already and says ``not_found``.
+        What has begun stays: a window leaves it out, one named is ``begun``. When the first answer was lost, the retry
+        finds them gone already and says ``not_found``.
 
         Raises:
             ValueError: Neither names nor a window were given, or both.

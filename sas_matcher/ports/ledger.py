@@ -247,7 +247,10 @@ class Ledger(Protocol):
         owners: tuple[Sequence[str], Sequence[str]] | None,
         reason: str,
     ) -> list[dict[str, Any]]:
-        """Withdraw slots."""
+        """Withdraw slots that have not begun; of each named, or in the window, its outcome.
+
+        Outcomes: withdrawn, begun (named ones only: nobody who is being seen is sent away), not_found.
+        """
         ...
 
     async def slots_of_source(

@@ -104,7 +104,10 @@ class Publishing:
         window: tuple[datetime, datetime] | None,
         reason: str,
     ) -> list[dict[str, Any]]:
-        """Withdraw named slots, or all that start in a window; bookings on them end and their requests wait again."""
+        """Withdraw named slots, or all that start in a window; bookings on them end and their requests wait again.
+
+        What has begun stays (``withdraw_slots`` of the ledger).
+        """
         return await self._ledger.withdraw_slots(
             self._clock.now(), publisher.source, only, window, publisher.owners, reason
         )

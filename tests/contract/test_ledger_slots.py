@@ -187,6 +187,31 @@ async def test_a_window_is_withdrawn_for_the_owners_named(desk: Desk) -> None:
     assert await desk.status(spared) == "waiting"
 
 
+@pytest.mark.parametrize("only", [["seen"], None], ids=["named", "window"])
+async def test_who_is_being_seen_is_not_sent_away(desk: Desk, recorder: Recorder, only: list[str] | None) -> None:
+    """A practice that stops for the day, at an hour of which the morning is over."""
+    seen, coming = await desk.publish(slot_row("seen", at=30), slot_row("coming", at=120))
+    (request, booking), (later, _) = await desk.firm(seen), await desk.firm(coming)
+    recorder.take()
+    names, window = (["seen", "coming"], None) if only else (None, (NOW, NOW + timedelta(days=1)))
+    gone = await desk.ledger.withdraw_slots(NOW + minutes(60), SOURCE, names, window, None, "absence")
+    assert {v["external_id"]: v["outcome"] for v in gone} == {"coming": "withdrawn"} | (
+        {"seen": "begun"} if only else {}
+    )
+    assert (await desk.status(request), (await desk.booking(booking))["state"]) == ("firm", "firm")
+    assert await desk.status(later) == "waiting"
+    assert request not in {a.aggregate for a in recorder.take()}
+    assert (await desk.of_booking("outcome", booking, "fulfilled", now=NOW + minutes(60))).word == "fulfilled"
+    # whose it is is not told to others
+    others = await desk.ledger.withdraw_slots(NOW + minutes(60), SOURCE, ["seen"], None, (["8x"], []), "absence")
+    assert others == [{"external_id": "seen", "outcome": "not_found"}]
+
+
+async def test_a_place_that_begins_this_instant_is_not_withdrawn(desk: Desk) -> None:
+    await desk.publish(slot_row("a", at=30))
+    assert await desk.withdraw("a", now=NOW + minutes(30)) == [{"external_id": "a", "outcome": "begun"}]
+
+
 async def test_a_capacity_below_what_is_booked_breaks_nothing_and_stops_booking(desk: Desk) -> None:
     (plage,) = await desk.publish(slot_row("a", capacity=4))
     firm = [await desk.firm(plage) for _ in range(3)]

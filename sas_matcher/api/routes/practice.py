@@ -149,7 +149,11 @@ async def slots(request: Request) -> Response:
     openapi_extra=takes(WithdrawIn),
 )
 async def withdraw(request: Request) -> Response:
-    """Withdraw slots by name or in a window; bookings on them end and their requests are matched again."""
+    """Withdraw slots by name or in a window; bookings on them end and their requests are matched again.
+
+    What has begun stays, and so do its patients: a window leaves it out, one named is `begun` (say who came:
+    `outcome`). Others: withdrawn, not_found (unknown, someone else's, or withdrawn before).
+    """
     who = await keeper(request)
     asked = parse(WithdrawIn, await request.body())
     window = (asked.from_, asked.to) if asked.from_ is not None and asked.to is not None else None

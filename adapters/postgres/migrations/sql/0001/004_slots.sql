@@ -160,8 +160,10 @@ begin
     end loop;
 end $$;
 
--- Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again.
--- p_only null: all open slots of the source that start in [p_from, p_to). verdicts: [{"external_id", "outcome"}].
+-- Withdraw slots of one source: free places vanish, bookings on them end, their requests are open again. What has begun
+-- stays: whoever is there is being seen, or was.
+-- p_only null: all open slots of the source that start in [p_from, p_to) and later than now.
+-- verdicts: [{"external_id", "outcome": withdrawn|begun|not_found}].
 create function withdraw_slots(p_now timestamptz, p_source text, p_only text[], p_from timestamptz, p_to timestamptz,
     p_professionals text[], p_structures text[], p_reason text, out verdicts json, out published outbox[])
 language plpgsql as $$
@@ -170,14 +172,14 @@ begin
     -- requests before slots: the lock order of every function here
     perform from request r where r.id in (
         select b.request_id from booking b join slot s on s.id = b.slot_id
-        where s.source = p_source and b.ended_at is null and b.state in ('promised', 'held', 'firm')
+        where s.source = p_source and b.ended_at is null and b.state in ('promised', 'held', 'firm') and s.starts > p_now
           and (s.external_id = any(p_only) or (p_only is null and s.starts >= p_from and s.starts < p_to)))
     order by r.id for update;
-    perform lock_places(array(select id from slot s where source = p_source and status = 'open'
+    perform lock_places(array(select id from slot s where source = p_source and status = 'open' and starts > p_now
         and (external_id = any(p_only) or (p_only is null and starts >= p_from and starts < p_to))
         and (p_professionals is null or professional = any(p_professionals) or structure = any(p_structures))));
     with mine as (
-        select id from slot s where source = p_source and status = 'open'
+        select id from slot s where source = p_source and status = 'open' and starts > p_now
           and (external_id = any(p_only) or (p_only is null and starts >= p_from and starts < p_to))
           and (p_professionals is null or professional = any(p_professionals) or structure = any(p_structures))
         order by id for update
@@ -188,7 +190,11 @@ begin
     )
     select (select array_agg(id) from done),
         (select json_agg(json_build_object('external_id', e, 'outcome',
-            case when d.id is not null then 'withdrawn' else 'not_found' end))
+            case when d.id is not null then 'withdrawn'
+                when exists (select from slot s where s.source = p_source and s.external_id = w.e and s.status = 'open'
+                    and s.starts <= p_now
+                    and (p_professionals is null or s.professional = any(p_professionals) or s.structure = any(p_structures)))
+                then 'begun' else 'not_found' end))
          from (select unnest(p_only) union select external_id from done) w(e) left join done d on d.external_id = w.e)
     into gone, verdicts;
     select array_agg(id) from booking
