@@ -56,7 +56,8 @@ def create_request(
 def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, limit: int) -> None:
     """Give up holds whose deadline has passed: all, or those in the way of booking some slots.
 
-    A place that was chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
+    A place that was chosen in the stead of a promise is not given up: the promise returns, and this is now its seat;
+    where its practice has taken it off meanwhile the promise is lost to it.
     """
     due = [b for b in tables.holds.values() if b.hold_until is not None and b.hold_until <= now]
     if slots is not None and due:
@@ -67,6 +68,10 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
     if not due:
         return
     ended: list[Booking] = []
+    homeless = [
+        b for b in due if tables.requests[b.request_id].promise_behind and tables.slots[b.slot_id].status != "open"
+    ]
+    due = [booking for booking in due if booking not in homeless]
     for booking in due:
         request = tables.requests[booking.request_id]
         if request.promise_behind:
@@ -82,6 +87,9 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
             ended.append(booking)
     tables.announce_requests(now, [tables.requests[b.request_id] for b in due])
     tables.announce_states(now, [tables.slots[b.slot_id] for b in ended])
+    for booking in sorted(homeless, key=lambda b: b.id):
+        release_booking(tables, now, booking, "withdrawn", "closed", "waiting", [f"s{booking.slot_id}"])
+    tables.announce_requests(now, [tables.requests[b.request_id] for b in homeless], "request.reopened")
 
 
 def due_under_limits(tables: Tables, now: datetime, slots: Collection[Slot]) -> list[Slot]:

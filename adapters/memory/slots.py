@@ -175,8 +175,11 @@ def withdraw_slots(
     ]
 
 
-def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, keep: bool) -> Answer:
-    """Refuse a booking; ``keep``: its place is still good for others, else the slot is withdrawn with it."""
+def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, keep: bool | None) -> Answer:
+    """Refuse a booking; ``keep``: its place is still good for others, else the slot is withdrawn with it.
+
+    Unsaid, an hour goes, and a plage stays: who refuses one patient does not mean the others.
+    """
     booking = tables.bookings.get(booking_id)
     # of the seat behind a promise the practice knows nothing
     if booking is None or booking.state in BEHIND_PROMISES:
@@ -187,18 +190,24 @@ def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, 
         word = "conflict"
     else:
         refuse_bookings(tables, now, [booking], "refused", reason)
-        if not keep:
-            take_off(tables, now, [tables.slots[booking.slot_id]])
+        slot = tables.slots[booking.slot_id]
+        if not (slot.capacity > 1 if keep is None else keep):
+            take_off(tables, now, [slot])
         word = "refused"
     return word, tables.booking_json(booking)
 
 
 def take_off(tables: Tables, now: datetime, slots: Iterable[Slot]) -> None:
-    """Take slots off the market because their practice refused somebody there."""
+    """Take slots off the market because their practice refused somebody there, or gave up the place of who called off.
+
+    Who has a seat keeps it; of promises the practice takes it away, as when it withdraws.
+    """
     gone = [slot for slot in slots if slot.status == "open"]
     for slot in gone:
         tables.withdraw(now, slot)
         slot.refused = True
+    promised = [b for slot in gone for b in tables.seats.get(slot.id, {}).values() if b.state == "promised"]
+    refuse_bookings(tables, now, promised, "withdrawn", "closed")
     tables.announce_gone(now, gone)
 
 

@@ -77,7 +77,13 @@ def refuse(
         str,
         typer.Option(metavar="MOTIF", help="practice, overbooked, absent, outside_competence ou too_far."),
     ] = "practice",
-    keep: Annotated[bool, typer.Option("--keep", help="Laisse le créneau aux autres.")] = False,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--close",
+            help="Laisse le créneau aux autres, ou le retire ; sans rien, une heure est retirée et une plage reste.",
+        ),
+    ] = None,
 ) -> None:
     """Refuse un rendez-vous ; une autre place est cherchée au patient aussitôt."""
     _act(url, key, lambda sas: sas.refuse(booking, reason=reason, keep_slot=keep))

@@ -178,10 +178,19 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
         return Booking.of(await self._http.call("GET", f"/v1/bookings/{booking_id}"))
 
     async def refuse(
-        self, booking_id: str, *, reason: str | None = None, keep_slot: bool = False, idempotency_key: str | None = None
+        self,
+        booking_id: str,
+        *,
+        reason: str | None = None,
+        keep_slot: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Booking:
-        """Refuse a booking; its patient is matched again at once. The slot is withdrawn unless it is kept."""
-        body: dict[str, Any] = {"keep_slot": keep_slot} | ({} if reason is None else {"reason": reason})
+        """Refuse a booking; its patient is matched again at once.
+
+        ``keep_slot`` says whether its place stays open for others; unsaid, an hour is closed and a plage stays.
+        """
+        body: dict[str, Any] = {} if keep_slot is None else {"keep_slot": keep_slot}
+        body |= {} if reason is None else {"reason": reason}
         return Booking.of(await self._act(f"/v1/bookings/{booking_id}/refuse", body, idempotency_key))
 
     async def outcome(self, booking_id: str, outcome: str, *, idempotency_key: str | None = None) -> Booking:

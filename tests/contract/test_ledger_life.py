@@ -409,6 +409,14 @@ async def test_a_refused_place_stays_good_for_others_only_if_the_practice_says_s
     assert await desk.verdict(slot_row("b", valid_at=NOW - minutes(1))) == "stale"
 
 
+@pytest.mark.parametrize(("capacity", "verdict"), [(1, "seat_lost"), (2, "held")])
+async def test_who_refuses_one_patient_closes_his_hour_and_not_a_plage(desk: Desk, capacity: int, verdict: str) -> None:
+    (slot,) = await desk.publish(slot_row("a", capacity=capacity))
+    _, booking = await desk.firm(slot)
+    assert (await desk.of_booking("refuse", booking, "overbooked", None)).word == "refused"
+    assert await desk.claims((await desk.ask(), slot)) == [verdict]
+
+
 async def test_an_outcome_is_said_from_the_start_and_may_be_corrected(desk: Desk) -> None:
     (slot,) = await desk.publish(slot_row("a"))
     request, booking = await desk.firm(slot)

@@ -188,6 +188,60 @@ async def test_a_seat_withdrawn_under_a_promise_opens_its_request_again(desk: De
     assert (await _promise_of(desk, request))["since"] == document["promise"]["since"]
 
 
+@pytest.mark.parametrize("act", ["refuse", "cancel"])
+async def test_a_plage_that_is_closed_with_one_patient_opens_the_requests_promised_there(
+    desk: Desk, recorder: Recorder, act: str
+) -> None:
+    """At once, as a withdrawal does: not when it begins, and not as broken by the service."""
+    (plage,) = await desk.publish(slot_row("a", at=120, capacity=5, professional="81"))
+    (_, booking), (other, _) = await desk.firm(plage), await desk.firm(plage)
+    held, _ = await desk.hold(plage)
+    promised = await desk.promise(plage)
+    recorder.take()
+    if act == "refuse":
+        assert (await desk.of_booking("refuse", booking, "too_far", False)).word == "refused"
+    else:
+        assert (await desk.of_booking("cancel", booking, "patient", False)).word == "cancelled"
+    told = [(a.stream, a.type) for a in recorder.take() if a.aggregate == promised]
+    assert told == [("events", "request.reopened"), ("requests", "open")]
+    document = await desk.document(promised)
+    # only of the one who was refused does the reason speak
+    assert (document["status"], document["booking"], document["excluded"]) == ("waiting", None, [f"s{plage}"])
+    assert (document["promise"]["broken"], document["promise"]["lost_to_practice"]) == (0, 1)
+    assert (await desk.status(other), await desk.status(held)) == ("firm", "held"), "who has a seat keeps it"
+    assert await desk.confirm(held) == "firm"
+
+
+async def test_a_promise_does_not_come_back_to_a_place_that_is_gone(desk: Desk, recorder: Recorder) -> None:
+    plage, quiet = await desk.publish(slot_row("a", at=120, capacity=5), slot_row("b", at=130))
+    _, booking = await desk.firm(plage)
+    promised = await desk.promise(quiet)
+    assert await desk.take(promised, plage) == "held"
+    await desk.refuse(booking, keep=False)
+    recorder.take()
+    await desk.ledger.lapse_holds(NOW + HOLD)
+    told = [(a.stream, a.type) for a in recorder.take() if a.aggregate == promised]
+    assert told == [("events", "request.reopened"), ("requests", "open")]
+    document = await desk.document(promised)
+    assert (document["status"], document["booking"], document["excluded"]) == ("waiting", None, [f"s{plage}"])
+    assert (document["promise"]["broken"], document["promise"]["lost_to_practice"]) == (0, 1)
+    assert await desk.confirm(promised, NOW + HOLD) == "hold_ended"
+    assert await desk.claims((promised, quiet), now=NOW + HOLD) == ["held"]
+
+
+async def test_another_place_is_taken_in_the_stead_of_one_that_is_gone(desk: Desk) -> None:
+    plage, quiet, other = await desk.publish(
+        slot_row("a", at=120, capacity=5), slot_row("b", at=130), slot_row("c", at=140)
+    )
+    _, booking = await desk.firm(plage)
+    promised = await desk.promise(quiet)
+    await desk.take(promised, plage)
+    await desk.refuse(booking, keep=False)
+    # its own hold has run out, and nobody swept: choosing judges it
+    assert await desk.take(promised, other, NOW + HOLD) == "held"
+    assert await desk.confirm(promised, NOW + HOLD) == "firm"
+
+
 async def test_a_promise_is_cancelled_with_its_seat_but_not_declined(desk: Desk, recorder: Recorder) -> None:
     (slot,) = await desk.publish(slot_row("a"))
     request = await desk.promise(slot)

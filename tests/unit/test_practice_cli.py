@@ -42,7 +42,9 @@ def run(speak: Callable[..., tuple[Fake, str]]) -> Run:
     ("arguments", "path", "body"),
     [
         (("accept", "0192-b"), "accept", {}),
-        (("refuse", "0192-b", "--reason", "absent"), "refuse", {"keep_slot": False, "reason": "absent"}),
+        (("refuse", "0192-b", "--reason", "absent"), "refuse", {"reason": "absent"}),
+        (("refuse", "0192-b", "--keep"), "refuse", {"keep_slot": True, "reason": "practice"}),
+        (("refuse", "0192-b", "--close"), "refuse", {"keep_slot": False, "reason": "practice"}),
         (("cancel", "0192-b", "--close"), "cancel", {"keep_slot": False}),
         (("move", "0192-b", "9"), "move", {"slot_id": 9}),
         (("came", "0192-b", "--no"), "outcome", {"outcome": "noshow"}),

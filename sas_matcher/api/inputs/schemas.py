@@ -318,10 +318,13 @@ class ConfirmAddressIn(Strict):
 
 
 class RefuseIn(Strict):
-    """The practice refuses a booking; ``keep_slot`` leaves the place open for others."""
+    """The practice refuses a booking; ``keep_slot`` says whether its place stays open for others.
+
+    Unsaid, an hour is closed and a plage (``capacity`` over 1) stays.
+    """
 
     reason: RefusalReason = RefusalReason.PRACTICE
-    keep_slot: bool = False
+    keep_slot: bool | None = None
 
 
 class CallOffIn(Strict):

@@ -54,7 +54,11 @@ async def accept(request: Request, booking_id: str) -> Response:
     openapi_extra=takes(RefuseIn, once=True),
 )
 async def refuse(request: Request, booking_id: str) -> Response:
-    """Refuse a booking: its request is matched again at once; the slot is withdrawn unless ``keep_slot``.
+    """Refuse a booking: its request is matched again at once.
+
+    `keep_slot` says whether its place stays open for others; unsaid, an hour is closed and a plage stays. When a plage
+    closes, who has a seat in it keeps it.
+
 
     A reason that another hour would not change (`outside_competence`, `too_far`) keeps this professional from being
     proposed to that patient again.

@@ -124,7 +124,8 @@
     if (!button) return;
     refuse.querySelector('[name="booking"]').value = button.dataset.refuse;
     refuse.querySelector('[name="once"]').value = button.dataset.once;
-    refuse.querySelector('[name="keep"]').checked = false;
+    // who refuses one patient of a plage does not mean the others
+    refuse.querySelector('[name="keep"]').checked = "plage" in button.dataset;
     document.getElementById("refuse-what").textContent = button.dataset.what;
     refuse.showModal();
   });

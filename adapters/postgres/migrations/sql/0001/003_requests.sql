@@ -83,9 +83,10 @@ end $$;
 -- Give up holds whose deadline has passed: all of them (p_slots null) or those that stand in the way of booking some
 -- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
 -- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
--- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat.
+-- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat; where its practice has
+-- taken it off meanwhile the promise is lost to it.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[];
+declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; lost uuid[]; gone record;
 begin
     with over as (
         select b.request_id from booking b
@@ -102,8 +103,8 @@ begin
     if due is null then return; end if;
     perform lock_places(array(select slot_id from booking where request_id = any(due) and ended_at is null));
     with returned as (
-        update booking b set state = 'promised', version = b.version + 1 from request r
-        where r.id = any(due) and r.promise_behind and b.request_id = r.id
+        update booking b set state = 'promised', version = b.version + 1 from request r, slot s
+        where r.id = any(due) and r.promise_behind and b.request_id = r.id and s.id = b.slot_id and s.status = 'open'
           and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
         returning b.request_id
     ), promised as (
@@ -121,6 +122,14 @@ begin
     update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(ended);
     return query select * from announce_requests(p_now, ended || back, null);
     return query select * from announce_states(p_now, slots);
+    for gone in select k.id, k.request_id, k.slot_id from request r join booking k on k.id = r.booking_id
+             where r.id = any(due) and r.promise_behind and k.state = 'held' and k.ended_at is null and k.hold_until <= p_now
+             order by k.id loop
+        return query select * from release_booking(
+            p_now, gone.id, 'withdrawn', 'closed', 'waiting', array['s' || gone.slot_id]);
+        lost := lost || gone.request_id;
+    end loop;
+    return query select * from announce_requests(p_now, lost, 'request.reopened');
 end $$;
 
 -- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken, or

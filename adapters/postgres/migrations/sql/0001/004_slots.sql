@@ -214,13 +214,28 @@ begin
     return query select * from announce_limits(p_now, p_slots);
 end $$;
 
--- The practice refuses a booking. p_keep: its place is still good for others; else the slot is withdrawn with it.
+-- Lock the request of a booking and, where its place goes with it (p_closes), those of the promises there: requests before
+-- places, each kind at once.
+create function lock_requests_of(p_booking uuid, p_closes boolean) returns void language plpgsql as $$
+begin
+    perform from request r where r.id in (
+        select request_id from booking where id = p_booking
+        union
+        select o.request_id from booking b join booking o on o.slot_id = b.slot_id
+        where p_closes and b.id = p_booking and o.ended_at is null and o.state = 'promised')
+    order by r.id for update;
+end $$;
+
+-- The practice refuses a booking. p_keep: its place is still good for others; else the slot is withdrawn with it. Unsaid,
+-- an hour goes, and a plage stays: who refuses one patient does not mean the others.
 create function refuse_booking(p_now timestamptz, p_booking uuid, p_reason text, p_keep boolean,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
-declare b booking;
+declare b booking; closes boolean;
 begin
-    perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
+    closes := not coalesce(p_keep,
+        (select s.capacity > 1 from booking k join slot s on s.id = k.slot_id where k.id = p_booking));
+    perform lock_requests_of(p_booking, closes);
     select * from booking where id = p_booking into b;
     -- of the seat behind a promise the practice knows nothing
     if b.id is null or b.state in ('promised', 'moved', 'displaced') then outcome := 'not_found'; return; end if;
@@ -228,7 +243,7 @@ begin
     elsif b.state not in ('held', 'firm') or b.ended_at is not null then outcome := 'conflict';
     else
         published := (select array_agg(o) from refuse_bookings(p_now, array[p_booking], 'refused', p_reason) o);
-        if not p_keep then
+        if closes then
             published := published || coalesce((select array_agg(o) from take_off(p_now, array[b.slot_id]) o), '{}');
         end if;
         outcome := 'refused';
@@ -236,7 +251,8 @@ begin
     select booking_json(k) from booking k where k.id = p_booking into document;
 end $$;
 
--- Take slots off the market because their practice refused somebody there.
+-- Take slots off the market because their practice refused somebody there, or gave up the place of who called off. Who has
+-- a seat keeps it; of promises the practice takes it away, as when it withdraws: they wait again and are told at once.
 create function take_off(p_now timestamptz, p_slots bigint[]) returns setof outbox language plpgsql as $$
 declare gone bigint[];
 begin
@@ -245,6 +261,8 @@ begin
             version = nextval('change_seq')
         where id = any(p_slots) and status = 'open' returning id
     ) select array_agg(id) from done into gone;
+    return query select * from refuse_bookings(p_now, array(
+        select id from booking where slot_id = any(gone) and ended_at is null and state = 'promised'), 'withdrawn', 'closed');
     return query select * from announce_gone(p_now, gone);
 end $$;
 

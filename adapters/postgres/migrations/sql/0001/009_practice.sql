@@ -89,7 +89,7 @@ create function cancel_booking(p_now timestamptz, p_booking uuid, p_reason text,
 language plpgsql as $$
 declare b booking;
 begin
-    perform from request r where r.id = (select request_id from booking where id = p_booking) for update;
+    perform lock_requests_of(p_booking, not p_keep);
     select * from booking where id = p_booking into b;
     if b.firm_at is null then outcome := 'not_found'; return; end if;
     if b.state = 'cancelled' then outcome := 'already';
