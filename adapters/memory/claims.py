@@ -114,7 +114,7 @@ def _stay(tables: Tables, now: datetime, claims: Sequence[Claim], batch: _Batch)
             continue
         booking.version += 1
         if claim.kind == ClaimKind.TELL and booked_elsewhere(slot):
-            tables.hold(booking, tables.hold_end(now, request))
+            tables.hold(booking, tables.hold_end(now, request, slot))
         elif claim.kind == ClaimKind.TELL:
             tables.make_firm(booking, now)
             batch.firm.append(booking)
@@ -215,7 +215,11 @@ def _seat(tables: Tables, now: datetime, planned: Sequence[_Won], batch: _Batch)
     for won in planned:
         claim, request, slot, seat = won
         there = claim.kind == ClaimKind.TELL and booked_elsewhere(slot)
-        until = claim.hold_until if claim.kind == ClaimKind.HOLD else tables.hold_end(now, request) if there else None
+        until = None
+        if claim.kind == ClaimKind.HOLD:
+            until = earliest(claim.hold_until, slot.starts)
+        elif there:
+            until = tables.hold_end(now, request, slot)
         booking = Booking(
             id=claim.booking_id,
             request_id=request.id,

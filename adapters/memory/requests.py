@@ -57,7 +57,7 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
     """Give up holds whose deadline has passed: all, or those in the way of booking some slots.
 
     A place that was chosen in the stead of a promise is not given up: the promise returns, and this is now its seat;
-    where its practice has taken it off meanwhile the promise is lost to it.
+    where its practice has taken it off meanwhile the promise is lost to it, where it has begun it is broken.
     """
     due = [b for b in tables.holds.values() if b.hold_until is not None and b.hold_until <= now]
     if slots is not None and due:
@@ -69,7 +69,10 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
         return
     ended: list[Booking] = []
     homeless = [
-        b for b in due if tables.requests[b.request_id].promise_behind and tables.slots[b.slot_id].status != "open"
+        b
+        for b in due
+        if tables.requests[b.request_id].promise_behind
+        and ((slot := tables.slots[b.slot_id]).status != "open" or slot.starts <= now)
     ]
     due = [booking for booking in due if booking not in homeless]
     for booking in due:
@@ -88,8 +91,12 @@ def lapse_holds(tables: Tables, now: datetime, slots: Collection[Slot] | None, l
     tables.announce_requests(now, [tables.requests[b.request_id] for b in due])
     tables.announce_states(now, [tables.slots[b.slot_id] for b in ended])
     for booking in sorted(homeless, key=lambda b: b.id):
-        release_booking(tables, now, booking, "withdrawn", "closed", "waiting", [f"s{booking.slot_id}"])
-    tables.announce_requests(now, [tables.requests[b.request_id] for b in homeless], "request.reopened")
+        if tables.slots[booking.slot_id].status == "open":
+            release_booking(tables, now, booking, "displaced", "never_told", "waiting", ())
+        else:
+            release_booking(tables, now, booking, "withdrawn", "closed", "waiting", [f"s{booking.slot_id}"])
+    for state, told in (("withdrawn", "request.reopened"), ("displaced", "request.displaced")):
+        tables.announce_requests(now, [tables.requests[b.request_id] for b in homeless if b.state == state], told)
 
 
 def due_under_limits(tables: Tables, now: datetime, slots: Collection[Slot]) -> list[Slot]:
@@ -337,7 +344,7 @@ def take_place(
             state="held",
             slot_version=slot.version,
             held_at=now,
-            hold_until=hold_until,
+            hold_until=min(hold_until, slot.starts),
             acceptance=slot.acceptance,
             rule=slot.rule or "",
         )

@@ -239,10 +239,10 @@ class Tables:
         booking.accept_until = now + max(timedelta(), span)
         self.to_accept[booking.id] = booking
 
-    def hold_end(self, now: datetime, request: Request) -> datetime:
-        """Return until when the territory of a request holds a place."""
+    def hold_end(self, now: datetime, request: Request, slot: Slot) -> datetime:
+        """Return until when the territory of a request holds a place: no hold outlives the start of its place."""
         setting = self.settings.get(request.territory, DEFAULT_SETTING)
-        return now + timedelta(seconds=setting["hold_seconds"])
+        return min(now + timedelta(seconds=setting["hold_seconds"]), slot.starts)
 
     def active(self, request: Request) -> Booking | None:
         """Return the booking that a request has."""

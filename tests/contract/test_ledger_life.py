@@ -1,7 +1,7 @@
 """The life of a request and of its booking: every action in every state, and what is announced of it."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import orjson
@@ -291,6 +291,31 @@ async def test_an_expired_hold_on_an_overlapping_slot_stands_in_nobodys_way(desk
     assert await desk.status(first) == "lapsed"
     assert await desk.take(third, slot, NOW + HOLD + HOLD) == "held"
     assert await desk.status(second) == "lapsed"
+
+
+@pytest.mark.parametrize("by", ["claim", "choice"])
+async def test_no_hold_outlives_the_start_of_its_place(desk: Desk, by: str) -> None:
+    """A téléconsultation in two minutes, held for three: nobody confirms a place that has begun."""
+    slot, far = await desk.publish(slot_row("a", at=2), slot_row("b", at=60))
+    if by == "claim":
+        request, _ = await desk.hold(slot)
+    else:
+        request = await desk.ask()
+        assert await desk.take(request, slot) == "held"
+    booking = (await desk.document(request))["booking"]
+    assert datetime.fromisoformat(booking["hold_until"]) == NOW + minutes(2), "what the countdown shows"
+    assert await desk.confirm(request, NOW + minutes(2.5)) == "hold_ended"
+    await desk.ledger.lapse_holds(NOW + minutes(2))
+    assert await desk.status(request) == "lapsed"
+    # until then it may be confirmed, and a place that is far enough is held as long as ever
+    other, _ = await desk.hold(far)
+    assert datetime.fromisoformat((await desk.document(other))["booking"]["hold_until"]) == NOW + HOLD
+
+
+async def test_a_place_held_until_it_begins_is_confirmed_before(desk: Desk) -> None:
+    (slot,) = await desk.publish(slot_row("a", at=2))
+    request, _ = await desk.hold(slot)
+    assert await desk.confirm(request, NOW + minutes(1.9)) == "firm"
 
 
 async def test_an_expired_hold_does_not_stop_a_regulator_from_taking_the_place(desk: Desk) -> None:

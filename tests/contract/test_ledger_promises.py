@@ -113,6 +113,15 @@ async def test_a_told_promise_on_another_editors_place_is_held_not_firm(
     assert await desk.status(request) == "lapsed" and await desk.left(target) == 1
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same slot", "another slot"])
+async def test_what_is_told_late_on_another_editors_place_is_held_until_it_begins(desk: Desk, elsewhere: bool) -> None:
+    one, two = await desk.publish(slot_row("a", at=2), slot_row("b", at=2), source="fhir:agenda")
+    request = await desk.promise(one)
+    assert (await desk.claim_kinds([(TELL, request, two if elsewhere else one)]))[0] == ["held"]
+    assert datetime.fromisoformat((await desk.document(request))["booking"]["hold_until"]) == NOW + minutes(2)
+    assert await desk.confirm(request, NOW + minutes(2.5)) == "hold_ended"
+
+
 async def test_a_place_that_its_editor_has_no_more_is_nobodys(desk: Desk) -> None:
     (there,) = await desk.publish(slot_row("a"), source="fhir:agenda")
     (ours,) = await desk.publish(slot_row("b"))
@@ -227,6 +236,18 @@ async def test_a_promise_does_not_come_back_to_a_place_that_is_gone(desk: Desk, 
     assert (document["promise"]["broken"], document["promise"]["lost_to_practice"]) == (0, 1)
     assert await desk.confirm(promised, NOW + HOLD) == "hold_ended"
     assert await desk.claims((promised, quiet), now=NOW + HOLD) == ["held"]
+
+
+async def test_a_promise_does_not_come_back_to_a_place_that_has_begun(desk: Desk, recorder: Recorder) -> None:
+    soon, quiet = await desk.publish(slot_row("a", at=2), slot_row("b", at=130))
+    promised = await desk.promise(quiet)
+    assert await desk.take(promised, soon) == "held"
+    recorder.take()
+    await desk.ledger.lapse_holds(NOW + minutes(2))
+    told = [(a.stream, a.type) for a in recorder.take() if a.aggregate == promised]
+    assert told == [("events", "request.displaced"), ("requests", "open")]
+    document = await desk.document(promised)
+    assert (document["status"], document["booking"], document["promise"]["broken"]) == ("waiting", None, 1)
 
 
 async def test_another_place_is_taken_in_the_stead_of_one_that_is_gone(desk: Desk) -> None:

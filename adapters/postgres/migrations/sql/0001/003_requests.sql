@@ -84,9 +84,9 @@ end $$;
 -- slots: on them, or on an individual slot of the same professional that overlaps. Returns outbox rows.
 -- A hold whose request is busy in another transaction is left to that one, or to the next sweep. A place that was
 -- chosen in the stead of a promise is not given up: the promise returns, and this is now its seat; where its practice has
--- taken it off meanwhile the promise is lost to it.
+-- taken it off meanwhile the promise is lost to it, where it has begun it is broken.
 create function lapse_holds(p_now timestamptz, p_slots bigint[], p_limit int) returns setof outbox language plpgsql as $$
-declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; lost uuid[]; gone record;
+declare due uuid[]; ended uuid[]; slots bigint[]; back uuid[]; lost uuid[]; broken uuid[]; gone record;
 begin
     with over as (
         select b.request_id from booking b
@@ -105,7 +105,7 @@ begin
     with returned as (
         update booking b set state = 'promised', version = b.version + 1 from request r, slot s
         where r.id = any(due) and r.promise_behind and b.request_id = r.id and s.id = b.slot_id and s.status = 'open'
-          and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
+          and s.starts > p_now and b.state = 'held' and b.ended_at is null and b.hold_until <= p_now
         returning b.request_id
     ), promised as (
         update request set status = 'promised', version = version + 1, promise_behind = false
@@ -122,14 +122,21 @@ begin
     update request set status = 'lapsed', version = version + 1, booking_id = null where id = any(ended);
     return query select * from announce_requests(p_now, ended || back, null);
     return query select * from announce_states(p_now, slots);
-    for gone in select k.id, k.request_id, k.slot_id from request r join booking k on k.id = r.booking_id
+    for gone in select k.id, k.request_id, s.id as slot_id, s.status = 'open' as begun
+             from request r join booking k on k.id = r.booking_id join slot s on s.id = k.slot_id
              where r.id = any(due) and r.promise_behind and k.state = 'held' and k.ended_at is null and k.hold_until <= p_now
              order by k.id loop
-        return query select * from release_booking(
-            p_now, gone.id, 'withdrawn', 'closed', 'waiting', array['s' || gone.slot_id]);
-        lost := lost || gone.request_id;
+        if gone.begun then
+            return query select * from release_booking(p_now, gone.id, 'displaced', 'never_told', 'waiting', '{}');
+            broken := broken || gone.request_id;
+        else
+            return query select * from release_booking(
+                p_now, gone.id, 'withdrawn', 'closed', 'waiting', array['s' || gone.slot_id]);
+            lost := lost || gone.request_id;
+        end if;
     end loop;
     return query select * from announce_requests(p_now, lost, 'request.reopened');
+    return query select * from announce_requests(p_now, broken, 'request.displaced');
 end $$;
 
 -- Requests that nobody could serve before their deadline, and promises whose seat has begun without being told: broken, or
@@ -174,9 +181,9 @@ create function told_state(p_source text) returns text language sql immutable as
     select case when p_source like 'fhir:%' then 'held' else 'firm' end
 $$;
 
--- How long the territory of a request holds a place.
-create function hold_end(p_now timestamptz, p_request uuid) returns timestamptz language sql stable as $$
-    select p_now + make_interval(secs => coalesce(t.hold_seconds, 180))
+-- Until when the territory of a request holds a place: no hold outlives the start of its place.
+create function hold_end(p_now timestamptz, p_request uuid, p_starts timestamptz) returns timestamptz language sql stable as $$
+    select least(p_now + make_interval(secs => coalesce(t.hold_seconds, 180)), p_starts)
     from request r left join territory_setting t on t.territory = r.territory where r.id = p_request
 $$;
 
@@ -222,7 +229,7 @@ begin
         select * from unnest(p_requests, p_slots, p_bookings, p_hold_until, p_kinds)
             with ordinality as c(request_id, slot_id, booking_id, hold_until, kind, n)
     ), ranked as (
-        select c.*, s.territory, s.professional, s.capacity, s.rule, s.version as slot_version, told_state(s.source) as told, s.acceptance,
+        select c.*, s.starts, s.territory, s.professional, s.capacity, s.rule, s.version as slot_version, told_state(s.source) as told, s.acceptance,
                case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end as during,
                row_number() over (partition by c.slot_id order by c.n) as rank,
                (select count(*) from booking b where b.slot_id = s.id and b.ended_at is null) as taken
@@ -238,7 +245,8 @@ begin
                 order by g offset ranked.rank - 1 limit 1),
                territory, professional, during,
                case kind when 'hold' then 'held' when 'tell' then told else 'promised' end, slot_version, p_now,
-               case when kind = 'hold' then hold_until when kind = 'tell' and told = 'held' then hold_end(p_now, request_id) end,
+               case when kind = 'hold' then least(hold_until, starts)
+                    when kind = 'tell' and told = 'held' then hold_end(p_now, request_id, starts) end,
                case when kind = 'tell' and told = 'firm' then p_now end, acceptance, coalesce(rule, '')
         from ranked where taken + rank <= capacity and n <> all(over_limit)
         order by n
@@ -251,7 +259,7 @@ end $$;
 
 -- The matcher's batch. Arrays of equal length; p_kinds says what each row wants (see ClaimKind of the lifecycle): 'hold',
 -- 'promise', 'tell', 'displace' or 'none' ("no place", its decision carries the reason). p_hold_until is the end of the
--- hold, of a promise the instant by which place and hour are told.
+-- hold (the start of its place at the latest), of a promise the instant by which place and hour are told.
 -- What the matcher believed is judged again on the rows: its fence, the request's state, deadline, needs and exclusions,
 -- the slot's state, start and seats.
 -- The seats of promises that move or are told elsewhere are given back before any is taken: they may change round. Who
@@ -326,7 +334,7 @@ begin
             update booking b set version = b.version + 1,
                 state = case when c.kind = 'tell' then told_state(s.source) else 'promised' end,
                 firm_at = case when c.kind = 'tell' and told_state(s.source) = 'firm' then p_now end,
-                hold_until = case when c.kind = 'tell' and told_state(s.source) = 'held' then hold_end(p_now, c.request_id) end
+                hold_until = case when c.kind = 'tell' and told_state(s.source) = 'held' then hold_end(p_now, c.request_id, s.starts) end
             from claim c join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
             where c.kind in ('promise', 'tell') and b.request_id = c.request_id and b.slot_id = c.slot_id
               and b.state = 'promised' and b.ended_at is null
@@ -643,7 +651,7 @@ begin
                     order by g limit 1),
                    s.territory, s.professional,
                    case when s.capacity = 1 and s.professional is not null then tstzrange(s.starts, s.ends) end,
-                   'held', s.version, p_now, p_hold_until, s.acceptance, coalesce(s.rule, '')
+                   'held', s.version, p_now, least(p_hold_until, s.starts), s.acceptance, coalesce(s.rule, '')
             where s.status = 'open' and s.starts > p_now and s.starts <= r.deadline
               and coalesce(s.for_request = r.id, true) and s.handed_back is null
               and not s.shut and (coalesce(s.own_until <= p_now, true) or s.professional = r.mt)
