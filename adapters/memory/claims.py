@@ -112,6 +112,11 @@ def _stay(tables: Tables, now: datetime, claims: Sequence[Claim], batch: _Batch)
         slot, request = tables.slots[booking.slot_id], tables.requests[claim.request_id]
         if slot.status != "open" or slot.starts <= now:
             continue
+        if claim.kind == ClaimKind.TELL:
+            # of a plage that was cut since, no more are told than it still takes, in the batch's order
+            if sum(b.state != "promised" for b in tables.seats[slot.id].values()) >= slot.capacity:
+                continue
+            booking.slot_version = slot.version
         booking.version += 1
         if claim.kind == ClaimKind.TELL and booked_elsewhere(slot):
             tables.hold(booking, tables.hold_end(now, request, slot))

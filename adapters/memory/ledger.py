@@ -18,7 +18,7 @@ from adapters.memory.documents import place_json
 from adapters.memory.limits import Limit
 from adapters.memory.questions import AskingTables, accept_question, ask_mt, refuse_question
 from adapters.memory.requests import Answer
-from adapters.memory.rows import BEHIND_PROMISES, Request, Slot
+from adapters.memory.rows import BEHIND_PROMISES, Booking, Request, Slot
 from adapters.memory.settings import change_setting
 from adapters.memory.tables import Tables
 from sas_matcher.domain.errors import FencedError, IdempotencyError, RefusedArrivalError
@@ -639,18 +639,14 @@ class MemoryLedger:
         seats = Counter((b.slot_id, b.seat) for b in active)
         owners = Counter(b.request_id for b in active)
         timed = [(b.professional, *b.during) for b in active if b.during is not None]
-        of_slot: dict[int, list[int]] = {}
+        of_slot: dict[int, list[Booking]] = {}
         for b in active:
-            of_slot.setdefault(b.slot_id, []).append(b.slot_version)
-        slots_of = self.tables.slots
+            of_slot.setdefault(b.slot_id, []).append(b)
         return {
             "seat": sum(n > 1 for n in seats.values()),
             "request": sum(n > 1 for n in owners.values()),
             "overlap": sum(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in combinations(timed, 2)),
-            "capacity": sum(
-                len(taken) > slots_of[name].capacity and max(taken) == slots_of[name].version
-                for name, taken in of_slot.items()
-            ),
+            "capacity": sum(_overbooked(self.tables.slots[name], taken) for name, taken in of_slot.items()),
         }
 
     async def secure(self) -> None:
@@ -658,3 +654,11 @@ class MemoryLedger:
 
     async def ping(self) -> None:
         """Answer: memory is never away."""
+
+
+def _overbooked(slot: Slot, taken: Sequence[Booking]) -> bool:
+    """Tell whether a seat was taken, or a promise told, beyond the capacity that the slot had then."""
+    fresh = [b.state for b in taken if b.slot_version == slot.version]
+    told = [b for b in taken if b.state != "promised"]
+    over_all = len(taken) > slot.capacity and any(state in ("promised", "held") for state in fresh)
+    return over_all or (len(told) > slot.capacity and any(state != "promised" for state in fresh))

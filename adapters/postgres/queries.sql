@@ -234,7 +234,8 @@ where territory = any($1) and status = 'open' and starts > $3 group by professio
 
 -- name: doubles
 -- The auditor: seats, requests or professionals booked twice, and slots booked beyond their capacity (a capacity that
--- was lowered under what is booked breaks nothing, but nothing may be booked after it; slot versions tell, clocks do not).
+-- was lowered under what is booked breaks nothing, but nothing may be taken after it, nor more promises told than it then
+-- takes; slot versions tell, clocks do not).
 select 'seat' as what, count(*) from (select from booking where ended_at is null group by slot_id, seat having count(*) > 1) a
 union all
 select 'request', count(*) from (select from booking where ended_at is null group by request_id having count(*) > 1) a
@@ -243,7 +244,10 @@ select 'overlap', count(*) from booking a join booking b on a.professional = b.p
     and a.during && b.during where a.ended_at is null and b.ended_at is null
 union all
 select 'capacity', count(*) from (select from slot s join booking b on b.slot_id = s.id and b.ended_at is null
-    group by s.id having count(*) > s.capacity and max(b.slot_version) = s.version) a
+    group by s.id having
+        count(*) > s.capacity and max(b.slot_version) filter (where b.state in ('promised', 'held')) = s.version
+        or count(*) filter (where b.state <> 'promised') > s.capacity
+            and max(b.slot_version) filter (where b.state <> 'promised') = s.version) a
 
 -- name: mt_counts
 select insee, yes, no, unknown from mt_counts($1, $2, $3, $4)

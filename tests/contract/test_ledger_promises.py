@@ -10,6 +10,7 @@ import pytest
 from sas_matcher.domain.errors import FencedError
 from sas_matcher.domain.lifecycle import ClaimKind
 from tests.conftest import Recorder
+from tests.contract.conftest import postgres_only
 from tests.ledger_cases import HOLD, NOW, TERRITORY, Desk, minutes, new_id, slot_row
 
 HOLD_IT, PROMISE, TELL, DISPLACE, NONE = (
@@ -400,6 +401,37 @@ async def test_who_was_told_has_a_seat_that_is_still_offered_and_not_whoever_was
     await desk.ledger.close_unserved(NOW + minutes(60))
     lost = await _promise_of(desk, requests[0])
     assert (lost["broken"], lost["lost_to_practice"]) == (0, 1)
+
+
+@pytest.mark.parametrize("firm", [0, 1])
+async def test_nobody_is_told_a_seat_that_the_practice_offers_no_more(desk: Desk, firm: int) -> None:
+    """In one batch, in its order; who keeps no seat is still promised, and is found another or lost aloud."""
+    (plage,) = await desk.publish(slot_row("a", at=120, capacity=4))
+    for _ in range(firm):
+        await desk.firm(plage)
+    requests = [await desk.promise(plage) for _ in range(3)]
+    await desk.publish(slot_row("a", at=120, capacity=2, valid_at=NOW + minutes(1)))
+    verdicts, _ = await desk.claim_kinds([(TELL, request, plage) for request in reversed(requests)], NOW + minutes(5))
+    told = 2 - firm
+    assert verdicts == ["told_firm"] * told + ["seat_lost"] * (3 - told)
+    assert [await desk.status(r) for r in reversed(requests)] == ["firm"] * told + ["promised"] * (3 - told)
+    # one by one neither; a promise that only stays where it is may
+    for request in requests[: 3 - told]:
+        assert (await desk.claim_kinds([(TELL, request, plage)], NOW + minutes(6)))[0] == ["seat_lost"]
+        assert (await desk.claim_kinds([(PROMISE, request, plage)], NOW + minutes(6)))[0] == ["promised"]
+    assert not any((await desk.ledger.doubles()).values())
+
+
+@postgres_only
+async def test_the_auditor_sees_who_was_told_beyond_a_lowered_capacity(desk: Desk) -> None:
+    (plage,) = await desk.publish(slot_row("a", at=120, capacity=3))
+    requests = [await desk.promise(plage) for _ in range(3)]
+    await desk.publish(slot_row("a", at=120, capacity=2, valid_at=NOW + minutes(1)))
+    assert (await desk.claim_kinds([(TELL, request, plage) for request in requests[:2]]))[0] == ["told_firm"] * 2
+    assert (await desk.ledger.doubles())["capacity"] == 0
+    await desk.rows("update booking set state = 'firm', firm_at = $1 where state = 'promised'", NOW)
+    await desk.rows("update request set status = 'firm' where status = 'promised'")
+    assert (await desk.ledger.doubles())["capacity"] == 1
 
 
 async def test_a_place_published_anew_after_its_withdrawal_was_never_cut(desk: Desk) -> None:

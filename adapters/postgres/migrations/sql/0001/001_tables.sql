@@ -193,7 +193,7 @@ create table booking (
     during       tstzrange,
     state        text not null check (state in ('promised', 'held', 'firm', 'fulfilled', 'noshow', 'declined', 'lapsed',
         'cancelled', 'refused', 'withdrawn', 'replaced', 'moved', 'displaced')),
-    -- the version of the slot it was taken under: tells what was booked after its capacity changed
+    -- the version of the slot it was taken under, or its promise told: tells what was booked after its capacity changed
     slot_version bigint not null,
     held_at      timestamptz not null,
     hold_until   timestamptz,

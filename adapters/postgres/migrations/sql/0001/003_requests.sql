@@ -329,15 +329,25 @@ begin
             || coalesce((select array_agg(o) from tell_regulators(p_now, displaced, 'request.displaced') o), '{}');
         with claim as (
             select * from unnest(p_requests, p_slots, p_hold_until, p_decisions, p_kinds)
-                as c(request_id, slot_id, told_by, decision, kind)
+                with ordinality as c(request_id, slot_id, told_by, decision, kind, n)
+        ), seated as materialized (
+            -- of a plage that was cut since, no more are told than it still takes, in the batch's order
+            select c.request_id, s.capacity >= row_number() over (partition by s.id order by c.n)
+                + (select count(*) from booking o where o.slot_id = s.id and o.ended_at is null and o.state <> 'promised') as fits
+            from claim c join booking k on k.request_id = c.request_id and k.slot_id = c.slot_id and k.state = 'promised'
+                and k.ended_at is null
+            join slot s on s.id = c.slot_id
+            where c.kind = 'tell'
         ), stays as (
             update booking b set version = b.version + 1,
+                slot_version = case when c.kind = 'tell' then s.version else b.slot_version end,
                 state = case when c.kind = 'tell' then told_state(s.source) else 'promised' end,
                 firm_at = case when c.kind = 'tell' and told_state(s.source) = 'firm' then p_now end,
                 hold_until = case when c.kind = 'tell' and told_state(s.source) = 'held' then hold_end(p_now, c.request_id, s.starts) end
             from claim c join slot s on s.id = c.slot_id and s.status = 'open' and s.starts > p_now
             where c.kind in ('promise', 'tell') and b.request_id = c.request_id and b.slot_id = c.slot_id
               and b.state = 'promised' and b.ended_at is null
+              and (c.kind = 'promise' or c.request_id in (select q.request_id from seated q where q.fits))
             returning b.id, b.request_id, b.state
         ), done as (
             update request r set status = t.state, version = r.version + 1, decision = c.decision::json,
