@@ -243,7 +243,7 @@ def decline_hold(
 
 
 def cancel_request(tables: Tables, now: datetime, key_id: str, request_id: str, reason: str) -> Answer:
-    """Cancel a request in any open state; its place goes back."""
+    """Cancel a request in any open state; its place goes back. Not once a firm place has begun."""
     request, _ = _of_key(tables, key_id, request_id, None)
     if request is None:
         return "not_found", None
@@ -251,6 +251,8 @@ def cancel_request(tables: Tables, now: datetime, key_id: str, request_id: str, 
         word = "already"
     elif request.status not in ("waiting", "promised", "held", "firm", "lapsed"):
         word = "conflict"
+    elif request.status == "firm" and (b := tables.active(request)) and tables.has_begun(now, tables.slots[b.slot_id]):
+        word = "begun"
     else:
         booking = tables.active(request)
         if booking is not None:

@@ -188,6 +188,8 @@ def refuse_booking(tables: Tables, now: datetime, booking_id: str, reason: str, 
         word = "already"
     elif booking.state not in ("held", "firm") or booking.ended_at is not None:
         word = "conflict"
+    elif tables.has_begun(now, tables.slots[booking.slot_id]):
+        word = "begun"
     else:
         refuse_bookings(tables, now, [booking], "refused", reason)
         slot = tables.slots[booking.slot_id]

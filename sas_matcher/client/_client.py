@@ -298,7 +298,7 @@ class SasClient(AgendaCalls, AskingCalls, CrisisCalls, PracticeCalls):
     async def cancel(
         self, request_id: str, *, reason: str | None = None, idempotency_key: str | None = None
     ) -> Request:
-        """Cancel a request; a place it has goes back to the others."""
+        """Cancel a request; a place it has goes back to the others. A conflict once a firm place has begun."""
         body = {} if reason is None else {"reason": reason}
         return Request.of(await self._act(f"/v1/requests/{request_id}/cancel", body, idempotency_key))
 

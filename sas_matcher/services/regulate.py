@@ -58,7 +58,10 @@ _REFUSALS: Final = {
     ),
     "conflict": (ConflictError, "La demande n'est plus dans un état qui le permet."),
     "accept_ended": (AcceptEndedError, "Le délai pour accepter est passé : une autre place est cherchée au patient."),
-    "begun": (ConflictError, "Le rendez-vous a commencé : dites si le patient est venu (outcome)."),
+    "begun": (
+        ConflictError,
+        "Le rendez-vous a commencé : le cabinet dit si le patient est venu (outcome), rien d'autre n'y change plus.",
+    ),
     "at_editor": (ConflictError, "Cette place est dans l'agenda d'un autre éditeur : déplacez le rendez-vous là."),
     "late_for_patient": (
         ConflictError,

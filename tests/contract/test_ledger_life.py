@@ -34,10 +34,11 @@ class Case:
             self.request = await self.desk.ask()
         else:
             self.request, self.booking = await self.desk.hold(slot)
-        if state in ("firm", "fulfilled", "noshow"):
+        if state in ("firm", "begun", "fulfilled", "noshow"):
             await self.desk.confirm(self.request)
-        if state in ("fulfilled", "noshow"):
+        if state in ("begun", "fulfilled", "noshow"):
             self.now = SEEN
+        if state in ("fulfilled", "noshow"):
             assert (await self.desk.of_booking("outcome", str(self.booking), state, now=SEEN)).word == state
         if state in ("expired", "lapsed"):
             self.now = NOW + HOLD
@@ -77,7 +78,8 @@ class Case:
         return (await desk.of_booking("outcome", str(self.booking or new_id()), action, now=now)).word
 
 
-# state → action → (word, status after). "expired" is held past its deadline, before any sweeper came by.
+# state → action → (word, status after). "expired" is held past its deadline, before any sweeper came by; "begun" is
+# firm past the start of its place, before the practice said whether the patient came.
 MOVES: dict[str, dict[str, tuple[str, str]]] = {
     "waiting": {
         "confirm": ("hold_ended", "waiting"),
@@ -134,6 +136,21 @@ MOVES: dict[str, dict[str, tuple[str, str]]] = {
         "withdraw": ("withdrawn", "waiting"),
         "refuse": ("refused", "waiting"),
         "fulfilled": ("too_early", "firm"),
+    },
+    "begun": {
+        "confirm": ("already", "firm"),
+        "decline": ("conflict", "firm"),
+        "cancel": ("begun", "firm"),
+        "resume": ("conflict", "firm"),
+        "take": ("conflict", "firm"),
+        "claim": ("not_waiting", "firm"),
+        "none": ("not_waiting", "firm"),
+        "lapse": ("False", "firm"),
+        "close": ("False", "firm"),
+        "withdraw": ("begun", "firm"),
+        "refuse": ("begun", "firm"),
+        "fulfilled": ("fulfilled", "fulfilled"),
+        "noshow": ("noshow", "noshow"),
     },
     "lapsed": {
         "confirm": ("hold_ended", "lapsed"),
@@ -204,7 +221,7 @@ MOVES: dict[str, dict[str, tuple[str, str]]] = {
         "fulfilled": ("fulfilled", "fulfilled"),
     },
 }
-STATES = {"expired": "held"}
+STATES = {"expired": "held", "begun": "firm"}
 
 
 @pytest.mark.parametrize("state", MOVES)

@@ -54,7 +54,7 @@ async def accept(request: Request, booking_id: str) -> Response:
     openapi_extra=takes(RefuseIn, once=True),
 )
 async def refuse(request: Request, booking_id: str) -> Response:
-    """Refuse a booking: its request is matched again at once.
+    """Refuse a booking, before it begins: its request is matched again at once.
 
     `keep_slot` says whether its place stays open for others; unsaid, an hour is closed and a plage stays. When a plage
     closes, who has a seat in it keeps it.

@@ -94,7 +94,8 @@ _action(
 _action(
     "cancel",
     "Cancel the request",
-    "Close the request in any open state; its place goes back and the practice is told of a firm one.",
+    "Close the request in any open state; its place goes back and the practice is told of a firm one. Once a firm "
+    "place has begun it is a conflict: its practice says whether the patient came.",
     CancelIn,
     lambda asked: [asked.reason],
 )

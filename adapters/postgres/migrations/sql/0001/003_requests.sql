@@ -558,7 +558,8 @@ begin
     select request_json(q) from request q where q.id = p_request into document;
 end $$;
 
--- Cancel a request in any open state; its place goes back.
+-- Cancel a request in any open state; its place goes back. Once a firm place has begun ('begun') its practice says what
+-- became of it.
 create function cancel_request(p_now timestamptz, p_key_id text, p_request uuid, p_reason text,
     out outcome text, out document json, out published outbox[])
 language plpgsql as $$
@@ -568,6 +569,9 @@ begin
     if not found then outcome := 'not_found'; return; end if;
     if r.status = 'cancelled' then outcome := 'already';
     elsif r.status not in ('waiting', 'promised', 'held', 'firm', 'lapsed') then outcome := 'conflict';
+    elsif r.status = 'firm' and exists (
+        select from booking b join slot s on s.id = b.slot_id where b.id = r.booking_id and s.starts <= p_now) then
+        outcome := 'begun';
     else
         if r.booking_id is not null then
             published := (select array_agg(o)

@@ -241,6 +241,8 @@ begin
     if b.id is null or b.state in ('promised', 'moved', 'displaced') then outcome := 'not_found'; return; end if;
     if b.state = 'refused' then outcome := 'already';
     elsif b.state not in ('held', 'firm') or b.ended_at is not null then outcome := 'conflict';
+    -- who is there is being seen, or did not come
+    elsif exists (select from slot where id = b.slot_id and starts <= p_now) then outcome := 'begun';
     else
         published := (select array_agg(o) from refuse_bookings(p_now, array[p_booking], 'refused', p_reason) o);
         if closes then
