@@ -180,7 +180,8 @@ async def test_the_actions_of_the_regulation_page(service: Running, enter: Enter
 
     one = f"/regulation/demandes/{await ask()}"
     assert "is-held" in await osnp.submit(f"{one}/autre", which={"scope": "slot"})
-    assert "Confirmée" in await osnp.submit(f"{one}/confirmer")
+    confirmed = await osnp.submit(f"{one}/confirmer")
+    assert "Confirmée" in confirmed and f"{one}/annuler" in confirmed
     two = f"/regulation/demandes/{await ask()}"
     assert "choisie par le régulateur" in await osnp.submit(f"{two}/prendre")
     service.clock.ahead += timedelta(seconds=181)
@@ -197,6 +198,10 @@ async def test_the_actions_of_the_regulation_page(service: Running, enter: Enter
     assert "Ce qui trouverait une place" in nothing
     three = re.findall(r'data-id="([0-9a-f-]{36})"', nothing)[0]
     assert "is-held" in await osnp.submit(f"/regulation/demandes/{three}/assouplir")
+    # whether the patient came is for the practice to say
+    service.clock.ahead += timedelta(minutes=200)
+    begun = await osnp.open(one)
+    assert "Confirmée" in begun and f"{one}/annuler" not in begun
     assert left_out(service, "regulation", osnp, colleague) == set()
 
 

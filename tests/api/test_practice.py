@@ -91,6 +91,32 @@ async def test_a_practice_moves_a_patient_within_its_own_hours(scene: Scene, ser
     problem(await scene.practice.post(f"{path}/move", {"slot_id": tomorrow}), 409, "conflict")
 
 
+async def test_once_it_has_begun_a_booking_only_gets_its_outcome(scene: Scene, service: Running) -> None:
+    one = scene.slot(30)
+    await scene.practice.publish(one)
+    request, path = await firm(scene)
+    service.clock.ahead += timedelta(minutes=31)
+    problem(await scene.practice.post(f"{path}/refuse"), 409, "conflict")
+    problem(await scene.practice.post(f"{path}/cancel"), 409, "conflict")
+    problem(await scene.regulator.post(f"/v1/requests/{request}/cancel"), 409, "conflict")
+    gone = await scene.practice.post("/v1/slots/withdraw", {"external_ids": [one["external_id"]]})
+    assert gone.json()["counts"] == {"begun": 1}
+    now = service.clock.now()
+    window = {"from": (now - timedelta(hours=2)).isoformat(), "to": (now + timedelta(hours=12)).isoformat()}
+    assert (await scene.practice.post("/v1/slots/withdraw", window)).json()["counts"] == {}
+    assert (await scene.practice.post(f"{path}/outcome", {"outcome": "fulfilled"})).status_code == 200
+
+
+async def test_a_plage_stays_when_one_patient_is_refused(scene: Scene) -> None:
+    (plage,) = await scene.practice.publish(scene.slot(60, capacity=3))
+    (_, first), (_, second) = await firm(scene), await firm(scene)
+    assert (await scene.practice.post(f"{first}/refuse", {"reason": "overbooked"})).status_code == 200
+    again = await scene.regulator.ask(scene.wish())
+    assert again["decision"]["place"]["slot_id"] == plage
+    assert (await scene.practice.post(f"{second}/refuse", {"keep_slot": False})).status_code == 200
+    assert (await scene.regulator.ask(scene.wish()))["decision"]["place"] is None
+
+
 async def test_a_plage_is_counted(scene: Scene, service: Running) -> None:
     (plage,) = await scene.practice.publish(scene.slot(30, capacity=4))
     for _ in range(2):
