@@ -74,13 +74,14 @@ async def test_the_window_says_why_it_lets_nobody_in(browsing: Browsing) -> None
         await page.keyboard.press("Enter")
         await dialog.get_by_role("alert").get_by_text("Identifiant ou mot de passe incorrect").wait_for()
         assert await violations(page) == []
-        # too many tries from this address
-        await page.evaluate(
-            """async () => { for (let n = 0; n < 12; n++) await fetch("/connexion", {
-              method: "POST", body: new URLSearchParams({login: "personne", password: "rien"})}); }"""
-        )
-        await page.keyboard.press("Enter")
-        await dialog.get_by_role("alert").get_by_text("Trop d'essais").wait_for()
+        # too many tries from this address; they come back with time, and a busy machine takes its own to hash them
+        with browsing.service.clock.standing():
+            await page.evaluate(
+                """async () => { for (let n = 0; n < 12; n++) await fetch("/connexion", {
+                  method: "POST", body: new URLSearchParams({login: "personne", password: "rien"})}); }"""
+            )
+            await page.keyboard.press("Enter")
+            await dialog.get_by_role("alert").get_by_text("Trop d'essais").wait_for()
         browsing.service.clock.ahead += timedelta(minutes=2)
         await page.fill("#again-password", PASSWORD)
         await page.keyboard.press("Enter")
