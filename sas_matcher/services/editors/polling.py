@@ -17,7 +17,8 @@ import orjson
 import structlog
 
 from sas_matcher.domain.errors import InvalidInputError, UnavailableError
-from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM, Bus
+from sas_matcher.faults import tell_fault
+from sas_matcher.ports.bus import ARRIVAL, REQUESTS_STREAM, Bus, Entry
 from sas_matcher.ports.editors import EditorAnswer, EditorBatch, EditorFailedError
 from sas_matcher.ports.world import Clock, Geography
 from sas_matcher.services.editors.rhythm import interval_s
@@ -156,7 +157,7 @@ class Polling:
             raise
         except Exception as unforeseen:
             # whatever one editor answers is that editor's failure: the others are asked all the same
-            _log.error("editors.unforeseen", editor=editor.name, batch=batch.key, kind=type(unforeseen).__name__)
+            tell_fault("editors.batch", unforeseen, editor=editor.name, batch=batch.key)
             reason = "réponse inutilisable"
         else:
             return pause
@@ -254,12 +255,19 @@ class Polling:
                 positions = positions or await self._bus.tails([REQUESTS_STREAM])
                 for entry in await self._bus.read(positions, 1_000):
                     positions[entry.stream] = entry.id
-                    if entry.fields[b"type"] in _LOOKS:
-                        territory, request_id = entry.fields[b"territory"].decode(), entry.fields[b"aggregate"].decode()
-                        self._looks.note(self._clock.now().timestamp(), territory, request_id)
+                    self._hear(entry)
             except UnavailableError:
                 positions = {}
                 await asyncio.sleep(_AGAIN_S)
+
+    def _hear(self, entry: Entry) -> None:
+        try:
+            if entry.fields[b"type"] in _LOOKS:
+                territory, request_id = entry.fields[b"territory"].decode(), entry.fields[b"request"].decode()
+                self._looks.note(self._clock.now().timestamp(), territory, request_id)
+        except Exception as unreadable:
+            # only how often editors are asked hangs on it: it must not end their polling
+            tell_fault("editors.looks", unreadable, entry=entry.id)
 
 
 def _publisher(source: str) -> Publisher:
