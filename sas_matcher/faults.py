@@ -16,15 +16,31 @@ import structlog
 from sas_matcher import metrics
 from sas_matcher.domain.errors import UnavailableError
 
-_FRAMES: Final = 5
+_FRAMES: Final = 8  # innermost calls that are logged of a failure
+_MOST: Final = 10  # failures told of one that the others led to: a bound for a line
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-def places_of(failure: BaseException) -> list[str]:
-    """Return where a failure happened: file, line and function of its innermost frames, the innermost last."""
-    frames = traceback.extract_tb(failure.__traceback__)[-_FRAMES:]
-    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+def causes_of(failure: BaseException) -> list[dict[str, Any]]:
+    """Return kind and place of a failure, and of those that led to it; never its words.
+
+    Of a group the first that is none comes last; ``where`` is file, line and function of the innermost frames, the
+    innermost last; ``code``, where there is one, SQLSTATE or errno.
+    """
+    found: list[dict[str, Any]] = []
+    before: BaseException | None = failure
+    while before is not None and len(found) < _MOST:
+        failure = before
+        frames = traceback.extract_tb(failure.__traceback__)[-_FRAMES:]
+        where = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+        code = getattr(failure, "sqlstate", None) or getattr(failure, "errno", None)
+        known = {} if code is None else {"code": code}
+        found.append({"kind": type(failure).__name__, **known, "where": where})
+        before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
+        if isinstance(failure, BaseExceptionGroup):
+            before = failure.exceptions[0]
+    return found
 
 
 def tell_fault(what: str, failure: BaseException, **more: Any) -> None:
@@ -32,15 +48,11 @@ def tell_fault(what: str, failure: BaseException, **more: Any) -> None:
 
     Args:
         what: did not work, a word or two that are always the same (``keeper.tidy``).
-        failure: that came of it; of a group the first that is none.
+        failure: that came of it.
         more: to be logged beside: ids and numbers, no values of people.
     """
-    where = places_of(failure)
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-        where = places_of(failure) or where
     metrics.FAULTS.labels(what).inc()
-    _log.error("fault", what=what, kind=type(failure).__name__, where=where, **more)
+    _log.error("fault", what=what, causes=causes_of(failure), **more)
 
 
 async def attempt(what: str, step: Callable[[], Awaitable[T]]) -> T | None:

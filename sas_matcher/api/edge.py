@@ -19,13 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sas_matcher.api.metrics import HTTP
 from sas_matcher.api.problems import problem
 from sas_matcher.domain.errors import SasError, TooLargeError
-from sas_matcher.faults import places_of
+from sas_matcher.faults import causes_of
 
 BULK: Final = 8 * 1024 * 1024  # 10 000 slots are about 5 MB
 SMALL: Final = 64 * 1024  # bytes of any other body; a request for a place has 500
 _BULKY: Final = frozenset({"/v1/slots", "/v1/slots/withdraw"})
 _TABLE: Final = re.compile(r"/(?:v1|cabinet)/agendas/[^/]{1,40}/csv")
-_FRAMES: Final = 8  # innermost calls that are logged of an unexpected error
 # strict by default: answers are data, pages bring their own policy
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -135,7 +134,7 @@ class Edge:
 def _unexpected(error: Exception, scope: Scope) -> None:
     """Log where it happened; never the message or the values, which may hold what the caller sent."""
     route = getattr(scope.get("route"), "path", "other")
-    _log.error("api.unexpected", kind=type(error).__name__, route=route, where=places_of(error))
+    _log.error("api.unexpected", route=route, causes=causes_of(error))
 
 
 def _declared(scope: Scope) -> int:

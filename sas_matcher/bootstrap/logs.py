@@ -5,15 +5,14 @@ import re
 import sys
 import threading
 from types import TracebackType
-from typing import Any, Final, TextIO, cast
+from typing import Final, TextIO, cast
 
 import structlog
 
 from sas_matcher.config import ConfigError
 from sas_matcher.domain.errors import SasError
-from sas_matcher.faults import places_of
+from sas_matcher.faults import causes_of
 
-_MOST: Final = 10  # failures told of one that the others led to: a bound for a line
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -27,24 +26,6 @@ class _Stderr:
     def flush(self) -> None:
         """Write through."""
         sys.stderr.flush()
-
-
-def _told(failure: BaseException) -> list[dict[str, Any]]:
-    """Return kind and place of a failure, and of those that led to it; never its words (see ``faults``).
-
-    Of a group the first that is none; ``code`` is SQLSTATE or errno.
-    """
-    found: list[dict[str, Any]] = []
-    before: BaseException | None = failure
-    while before is not None and len(found) < _MOST:
-        failure = before
-        code = getattr(failure, "sqlstate", None) or getattr(failure, "errno", None)
-        known = {} if code is None else {"code": code}
-        found.append({"kind": type(failure).__name__, **known, "where": places_of(failure)})
-        before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
-        if isinstance(failure, BaseExceptionGroup):
-            before = failure.exceptions[0]
-    return found
 
 
 def _of_library(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -76,7 +57,7 @@ def set_up_logging(level: str) -> None:
     Of errors only kind and place, also of the one of which a process dies.
     """
     sys.excepthook, sys.unraisablehook, threading.excepthook = _last_words, _lost, _lost
-    frames = structlog.processors.ExceptionRenderer(lambda failure: _told(failure[1]))
+    frames = structlog.processors.ExceptionRenderer(lambda failure: causes_of(failure[1]))
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from sas_matcher.api.auth import Caller
 from sas_matcher.api.routes.figures import PUBLIC, steered, structures_of
-from sas_matcher.api.wire import Wire, peer_of
+from sas_matcher.api.wire import Wire, peer_of, uuid_of
 from sas_matcher.api.ws import Sockets
 from sas_matcher.console.doors import is_secure
 from sas_matcher.console.site import Pages
@@ -50,7 +50,8 @@ async def open_screen(visit: Visit) -> Response:
 async def close_screen(visit: Visit) -> Response:
     """Close a wallboard: it goes dark at its next look."""
     look = Steering(visit)
-    await visit.wire.screens.close((await visit.form()).only("id").text("id"), look.territory)
+    screen_id = uuid_of((await visit.form()).only("id").text("id"), "id")
+    await visit.wire.screens.close(screen_id, look.territory)
     return visit.go(look.link("/pilotage/reglages"))
 
 

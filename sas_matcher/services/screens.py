@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
-from uuid import UUID
 
 from sas_matcher.domain.errors import InvalidInputError, NotAuthenticatedError, NotFoundError
 from sas_matcher.ports.steering import Screen
@@ -79,15 +78,8 @@ class Screens:
         Raises:
             NotFoundError: the territory has none of that id.
         """
-        if not (_is_id(screen_id) and await self._book.close_screen(screen_id, territory)):
+        if not await self._book.close_screen(screen_id, territory):
             raise NotFoundError("Cet écran n'est pas ouvert.")
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _hash(token: str) -> bytes:

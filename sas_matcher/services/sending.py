@@ -127,8 +127,8 @@ class Sender(ABC, Generic[M]):
         under_way: set[asyncio.Task[None]] = set()
         try:
             while True:
-                taken = await attempt(f"{self._name}.take", partial(self._take, AT_ONCE - len(under_way)))
-                under_way |= {asyncio.create_task(self._seen_through(message)) for message in taken or ()}
+                taken = await attempt(f"{self._name}.take", partial(self.take, AT_ONCE - len(under_way)))
+                under_way |= {asyncio.create_task(self.see_through(message)) for message in taken or ()}
                 if under_way:
                     patience = None if len(under_way) == AT_ONCE else _IDLE_S
                     _, under_way = await asyncio.wait(under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -146,27 +146,17 @@ class Sender(ABC, Generic[M]):
         """Drop messages that are of no use any more."""
         await self._queue.forget(self._clock.now() - self._kept)
 
-    async def _take(self, room: int) -> list[M]:
+    async def take(self, room: int) -> list[M]:
+        """Take what is due now in hand, so many at the most.
+
+        Raises:
+            UnavailableError: the ledger is away.
+        """
         now = self._clock.now()
         return await self._queue.claim(now, now + LEASE, room)
 
-    async def send_due(self) -> int:
-        """Send what is due now, at most ``AT_ONCE``, to the end; returns how many were taken in hand.
-
-        What ``run`` does without waiting for the slowest, for whoever keeps time himself.
-
-        Raises:
-            UnavailableError: the ledger is away; what was taken in hand is due again after its lease.
-        """
-        messages = await self._take(AT_ONCE)
-        # no failure of one keeps the others from being settled
-        results = await asyncio.gather(*map(self._send, messages), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return len(messages)
-
-    async def _seen_through(self, message: M) -> None:
+    async def see_through(self, message: M) -> None:
+        """Send a message that was taken in hand and write what came of it; if that fails it is due after its lease."""
         await attempt(f"{self._name}.settle", lambda: self._send(message))
 
     async def _send(self, message: M) -> None:

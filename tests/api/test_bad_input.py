@@ -588,7 +588,7 @@ TYPED: list[tuple[str, str, dict[str, str], str]] = [
     (STEERS, "/pilotage/reglages/echelle", {"why": "x", "version": "1e300"}, "Version : est trop grand"),
     (STEERS, "/pilotage/crise/plan", {"why": "x", "version": "1e300"}, "Version : est trop grand"),
     (STEERS, "/pilotage/crise/appel", {"text": "x", "hours": "1e300"}, "Durée en heures : est trop grand"),
-    (STEERS, "/pilotage/ecrans/fermer", {"id": "zz"}, "n'est pas ouvert"),
+    (STEERS, "/pilotage/ecrans/fermer", {"id": "zz"}, "pas un identifiant"),
     (NOBODY, "/connexion", {"login": "a\x00", "password": "x" * 12}, "Identifiant : caractère non permis"),
 ]
 LOOKED_AT: list[tuple[str, str]] = [

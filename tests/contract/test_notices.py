@@ -18,6 +18,7 @@ from sas_matcher.services.notices import LATE, PATIENCE, Notifying
 from sas_matcher.services.sending import LEASE
 from tests.conftest import Recorder
 from tests.ledger_cases import KEY, NOW, SOURCE, Desk, StillClock, minutes, slot_row
+from tests.sending_cases import send_due
 
 ALL: Final = tuple(str(kind) for kind in NoticeKind)
 SECRET: Final = b"a secret of a webhook"
@@ -79,7 +80,7 @@ class Office:
         """Send what is due at an instant; returns what was tried."""
         self.clock.instant = instant
         self.post.sent = []
-        while await self.sender.send_due():
+        while await send_due(self.sender):
             pass
         return self.post.sent
 
@@ -258,7 +259,7 @@ async def test_several_senders_tell_each_notice_once(office: Office) -> None:
     await office.subscribe()
     for slot in await office.desk.publish(*(slot_row(f"s{n}", professional="8a", at=60 + 15 * n) for n in range(12))):
         await office.desk.firm(slot)
-    while any(await asyncio.gather(*(office.sender.send_due() for _ in range(4)))):
+    while any(await asyncio.gather(*(send_due(office.sender) for _ in range(4)))):
         pass
     ids = [notice.id for notice in office.post.sent]
     assert len(ids) == len(set(ids)) == 12

@@ -24,8 +24,11 @@ async def test_a_fault_is_told_by_kind_and_place_and_never_by_its_values() -> No
             raise ExceptionGroup("several", [ExceptionGroup("deeper", [KeyError(SECRET)])])
         except ExceptionGroup as group:
             tell_fault("somewhere.step", group, id=7)
-    assert [(one["kind"], one["log_level"]) for one in told] == [("ValueError", "error"), ("KeyError", "error")]
-    assert told[0]["where"][-1].endswith(" fail") and told[0]["where"][-1].startswith("test_faults.py:")
+    assert [one["log_level"] for one in told] == ["error", "error"]
+    first, second = ([cause["kind"] for cause in one["causes"]] for one in told)
+    assert (first, second) == (["ValueError"], ["ExceptionGroup", "ExceptionGroup", "KeyError"])
+    (place,) = told[0]["causes"]
+    assert place["where"][-1].endswith(" fail") and place["where"][-1].startswith("test_faults.py:")
     assert told[1]["id"] == 7 and SECRET not in repr(told)
 
 

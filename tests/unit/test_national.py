@@ -11,6 +11,7 @@ from sas_matcher.ports.sending import Delivery, Message, MessageState
 from sas_matcher.services.national import BACK_OFF, KEPT, NO_OPERATOR_S, Sending
 from sas_matcher.services.publish import HORIZON
 from sas_matcher.services.sending import AT_ONCE, LEASE, back_off
+from tests.sending_cases import send_due
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MESSAGE = Message(
@@ -76,7 +77,7 @@ async def send(
     message: Message, answer: Delivery, operator: tuple[str, str] | None = None
 ) -> tuple[Queue, Platform, Watch]:
     queue, platform, watch = Queue([message]), Platform(answer), Watch()
-    assert await Sending(queue, platform, Clock(), watch, operator).send_due() == 1
+    assert await send_due(Sending(queue, platform, Clock(), watch, operator)) == 1
     return queue, platform, watch
 
 
@@ -136,7 +137,7 @@ async def test_what_nobody_foresaw_of_one_ends_neither_the_sender_nor_the_others
             return await super().tell(message, first=first)
 
     queue = Queue([MESSAGE, MESSAGE._replace(id=2, booking_id="c")])
-    await Sending(queue, Breaking(Delivery("taken")), Clock(), Watch()).send_due()
+    await send_due(Sending(queue, Breaking(Delivery("taken")), Clock(), Watch()))
     assert [entry[:2] for entry in queue.settled] == [(1, "waiting"), (2, "sent")]
     assert "RuntimeError" in queue.settled[0][3]
 

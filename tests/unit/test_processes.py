@@ -230,5 +230,5 @@ def test_what_a_process_dies_of_does_not_tell_what_was_sent(death: str) -> None:
     )
     assert "CANARY" not in ended.stderr + ended.stdout
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
-    told = [error for line in lines for error in line.get("exception", [line] if "where" in line else [])]
+    told = [error for line in lines for error in line.get("exception", line.get("causes", []))]
     assert any(error["kind"] == "ValueError" and error["where"][-1].endswith("refuse") for error in told), lines

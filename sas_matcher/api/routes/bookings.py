@@ -59,7 +59,6 @@ async def refuse(request: Request, booking_id: str) -> Response:
     `keep_slot` says whether its place stays open for others; unsaid, an hour is closed and a plage stays. When a plage
     closes, who has a seat in it keeps it.
 
-
     A reason that another hour would not change (`outside_competence`, `too_far`) keeps this professional from being
     proposed to that patient again.
     """
