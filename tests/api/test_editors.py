@@ -203,6 +203,7 @@ async def test_a_failure_is_shown_as_one_and_costs_nobody_anything(desk: Desk, k
     assert not says_mute({"editors": await desk.view().all()})
 
 
+@pytest.mark.faults("editors.batch")
 async def test_an_answer_that_nobody_foresaw_is_the_failure_of_its_editor_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
