@@ -604,9 +604,10 @@ async def test_what_is_typed_into_pages_is_told_and_breaks_nothing(service: Runn
         Somebody.signed_in(service, Role.ARS, territories=("69",)) as steering,
         browser(service) as nobody,
     ):
+        # it waits in a city that others have places in: for a profession that none of them has
         asked = await desk.http.post(
             "/regulation/demandes",
-            data={"phrase": "MG 69003 48h", "csrf": csrf_of(desk.token), "once": str(uuid.uuid4())},
+            data={"phrase": "psychologue 69003 48h", "csrf": csrf_of(desk.token), "once": str(uuid.uuid4())},
         )
         named = {"id": asked.headers["x-shown"].split()[0]}
         clients = {

@@ -93,7 +93,8 @@ async def test_an_arrondissement_and_its_city_are_the_same_place(
 ) -> None:
     who, name = rpps(), f"ville{city}"
     where = site("s1", city=named, postcode=postcode, structure=None)
-    desk.editor(name, [who], [desk.place("c1", 120, who, site=where)])
+    # in a commune that is not this test's own: after all deadlines (48 h), so that nobody who waits there takes it
+    desk.editor(name, [who], [desk.place("c1", 70 * 60, who, site=where)])
     await desk.poll()
     row = (await desk.live(name))["c1"]
     assert row["insee"] != city
